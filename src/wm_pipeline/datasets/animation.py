@@ -1,0 +1,91 @@
+"""Pictures and animations: arrays as PNG or GIF, which open anywhere."""
+
+import base64
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from kedro_datasets._typing import ImagePreview
+from PIL import Image
+
+from wm_pipeline.files import replacing
+
+_STILL, _MOVING = 3, 4
+
+
+class AnimationDataset(AbstractVersionedDataset[np.ndarray, np.ndarray]):
+    """A picture (height, width, 3) or animation (time, height, width, 3), uint8.
+
+    Example:
+        .. code-block:: yaml
+
+            dreamed_episode:
+              type: wm_pipeline.datasets.AnimationDataset
+              filepath: data/08_reporting/doom/dreamed_episode.gif
+              frames_per_second: 9
+              versioned: true
+
+    Args:
+        filepath: A local ``.gif`` or ``.png``.
+        frames_per_second: The speed of an animation.
+        version: Set by Kedro.
+        metadata: Anything, e.g. kedro-viz's layer; ignored here.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        frames_per_second: float = 10,
+        version: Version | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(PurePosixPath(filepath), version)
+        self._milliseconds = 1000 / frames_per_second
+        self.metadata = metadata
+
+    def load(self) -> np.ndarray:
+        """The picture, or the frames of the animation."""
+        with Image.open(str(self._get_load_path())) as image:
+            count = getattr(image, "n_frames", 1)
+            if self._filepath.suffix != ".gif":
+                return np.asarray(image.convert("RGB"))
+            frames = []
+            for number in range(count):
+                image.seek(number)
+                frames.append(np.asarray(image.convert("RGB")))
+            return np.stack(frames)
+
+    def save(self, data: np.ndarray) -> None:
+        """Write the file."""
+        expected = _MOVING if self._filepath.suffix == ".gif" else _STILL
+        if data.dtype != np.uint8 or data.ndim != expected or data.shape[-1] != 3:  # noqa: PLR2004
+            raise DatasetError(
+                f"{self._filepath}: expected {expected} axes of uint8, the last of 3 "
+                f"colours; found {data.shape} {data.dtype}"
+            )
+        with replacing(self._get_save_path()) as partial:
+            if data.ndim == _STILL:
+                Image.fromarray(data).save(partial, format="PNG")
+                return
+            first, *others = [Image.fromarray(frame) for frame in data]
+            first.save(
+                partial,
+                format="GIF",
+                save_all=True,
+                append_images=others,
+                duration=self._milliseconds,
+                loop=0,
+            )
+
+    def preview(self) -> ImagePreview:
+        """The file in base64, for kedro-viz."""
+        content = Path(self._get_load_path()).read_bytes()
+        return ImagePreview(base64.b64encode(content).decode())
+
+    def _exists(self) -> bool:
+        return Path(self._get_load_path()).is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}

@@ -1,0 +1,52 @@
+"""Tables, metrics and figures: kedro-datasets' own, saved by temporary name, rename.
+
+kedro-datasets writes straight to the final name; a full disk or a killed process would
+leave a truncated file there that looks like a finished one.
+"""
+
+import json
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from kedro_datasets.json import JSONDataset as KedroJSONDataset
+from kedro_datasets.pandas import ParquetDataset
+from kedro_datasets.plotly import JSONDataset as KedroPlotlyDataset
+
+from wm_pipeline.files import replacing
+
+
+class TableDataset(ParquetDataset):
+    """A pandas data frame as Parquet, on a local path.
+
+    Example:
+        .. code-block:: yaml
+
+            vae_history:
+              type: wm_pipeline.datasets.TableDataset
+              filepath: data/07_model_output/doom/vae_history.parquet
+              versioned: true
+    """
+
+    def save(self, data: pd.DataFrame) -> None:
+        """Write the frame; its index is not kept."""
+        with replacing(self._get_save_path()) as partial:
+            data.to_parquet(partial, index=False)
+
+
+class JSONDataset(KedroJSONDataset):
+    """JSON values, indented, on a local path."""
+
+    def save(self, data: Any) -> None:
+        """Write the values."""
+        with replacing(self._get_save_path()) as partial:
+            partial.write_text(json.dumps(data, indent=2) + "\n")
+
+
+class FigureDataset(KedroPlotlyDataset):
+    """A plotly figure as JSON, on a local path; kedro-viz draws it."""
+
+    def save(self, data: go.Figure) -> None:
+        """Write the figure."""
+        with replacing(self._get_save_path()) as partial:
+            partial.write_text(data.to_json())

@@ -1,0 +1,180 @@
+"""Action mappings: from a controller's outputs, over a control, to a game's action.
+
+A *control* is the float vector by which V, M and C know an action: M reads it, random
+policies draw it, and only the real environment turns it into what its game accepts.
+"""
+
+from typing import Annotated, Any, Literal
+
+import gymnasium
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from wm_pipeline.options import Options
+
+
+class ThresholdActions(Options):
+    """One output, squashed by tanh and cut at +-1/3 into three discrete actions.
+
+    The control is -1, 0 or +1. Source: World Models, sec. 4 (Doom, left/stay/right).
+
+    Attributes:
+        low: The game's action for control -1.
+        middle: The game's action for control 0.
+        high: The game's action for control +1.
+    """
+
+    kind: Literal["threshold"]
+    low: int = Field(ge=0)
+    middle: int = Field(ge=0)
+    high: int = Field(ge=0)
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a controller must put out."""
+        return 1
+
+    @property
+    def size(self) -> int:
+        """The length of the control vector."""
+        return 1
+
+    def decide(self, outputs: Tensor) -> Tensor:
+        """Map outputs (..., 1) to controls (..., 1) in {-1, 0, 1}, float32."""
+        squashed = torch.tanh(outputs)
+        return (squashed > 1 / 3).float() - (squashed < -1 / 3).float()
+
+    def sample(self, random: np.random.Generator) -> np.ndarray:
+        """A uniformly drawn control, (1,) float32."""
+        return np.array([random.integers(-1, 2)], dtype=np.float32)
+
+    def to_game(self, control: np.ndarray) -> int:
+        """The game's action for a control (1,)."""
+        return (self.low, self.middle, self.high)[int(np.sign(control[0])) + 1]
+
+    def check(self, space: gymnasium.Space) -> None:
+        """Raise ValueError unless the game's action space holds all three actions."""
+        highest = max(self.low, self.middle, self.high)
+        if not isinstance(space, gymnasium.spaces.Discrete) or highest >= space.n:
+            raise ValueError(
+                "environment.actions: kind 'threshold' with the actions "
+                f"{(self.low, self.middle, self.high)} needs a Discrete action space "
+                f"that holds them, found {space}"
+            )
+
+
+class DiscreteActions(Options):
+    """A choice among ``count`` actions: the largest logit; the control is one-hot.
+
+    Attributes:
+        count: How many actions the game has, 2 or more.
+    """
+
+    kind: Literal["discrete"]
+    count: int = Field(ge=2)
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a controller must put out."""
+        return self.count
+
+    @property
+    def size(self) -> int:
+        """The length of the control vector."""
+        return self.count
+
+    def decide(self, outputs: Tensor) -> Tensor:
+        """Map logits (..., count) to one-hot controls of the same shape, float32."""
+        chosen = outputs.argmax(-1)
+        return torch.nn.functional.one_hot(chosen, self.count).float()
+
+    def sample(self, random: np.random.Generator) -> np.ndarray:
+        """A uniformly drawn one-hot control, (count,) float32."""
+        return np.eye(self.count, dtype=np.float32)[random.integers(self.count)]
+
+    def to_game(self, control: np.ndarray) -> int:
+        """The game's action for a control (count,)."""
+        return int(np.argmax(control))
+
+    def check(self, space: gymnasium.Space) -> None:
+        """Raise ValueError unless the game has exactly ``count`` actions."""
+        if not isinstance(space, gymnasium.spaces.Discrete) or space.n != self.count:
+            raise ValueError(
+                f"environment.actions: kind 'discrete' with count {self.count} needs "
+                f"the action space Discrete({self.count}), found {space}"
+            )
+
+
+class BoxActions(Options):
+    """Continuous actions: tanh of each output, scaled to the game's bounds.
+
+    The control lies in [-1, 1] in each dimension.
+
+    Attributes:
+        low: The game's lower bound of each dimension.
+        high: The game's upper bound of each dimension, above ``low``.
+    """
+
+    kind: Literal["box"]
+    low: tuple[float, ...] = Field(min_length=1)
+    high: tuple[float, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _bounds_match(self) -> "BoxActions":
+        if len(self.low) != len(self.high) or not all(
+            low < high for low, high in zip(self.low, self.high, strict=True)
+        ):
+            raise ValueError(
+                "low and high must be of one length, each low below its high; found "
+                f"low={self.low}, high={self.high}"
+            )
+        return self
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a controller must put out."""
+        return len(self.low)
+
+    @property
+    def size(self) -> int:
+        """The length of the control vector."""
+        return len(self.low)
+
+    def decide(self, outputs: Tensor) -> Tensor:
+        """Map outputs (..., dimensions) to controls in [-1, 1] of the same shape."""
+        return torch.tanh(outputs)
+
+    def sample(self, random: np.random.Generator) -> np.ndarray:
+        """A uniformly drawn control, (dimensions,) float32."""
+        return random.uniform(-1, 1, self.size).astype(np.float32)
+
+    def to_game(self, control: np.ndarray) -> np.ndarray:
+        """The game's action for a control, (dimensions,) float32."""
+        low, high = np.array(self.low), np.array(self.high)
+        scaled = low + (np.clip(control, -1, 1) + 1) / 2 * (high - low)
+        return scaled.astype(np.float32)
+
+    def check(self, space: gymnasium.Space) -> None:
+        """Raise ValueError unless the game's action space is this box."""
+        fits = isinstance(space, gymnasium.spaces.Box) and (
+            space.shape == (self.size,)
+            and np.allclose(space.low, self.low)
+            and np.allclose(space.high, self.high)
+        )
+        if not fits:
+            raise ValueError(
+                f"environment.actions: kind 'box' with low {self.low} and high "
+                f"{self.high} does not match the action space {space}"
+            )
+
+
+ActionOptions = Annotated[
+    ThresholdActions | DiscreteActions | BoxActions, Field(discriminator="kind")
+]
+
+
+def control_space(actions: Any) -> gymnasium.spaces.Box:
+    """The Gymnasium space of the controls of an action mapping."""
+    return gymnasium.spaces.Box(-1.0, 1.0, (actions.size,), np.float32)

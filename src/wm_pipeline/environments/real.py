@@ -1,0 +1,186 @@
+"""The real game: any Gymnasium id with image frames, brought to one shape."""
+
+import logging
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from pydantic import Field
+
+from wm_pipeline.environments.actions import ActionOptions, control_space
+from wm_pipeline.options import Options
+
+FRAME_SIZE = 64
+FRAME_SHAPE = (FRAME_SIZE, FRAME_SIZE, 3)
+
+
+class EnvironmentOptions(Options):
+    """Which game is played, and how its frames and actions are brought to our shape.
+
+    Attributes:
+        id: A Gymnasium id; ``module:Id`` imports ``module`` first, which registers it.
+        kwargs: Keywords for ``gymnasium.make``.
+        frame_key: The key of the frame where observations are a dictionary; null where
+            the observation is the frame itself. ``render`` takes the frame from
+            ``env.render()``, for games whose observations are no pictures.
+        crop: Top, bottom, left and right edges in pixels of what is kept of a frame;
+            null keeps it all.
+        repeat: How many game steps one action lasts, 1 or more; rewards are summed.
+        max_steps: The cap on an episode, in steps after ``repeat``, 1 or more.
+        actions: How controls become the game's actions.
+    """
+
+    id: str = Field(min_length=1)
+    kwargs: dict[str, Any]
+    frame_key: str | None
+    crop: tuple[int, int, int, int] | None
+    repeat: int = Field(ge=1)
+    max_steps: int = Field(ge=1)
+    actions: ActionOptions
+
+
+class RealEnv(gymnasium.Env):
+    """A real game with 64x64x3 uint8 frames and float controls as actions.
+
+    Args:
+        options: Which game, and its preprocessing.
+
+    Raises:
+        ValueError: The id is unknown, a package it needs is missing, a keyword is not
+            accepted, the observation is no picture, or the action mapping does not fit.
+    """
+
+    def __init__(self, options: EnvironmentOptions) -> None:
+        self.options = options
+        self._from_render = options.frame_key == "render"
+        self._game = _make_game(options)
+        try:
+            options.actions.check(self._game.action_space)
+            self._check_frames()
+        except ValueError:
+            self._game.close()
+            raise
+        self.action_space = control_space(options.actions)
+        self.observation_space = gymnasium.spaces.Box(0, 255, FRAME_SHAPE, np.uint8)
+        self._steps = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode; the same ``seed`` gives the same episode."""
+        super().reset(seed=seed)
+        observation, info = self._game.reset(seed=seed, options=options)
+        self._steps = 0
+        return self._frame(observation), info
+
+    def step(
+        self, action: np.ndarray
+    ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Take one control, (size,) float32, for ``repeat`` steps of the game."""
+        game_action = self.options.actions.to_game(action)
+        total = 0.0
+        for _ in range(self.options.repeat):
+            observation, reward, terminated, truncated, info = self._game.step(
+                game_action
+            )
+            total += float(reward)
+            if terminated or truncated:
+                break
+        self._steps += 1
+        truncated = truncated or self._steps >= self.options.max_steps
+        frame = self._frame(observation)
+        return frame, total, bool(terminated), bool(truncated and not terminated), info
+
+    def render(self) -> Any:
+        """What the game itself renders."""
+        return self._game.render()
+
+    def close(self) -> None:
+        """Close the game and its process."""
+        self._game.close()
+
+    def _frame(self, observation: Any) -> np.ndarray:
+        """The preprocessed frame of an observation, (64, 64, 3) uint8."""
+        if self._from_render:
+            picture = self._game.render()
+        elif self.options.frame_key is not None:
+            picture = observation[self.options.frame_key]
+        else:
+            picture = observation
+        return resize_frame(np.asarray(picture), self.options.crop)
+
+    def _check_frames(self) -> None:
+        """Refuse a game that has no picture where the options say there is one."""
+        key, space = self.options.frame_key, self._game.observation_space
+        if self._from_render:
+            return
+        if key is not None:
+            if not isinstance(space, gymnasium.spaces.Dict) or key not in space.spaces:
+                raise ValueError(
+                    f"environment.frame_key: {key!r} is not a key of the observations "
+                    f"of {self.options.id}, which are {space}"
+                )
+            space = space[key]
+        shape = space.shape
+        is_picture = shape is not None and len(shape) == len(FRAME_SHAPE)
+        if not is_picture or shape[2] != FRAME_SHAPE[2] or space.dtype != np.uint8:
+            raise ValueError(
+                f"environment.id: {self.options.id} has no image frames: expected "
+                f"observations of shape (height, width, 3) uint8, found {space}. Name "
+                "their key in environment.frame_key, or set frame_key: render"
+            )
+        if self.options.crop is not None:
+            top, bottom, left, right = self.options.crop
+            if not (0 <= top < bottom <= shape[0] and 0 <= left < right <= shape[1]):
+                raise ValueError(
+                    f"environment.crop: [top, bottom, left, right] = "
+                    f"{list(self.options.crop)} does not lie in a frame of {shape}"
+                )
+
+
+def resize_frame(
+    picture: np.ndarray, crop: tuple[int, int, int, int] | None
+) -> np.ndarray:
+    """Crop a picture and resize it with antialiasing.
+
+    Args:
+        picture: (height, width, 3) uint8.
+        crop: Top, bottom, left, right in pixels, or None for all of it.
+
+    Returns:
+        (64, 64, 3) uint8.
+    """
+    if crop is not None:
+        top, bottom, left, right = crop
+        picture = picture[top:bottom, left:right]
+    if picture.shape == FRAME_SHAPE:
+        return np.array(picture)
+    channels_first = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
+    resized = torch.nn.functional.interpolate(
+        channels_first[None],
+        size=(FRAME_SIZE, FRAME_SIZE),
+        mode="bilinear",
+        antialias=True,
+    )
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+
+
+def _make_game(options: EnvironmentOptions) -> gymnasium.Env:
+    """``gymnasium.make`` with errors that name the option at fault."""
+    kwargs = dict(options.kwargs)
+    if options.frame_key == "render":
+        kwargs.setdefault("render_mode", "rgb_array")
+    # Gymnasium logs its advice as warnings; what matters is checked here.
+    gymnasium.logger.min_level = logging.ERROR
+    try:
+        return gymnasium.make(options.id, disable_env_checker=True, **kwargs)
+    except (gymnasium.error.Error, ImportError) as error:
+        raise ValueError(
+            f"environment.id: cannot make {options.id!r}: {error}. Check the id, and "
+            "that the package that registers it is installed"
+        ) from error
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"environment.kwargs: {options.id!r} does not accept {kwargs}: {error}"
+        ) from error

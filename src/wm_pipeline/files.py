@@ -1,0 +1,30 @@
+"""Writing files so that nothing half-written ever bears a final name."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary name beside ``path``, renamed to it when the block succeeds.
+
+    Args:
+        path: The final file. Its folder is made when missing.
+
+    Yields:
+        The path to write. When the block raises, or is interrupted, that file is
+        removed and ``path`` is left as it was.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        # Without this a crash of the machine can leave a renamed, empty file.
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(final)
+    finally:
+        partial.unlink(missing_ok=True)

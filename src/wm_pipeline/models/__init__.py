@@ -1,0 +1,1 @@
+"""What is learned: V, M, C, and V and M together as the world model. Plain torch."""

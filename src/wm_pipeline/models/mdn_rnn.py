@@ -1,0 +1,209 @@
+"""M: an LSTM with a mixture density head that predicts the next latent.
+
+Source: World Models, sec. 2.2 and appendix A.2; Bishop 1994 for the mixture.
+"""
+
+import math
+from typing import Any, NamedTuple, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from wm_pipeline.options import Options
+
+LOG_SIGMA_RANGE = (-7.0, 3.0)
+
+State = tuple[Tensor, Tensor]
+"""h and c of the LSTM, each (batch, hidden)."""
+
+
+class MDNRNNOptions(Options):
+    """The sizes of M.
+
+    Attributes:
+        hidden_size: LSTM units.
+        mixtures: Gaussians in the mixture of each latent dimension.
+        frame_skip: Steps of the environment in one step of M; an action is held over
+            them, its mean is what M reads.
+    """
+
+    hidden_size: int = Field(ge=1)
+    mixtures: int = Field(ge=1)
+    frame_skip: int = Field(ge=1)
+
+
+class Prediction(NamedTuple):
+    """What M says of the next step; leading axes (batch, time) or (batch,).
+
+    Attributes:
+        logits: Mixture logits, (..., latent, mixtures).
+        means: Of each Gaussian, (..., latent, mixtures).
+        log_sigmas: Log standard deviations, (..., latent, mixtures).
+        reward: Scaled expected reward, (...).
+        done: Logit of the episode ending in this step, (...).
+    """
+
+    logits: Tensor
+    means: Tensor
+    log_sigmas: Tensor
+    reward: Tensor
+    done: Tensor
+
+
+class MDNRNN(nn.Module):
+    """M, for whole sequences in training and for single steps in the dream.
+
+    Args:
+        options: The sizes.
+        latent_size: Length of z.
+        action_size: Length of the control vector.
+        vae_digest: Digest of the V whose latents it learned from.
+    """
+
+    def __init__(
+        self,
+        options: MDNRNNOptions,
+        latent_size: int,
+        action_size: int,
+        vae_digest: str,
+    ) -> None:
+        super().__init__()
+        self.options = options
+        self.latent_size, self.action_size = latent_size, action_size
+        self.vae_digest = vae_digest
+        self.lstm = nn.LSTM(
+            latent_size + action_size, options.hidden_size, batch_first=True
+        )
+        self.head = nn.Linear(
+            options.hidden_size, 3 * latent_size * options.mixtures + 2
+        )
+        # Rewards are learned scaled and paid within the range ever seen.
+        self.register_buffer("reward_mean", torch.zeros(()))
+        self.register_buffer("reward_scale", torch.ones(()))
+        self.register_buffer("reward_range", torch.tensor([-math.inf, math.inf]))
+
+    reward_mean: Tensor
+    reward_scale: Tensor
+    reward_range: Tensor
+
+    @property
+    def frame_skip(self) -> int:
+        """Steps of the environment in one step of M."""
+        return self.options.frame_skip
+
+    @property
+    def hidden_size(self) -> int:
+        """LSTM units."""
+        return self.options.hidden_size
+
+    def config(self) -> dict[str, Any]:
+        """What ``from_config`` needs to build this module again, as JSON values."""
+        return {
+            "options": self.options.model_dump(mode="json"),
+            "latent_size": self.latent_size,
+            "action_size": self.action_size,
+            "vae_digest": self.vae_digest,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The module of a config, with fresh weights."""
+        options = MDNRNNOptions.model_validate(config["options"])
+        return cls(
+            options, config["latent_size"], config["action_size"], config["vae_digest"]
+        )
+
+    def initial_state(self, batch: int) -> State:
+        """The zero state in which every episode begins."""
+        zeros = self.head.weight.new_zeros(batch, self.hidden_size)
+        return zeros, zeros
+
+    def forward(
+        self, latents: Tensor, actions: Tensor, state: State
+    ) -> tuple[Prediction, State]:
+        """Predict the step after each of a batch of sequences' steps.
+
+        Args:
+            latents: (batch, time, latent) float32.
+            actions: (batch, time, action) float32, taken at those latents.
+            state: The LSTM's state before the first step.
+
+        Returns:
+            The prediction, leading axes (batch, time), and the state after the last
+            step.
+        """
+        inputs = torch.cat((latents, actions), -1)
+        hidden, (h, c) = self.lstm(inputs, (state[0][None], state[1][None]))
+        return self.predict(hidden), (h[0], c[0])
+
+    def remember(self, latents: Tensor, actions: Tensor, state: State) -> State:
+        """The state after one step: z (batch, latent), action (batch, action)."""
+        inputs = torch.cat((latents, actions), -1)[:, None]
+        _, (h, c) = self.lstm(inputs, (state[0][None], state[1][None]))
+        return h[0], c[0]
+
+    def predict(self, hidden: Tensor) -> Prediction:
+        """The prediction from h, (..., hidden)."""
+        outputs = self.head(hidden)
+        mixture = outputs[..., :-2].unflatten(
+            -1, (3, self.latent_size, self.options.mixtures)
+        )
+        logits, means, log_sigmas = mixture.unbind(-3)
+        return Prediction(
+            logits,
+            means,
+            log_sigmas.clamp(*LOG_SIGMA_RANGE),
+            outputs[..., -2],
+            outputs[..., -1],
+        )
+
+    def reward(self, scaled: Tensor) -> Tensor:
+        """The reward of a predicted step, within the range ever seen in training."""
+        reward = self.reward_mean + self.reward_scale * scaled
+        return reward.clamp(self.reward_range[0], self.reward_range[1])
+
+
+def mixture_negative_log_likelihood(prediction: Prediction, targets: Tensor) -> Tensor:
+    """-log p of each latent dimension under its mixture of Gaussians.
+
+    Args:
+        prediction: With leading axes (...).
+        targets: The next latents, (..., latent).
+
+    Returns:
+        (..., latent) in nats.
+
+    Source: Bishop 1994, eq. 29, by logsumexp; World Models, sec. 2.2.
+    """
+    deviations = (targets[..., None] - prediction.means) * torch.exp(
+        -prediction.log_sigmas
+    )
+    log_densities = (
+        -0.5 * deviations.square() - prediction.log_sigmas - 0.5 * math.log(2 * math.pi)
+    )
+    log_weights = torch.log_softmax(prediction.logits, -1)
+    return -torch.logsumexp(log_weights + log_densities, -1)
+
+
+def sample_mixture(
+    prediction: Prediction, temperature: float, gumbel: Tensor, normal: Tensor
+) -> Tensor:
+    """Draw the next latent from the mixture, at a temperature, from given noise.
+
+    Args:
+        prediction: With leading axes (...).
+        temperature: Divides the logits and multiplies the variances, above 0.
+        gumbel: Standard Gumbel noise that chooses the Gaussian, (..., latent,
+            mixtures).
+        normal: Standard normal noise, (..., latent).
+
+    Returns:
+        z, (..., latent).
+
+    Source: World Models, sec. 4 (temperature); Gumbel-max for the choice.
+    """
+    chosen = (prediction.logits / temperature + gumbel).argmax(-1, keepdim=True)
+    means = prediction.means.gather(-1, chosen)[..., 0]
+    sigmas = prediction.log_sigmas.gather(-1, chosen)[..., 0].exp()
+    return means + sigmas * math.sqrt(temperature) * normal

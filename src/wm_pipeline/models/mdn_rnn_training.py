@@ -1,0 +1,252 @@
+"""Training M on windows of latent sequences."""
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from wm_pipeline import progress
+from wm_pipeline.models.mdn_rnn import MDNRNN, mixture_negative_log_likelihood
+from wm_pipeline.models.vae import reparameterise
+from wm_pipeline.models.vae_training import cosine
+from wm_pipeline.options import Options
+from wm_pipeline.randomness import torch_stream
+
+
+class MDNRNNTrainingOptions(Options):
+    """How M is trained.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Sequences side by side.
+        sequence_length: Steps of M in one window of truncated backpropagation.
+        learning_rate: Adam's, decayed to zero along a cosine.
+        clip_norm: The gradient's norm is cut to this.
+        done_weight: Weight of a step in which an episode ends (paper: 10).
+        validate_every: Steps between validations; the best weights are kept.
+    """
+
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    sequence_length: int = Field(ge=2)
+    learning_rate: float = Field(gt=0)
+    clip_norm: float = Field(gt=0)
+    done_weight: float = Field(ge=1)
+    validate_every: int = Field(ge=1)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Pieces of sequences side by side, each (batch, time, ...); float32.
+
+    Attributes:
+        means: Of the latents, (batch, time + 1, latent): the targets are one ahead.
+        log_variances: Likewise.
+        actions: (batch, time, action).
+        rewards: (batch, time), summed over a step of M.
+        done: (batch, time) bool, the episode ends in this step.
+        valid: (batch, time) bool, the step exists.
+        has_next: (batch, time) bool, the step is followed by a latent.
+        fresh: (batch,) bool, the piece begins an episode: the state is reset.
+    """
+
+    means: np.ndarray
+    log_variances: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    done: np.ndarray
+    valid: np.ndarray
+    has_next: np.ndarray
+    fresh: np.ndarray
+
+
+@dataclass(frozen=True)
+class TrivialPredictors:
+    """What M must beat: Gaussians with one mean and deviation a latent dimension.
+
+    Attributes:
+        mean: Of the latents, (latent,).
+        sigma: Their standard deviation, (latent,).
+        change_sigma: Standard deviation of the change in one step, (latent,).
+    """
+
+    mean: Tensor
+    sigma: Tensor
+    change_sigma: Tensor
+
+    def scores(self, latents: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Negative log-likelihoods (..., latent) of "nothing changes", the marginal."""
+        unchanged = _gaussian_nll(targets - latents, self.change_sigma)
+        marginal = _gaussian_nll(targets - self.mean, self.sigma)
+        return unchanged, marginal
+
+
+def mdn_rnn_losses(
+    mdn_rnn: MDNRNN,
+    window: Window,
+    state: tuple[Tensor, Tensor],
+    generator: torch.Generator,
+    done_weight: float,
+) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, Tensor]]:
+    """The loss of one window: next latent, reward and done.
+
+    The latents are a fresh sample at each use (World Models, appendix A.2).
+
+    Args:
+        mdn_rnn: M.
+        window: The data.
+        state: M's state before it; reset where the window's pieces are fresh.
+        generator: Draws the samples of z.
+        done_weight: Weight of steps in which an episode ends.
+
+    Returns:
+        The loss, a scalar; tensors for validation (``latents``, ``targets``, ``nll``,
+        ``has_next``, ``done_logits``); and the state after the window.
+    """
+    samples = reparameterise(
+        torch.from_numpy(window.means),
+        torch.from_numpy(window.log_variances),
+        generator,
+    )
+    latents, targets = samples[:, :-1], samples[:, 1:]
+    kept = torch.from_numpy(~window.fresh)[:, None].float()
+    state = (state[0] * kept, state[1] * kept)
+    prediction, state = mdn_rnn(latents, torch.from_numpy(window.actions), state)
+    valid, has_next = torch.from_numpy(window.valid), torch.from_numpy(window.has_next)
+    nll = mixture_negative_log_likelihood(prediction, targets)[has_next]
+    rewards = torch.from_numpy(window.rewards)
+    scaled = (rewards - mdn_rnn.reward_mean) / mdn_rnn.reward_scale
+    reward_error = (prediction.reward - scaled)[valid].square().mean()
+    done = torch.from_numpy(window.done)[valid].float()
+    done_loss = torch.nn.functional.binary_cross_entropy_with_logits(
+        prediction.done[valid], done, pos_weight=torch.tensor(done_weight)
+    )
+    loss = nll.mean() + reward_error + done_loss
+    parts = {
+        "latents": latents[has_next],
+        "targets": targets[has_next],
+        "nll": nll,
+        "reward_error": reward_error,
+        "done_loss": done_loss,
+        "done_logits": prediction.done[valid],
+        "done": done,
+    }
+    return loss, parts, (state[0].detach(), state[1].detach())
+
+
+def train_mdn_rnn(
+    mdn_rnn: MDNRNN,
+    windows: Iterator[Window],
+    validation: list[Window],
+    trivial: TrivialPredictors,
+    options: MDNRNNTrainingOptions,
+    seed: int,
+) -> pd.DataFrame:
+    """Train M in place and leave it with its best weights by validation likelihood.
+
+    The likelihood of the latents decides, not the whole loss: the few ends of held-out
+    episodes say too little, and by them the least trained M is the best.
+
+    Args:
+        mdn_rnn: M, freshly initialised.
+        windows: Endless windows of ``batch_size`` sequences.
+        validation: Windows of held-out sequences, each from the episode's start.
+        trivial: The predictors to compare with.
+        options: How to train.
+        seed: Draws the samples of z.
+
+    Returns:
+        The history: step, split, metric, value.
+    """
+    optimiser = torch.optim.Adam(
+        mdn_rnn.parameters(), lr=options.learning_rate, fused=True
+    )
+    generator = torch_stream(seed, "mdn-rnn noise")
+    state = mdn_rnn.initial_state(options.batch_size)
+    rows: list[tuple[int, str, str, float]] = []
+    best_nll, best_weights = math.inf, mdn_rnn.state_dict()
+    figures = ""
+    with progress.task("Training M", options.steps, "steps") as task:
+        for step in range(1, options.steps + 1):
+            for group in optimiser.param_groups:
+                group["lr"] = cosine(options.learning_rate, step - 1, options.steps)
+            loss, _, state = mdn_rnn_losses(
+                mdn_rnn, next(windows), state, generator, options.done_weight
+            )
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(mdn_rnn.parameters(), options.clip_norm)
+            optimiser.step()
+            if step % options.validate_every == 0 or step == options.steps:
+                scores = validate_mdn_rnn(
+                    mdn_rnn, validation, trivial, options.done_weight, seed
+                )
+                rows += [(step, "training", "loss", loss.item())]
+                rows += [(step, "validation", k, v) for k, v in scores.items()]
+                if scores["nll"] < best_nll:
+                    best_nll = scores["nll"]
+                    best_weights = copy.deepcopy(mdn_rnn.state_dict())
+                figures = f"nll {scores['nll']:.2f}"
+            task.advance(figures=figures)
+    mdn_rnn.load_state_dict(best_weights)
+    return pd.DataFrame(rows, columns=["step", "split", "metric", "value"])
+
+
+@torch.inference_mode()
+def validate_mdn_rnn(
+    mdn_rnn: MDNRNN,
+    windows: list[Window],
+    trivial: TrivialPredictors,
+    done_weight: float,
+    seed: int,
+) -> dict[str, float]:
+    """How well M predicts held-out sequences.
+
+    Args:
+        mdn_rnn: M.
+        windows: Held-out sequences, whole episodes from their start.
+        trivial: The predictors to compare with.
+        done_weight: As in training.
+        seed: Draws the samples of z; the same at each validation.
+
+    Returns:
+        ``loss``; ``nll``, ``nll_unchanged`` and ``nll_marginal`` in nats a dimension,
+        of M and of the two trivial predictors; ``reward_error``; ``done_loss``; and at
+        logit 0 ``done_recall`` (share of the ends foreseen) and ``done_false_alarms``
+        (share of the other steps called an end).
+    """
+    generator = torch_stream(seed, "mdn-rnn validation noise")
+    parts = []
+    for window in windows:
+        state = mdn_rnn.initial_state(len(window.fresh))
+        _, tensors, _ = mdn_rnn_losses(mdn_rnn, window, state, generator, done_weight)
+        parts.append(tensors)
+    joined = {
+        name: torch.cat([torch.atleast_1d(part[name]) for part in parts])
+        for name in parts[0]
+    }
+    unchanged, marginal = trivial.scores(joined["latents"], joined["targets"])
+    done, foreseen = joined["done"].bool(), joined["done_logits"] > 0
+    scores = {
+        "nll": joined["nll"].mean().item(),
+        "nll_unchanged": unchanged.mean().item(),
+        "nll_marginal": marginal.mean().item(),
+        "reward_error": joined["reward_error"].mean().item(),
+        "done_loss": joined["done_loss"].mean().item(),
+        "done_recall": foreseen[done].float().mean().item(),
+        "done_false_alarms": foreseen[~done].float().mean().item(),
+    }
+    loss = scores["nll"] + scores["reward_error"] + scores["done_loss"]
+    return {"loss": loss, **scores}
+
+
+def _gaussian_nll(deviations: Tensor, sigma: Tensor) -> Tensor:
+    return (
+        0.5 * (deviations / sigma).square() + sigma.log() + 0.5 * math.log(2 * math.pi)
+    )

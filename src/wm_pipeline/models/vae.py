@@ -1,0 +1,187 @@
+"""V: the convolutional variational autoencoder of single frames.
+
+Source: World Models, sec. 2.1 and appendix A.1; Kingma & Welling 2013.
+"""
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from wm_pipeline.options import Options
+
+FRAME_SIZE = 64
+LOG_VARIANCE_RANGE = (-10.0, 10.0)
+
+
+class ConvLayer(Options):
+    """One convolution, or transposed convolution.
+
+    Attributes:
+        channels: Output channels.
+        kernel: Kernel side in pixels.
+        stride: Stride in pixels.
+        padding: Padding in pixels.
+    """
+
+    channels: int = Field(ge=1)
+    kernel: int = Field(ge=1)
+    stride: int = Field(ge=1)
+    padding: int = Field(ge=0)
+
+
+class VAEOptions(Options):
+    """The sizes of V.
+
+    Attributes:
+        latent_size: Length of z.
+        encoder: The convolutions from the 64x64x3 frame on.
+        decoder_channels: Channels of the square that z is first mapped to.
+        decoder_size: Side of that square in pixels.
+        decoder: The transposed convolutions from there to 64x64; the last has 3
+            channels.
+    """
+
+    latent_size: int = Field(ge=1)
+    encoder: tuple[ConvLayer, ...] = Field(min_length=1)
+    decoder_channels: int = Field(ge=1)
+    decoder_size: int = Field(ge=1)
+    decoder: tuple[ConvLayer, ...] = Field(min_length=1)
+
+
+class ConvVAE(nn.Module):
+    """V: encodes a frame to a Gaussian over z, and decodes z to a frame.
+
+    The decoder ends in a learned image added before the sigmoid, so that the still
+    room costs z nothing and z is left to what moves.
+
+    Args:
+        options: The sizes.
+
+    Raises:
+        ValueError: The layers do not lead from 64x64 and back to 64x64x3.
+    """
+
+    def __init__(self, options: VAEOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.encoder = _encoder(options)
+        with torch.no_grad():
+            features = self.encoder(torch.zeros(1, 3, FRAME_SIZE, FRAME_SIZE)).shape[1]
+        self.mean = nn.Linear(features, options.latent_size)
+        self.log_variance = nn.Linear(features, options.latent_size)
+        square = (options.decoder_channels, options.decoder_size, options.decoder_size)
+        self.expand = nn.Sequential(
+            nn.Linear(options.latent_size, int(np.prod(square))),
+            nn.Unflatten(1, square),
+        )
+        self.decoder = _decoder(options)
+        self.image = nn.Parameter(torch.zeros(3, FRAME_SIZE, FRAME_SIZE))
+        with torch.no_grad():
+            shape = self.decode_logits(torch.zeros(1, options.latent_size)).shape[1:]
+        if shape != (3, FRAME_SIZE, FRAME_SIZE):
+            raise ValueError(
+                "vision.model.decoder: expected to end at (3, 64, 64), found "
+                f"{tuple(shape)}"
+            )
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def latent_size(self) -> int:
+        """Length of z."""
+        return self.options.latent_size
+
+    def config(self) -> dict[str, Any]:
+        """What ``from_config`` needs to build this module again, as JSON values."""
+        return {"options": self.options.model_dump(mode="json")}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The module of a config, with fresh weights."""
+        return cls(VAEOptions.model_validate(config["options"]))
+
+    def set_mean_image(self, mean: Tensor) -> None:
+        """Start the learned image at the data's mean, (3, 64, 64) in [0, 1]."""
+        with torch.no_grad():
+            self.image.copy_(torch.logit(mean, eps=1e-3))
+
+    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of z, each (batch, latent), for (batch, 3, 64, 64)."""
+        features = self.encoder(pixels)
+        log_variance = self.log_variance(features).clamp(*LOG_VARIANCE_RANGE)
+        return self.mean(features), log_variance
+
+    def decode_logits(self, latents: Tensor) -> Tensor:
+        """Pixels before the sigmoid, (batch, 3, 64, 64), for z (batch, latent)."""
+        return self.decoder(self.expand(latents)) + self.image
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pixels in [0, 1], (batch, 3, 64, 64), for z (batch, latent)."""
+        return torch.sigmoid(self.decode_logits(latents))
+
+    @torch.inference_mode()
+    def encode_frames(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Like ``encode``, for frames (batch, 64, 64, 3) uint8, without gradients."""
+        return self.encode(to_pixels(frames, self.image.device))
+
+    @torch.inference_mode()
+    def decode_frames(self, latents: Tensor) -> np.ndarray:
+        """Frames (batch, 64, 64, 3) uint8 for z (batch, latent), without gradients."""
+        pixels = self.decode(latents).permute(0, 2, 3, 1)
+        return (pixels * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def to_pixels(frames: np.ndarray, device: torch.device | None = None) -> Tensor:
+    """Frames (batch, 64, 64, 3) uint8 as pixels (batch, 3, 64, 64) float32 in [0, 1].
+
+    The one place where stored frames become numbers a network reads.
+    """
+    if not frames.flags.writeable:
+        frames = frames.copy()
+    bytes_ = torch.from_numpy(frames).to(device)
+    return bytes_.permute(0, 3, 1, 2).float().div_(255)
+
+
+def reparameterise(
+    mean: Tensor, log_variance: Tensor, generator: torch.Generator
+) -> Tensor:
+    """A sample of z, mean + exp(log_variance / 2) * noise, of the same shape."""
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+    return mean + torch.exp(log_variance / 2) * noise
+
+
+def _encoder(options: VAEOptions) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    channels, size = 3, FRAME_SIZE
+    for number, layer in enumerate(options.encoder, 1):
+        size = (size + 2 * layer.padding - layer.kernel) // layer.stride + 1
+        if size < 1:
+            raise ValueError(
+                f"vision.model.encoder: layer {number} ({layer}) leaves no pixel; "
+                "expected at least 1x1 after every layer"
+            )
+        layers += [
+            nn.Conv2d(
+                channels, layer.channels, layer.kernel, layer.stride, layer.padding
+            ),
+            nn.ReLU(),
+        ]
+        channels = layer.channels
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+def _decoder(options: VAEOptions) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    channels = options.decoder_channels
+    for layer in options.decoder:
+        layers += [
+            nn.ReLU(),
+            nn.ConvTranspose2d(
+                channels, layer.channels, layer.kernel, layer.stride, layer.padding
+            ),
+        ]
+        channels = layer.channels
+    # The paper has no nonlinearity between the first linear layer and the square.
+    return nn.Sequential(*layers[1:])

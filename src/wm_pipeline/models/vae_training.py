@@ -1,0 +1,194 @@
+"""Training V on a stream of frames."""
+
+import copy
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from wm_pipeline import progress
+from wm_pipeline.models.vae import ConvVAE, reparameterise, to_pixels
+from wm_pipeline.options import Options
+from wm_pipeline.randomness import torch_stream
+
+
+class SalienceOptions(Options):
+    """Which pixels matter more than the room, and how much more.
+
+    A pixel is salient where one colour is bright. Such pixels (fireballs) are few and
+    small; with equal weights the loss is lowest when V forgets them.
+
+    Attributes:
+        channel: 0 red, 1 green, 2 blue.
+        threshold: The brightness above which a pixel is salient, in (0, 1).
+        weight: The weight of a salient pixel's error; 1 switches the weighting off.
+    """
+
+    channel: int = Field(ge=0, le=2)
+    threshold: float = Field(gt=0, lt=1)
+    weight: float = Field(ge=1)
+
+
+class VAETrainingOptions(Options):
+    """How V is trained.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Frames a step.
+        learning_rate: Adam's, decayed to zero along a cosine.
+        beta: Weight of the KL divergence.
+        free_nats: KL a latent dimension that costs nothing (paper: 0.5).
+        salience: The pixels that matter.
+        validate_every: Steps between validations; the best weights are kept.
+        validation_frames: Frames of the held-out episodes that are scored.
+    """
+
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    beta: float = Field(ge=0)
+    free_nats: float = Field(ge=0)
+    salience: SalienceOptions
+    validate_every: int = Field(ge=1)
+    validation_frames: int = Field(ge=1)
+
+
+def vae_loss(
+    vae: ConvVAE,
+    pixels: Tensor,
+    options: VAETrainingOptions,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, float]]:
+    """Weighted squared error summed over pixels, plus KL with free bits.
+
+    Args:
+        vae: V.
+        pixels: (batch, 3, 64, 64) in [0, 1].
+        options: Weights of the terms.
+        generator: Draws the samples of z.
+
+    Returns:
+        The loss, a scalar (mean over the batch), and its parts: ``reconstruction``,
+        ``kl``, and the counts behind salient recall and precision.
+
+    Source: World Models, appendix A.1; its KL tolerance is the free bits here.
+    """
+    mean, log_variance = vae.encode(pixels)
+    decoded = vae.decode(reparameterise(mean, log_variance, generator))
+    salience = options.salience
+    seen = pixels[:, salience.channel] > salience.threshold
+    painted = decoded.detach()[:, salience.channel] > salience.threshold
+    weights = 1 + (salience.weight - 1) * (seen | painted).float()
+    error = ((pixels - decoded).square().sum(1) * weights).sum((1, 2)).mean()
+    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+    free = options.free_nats * vae.latent_size
+    loss = error + options.beta * kl.clamp(min=free).mean()
+    logs = {
+        "reconstruction": error.item(),
+        "kl": kl.mean().item(),
+        "salient": seen.sum().item(),
+        "salient_painted": painted.sum().item(),
+        "salient_both": (seen & painted).sum().item(),
+    }
+    return loss, logs
+
+
+def train_vae(
+    vae: ConvVAE,
+    batches: Iterator[np.ndarray],
+    validation: np.ndarray,
+    options: VAETrainingOptions,
+    seed: int,
+) -> pd.DataFrame:
+    """Train V in place and leave it with its best weights by validation loss.
+
+    Args:
+        vae: V, freshly initialised.
+        batches: Endless batches of frames (batch, 64, 64, 3) uint8.
+        validation: Frames (frames, 64, 64, 3) uint8 of held-out episodes.
+        options: How to train.
+        seed: Draws the samples of z.
+
+    Returns:
+        The history: step, split, metric, value.
+    """
+    optimiser = torch.optim.Adam(vae.parameters(), lr=options.learning_rate, fused=True)
+    generator = torch_stream(seed, "vae noise")
+    rows: list[tuple[int, str, str, float]] = []
+    best_loss, best_weights = math.inf, vae.state_dict()
+    with progress.task("Training V", options.steps, "steps") as task:
+        for step in range(1, options.steps + 1):
+            for group in optimiser.param_groups:
+                group["lr"] = cosine(options.learning_rate, step - 1, options.steps)
+            loss, logs = vae_loss(vae, to_pixels(next(batches)), options, generator)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            if step % options.validate_every == 0 or step == options.steps:
+                scores = validate_vae(vae, validation, options, seed)
+                rows += [(step, "training", "loss", loss.item())]
+                rows += [
+                    (step, "training", k, logs[k]) for k in ("reconstruction", "kl")
+                ]
+                rows += [(step, "validation", k, v) for k, v in scores.items()]
+                if scores["loss"] < best_loss:
+                    best_loss = scores["loss"]
+                    best_weights = copy.deepcopy(vae.state_dict())
+                figures = f"recall {scores['salient_recall']:.2f}"
+            elif step == 1:
+                figures = ""
+            task.advance(figures=figures)
+    vae.load_state_dict(best_weights)
+    return pd.DataFrame(rows, columns=["step", "split", "metric", "value"])
+
+
+@torch.inference_mode()
+def validate_vae(
+    vae: ConvVAE, frames: np.ndarray, options: VAETrainingOptions, seed: int
+) -> dict[str, float]:
+    """Loss and salient recall, precision and overlap over held-out frames.
+
+    Args:
+        vae: V.
+        frames: (frames, 64, 64, 3) uint8.
+        options: The loss's weights and what is salient.
+        seed: Draws the samples of z; the same at each validation.
+
+    Returns:
+        ``loss``, ``reconstruction``, ``kl``; and of the salient pixels
+        ``salient_recall`` (share that V paints), ``salient_precision`` (share of the
+        painted that are there) and ``salient_iou``; NaN where there are none.
+    """
+    generator = torch_stream(seed, "vae validation noise")
+    totals: dict[str, float] = {}
+    for start in range(0, len(frames), 250):
+        pixels = to_pixels(frames[start : start + 250])
+        loss, logs = vae_loss(vae, pixels, options, generator)
+        for name in ("reconstruction", "kl"):
+            logs[name] *= len(pixels)
+        logs["loss"] = loss.item() * len(pixels)
+        for name, value in logs.items():
+            totals[name] = totals.get(name, 0.0) + value
+    both, seen = totals["salient_both"], totals["salient"]
+    painted = totals["salient_painted"]
+    return {
+        "loss": totals["loss"] / len(frames),
+        "reconstruction": totals["reconstruction"] / len(frames),
+        "kl": totals["kl"] / len(frames),
+        "salient_recall": _ratio(both, seen),
+        "salient_precision": _ratio(both, painted),
+        "salient_iou": _ratio(both, seen + painted - both),
+    }
+
+
+def cosine(start: float, step: int, steps: int) -> float:
+    """A learning rate that falls from ``start`` to zero along half a cosine."""
+    return start * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan

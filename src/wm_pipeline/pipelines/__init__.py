@@ -1,0 +1,1 @@
+"""The stages: pure node functions and their wiring, one folder each."""

@@ -1,0 +1,20 @@
+"""Wiring of the collection stage."""
+
+from kedro.pipeline import Node, Pipeline
+
+from wm_pipeline.pipelines.collection.nodes import collect_episodes
+
+
+def create_pipeline() -> Pipeline:
+    """Real game -> episodes."""
+    return Pipeline(
+        [
+            Node(
+                collect_episodes,
+                inputs=["params:environment", "params:collection"],
+                outputs="episodes",
+                name="collect_episodes",
+                tags="collection",
+            )
+        ]
+    )

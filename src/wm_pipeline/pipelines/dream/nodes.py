@@ -1,0 +1,156 @@
+"""Join V and M to the world model, and look at its dreams."""
+
+import logging
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from wm_pipeline.environments.dream import DreamEnv
+from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.evolution.evaluators import DreamOptions
+from wm_pipeline.models.mdn_rnn import MDNRNN
+from wm_pipeline.models.vae import ConvVAE
+from wm_pipeline.models.world_model import WorldModel, build_world_model
+from wm_pipeline.options import Options
+from wm_pipeline.pipelines.memory.nodes import check_latents
+from wm_pipeline.reporting.pictures import enlarge
+from wm_pipeline.rollouts.dream import DreamNoise, Script, dream, random_script
+from wm_pipeline.rollouts.policies import RandomPolicy
+from wm_pipeline.rollouts.shards import EpisodeShards
+
+logger = logging.getLogger(__name__)
+
+MOST_STARTS = 1000
+"""Real episodes in whose first latents dreams begin; more add nothing but reading."""
+
+
+class DreamCheckOptions(Options):
+    """A first look at the dream.
+
+    Attributes:
+        seed: Of the dreams.
+        rollouts: Dreams of standing still, and of the random policy.
+        hold: The least and the most steps a random action is held.
+        animation_steps: The most steps of M in the animation.
+    """
+
+    seed: int = Field(ge=0)
+    rollouts: int = Field(ge=1)
+    hold: tuple[int, int]
+    animation_steps: int = Field(ge=1)
+
+
+def load_world_model(
+    vae: ConvVAE, mdn_rnn: MDNRNN, latents: EpisodeShards
+) -> WorldModel:
+    """Join V and M from their checkpoints with the latents in which episodes began.
+
+    Args:
+        vae: V.
+        mdn_rnn: M.
+        latents: Of the real game's episodes, made by ``vae``.
+
+    Returns:
+        The world model: one file, all that the later stages need.
+
+    Raises:
+        ValueError: V, M and the latents do not belong together.
+    """
+    check_latents(latents, vae)
+    firsts = [
+        latents.read(episode, ["mean", "log_variance"])
+        for episode in range(min(len(latents), MOST_STARTS))
+    ]
+    means = np.stack([first["mean"][0] for first in firsts]).astype(np.float32)
+    log_variances = np.stack([first["log_variance"][0] for first in firsts])
+    return build_world_model(
+        vae,
+        mdn_rnn,
+        torch.from_numpy(means),
+        torch.from_numpy(log_variances.astype(np.float32)),
+    )
+
+
+def check_dream(
+    world_model: WorldModel,
+    latents: EpisodeShards,
+    environment: EnvironmentOptions,
+    options: DreamOptions,
+    check: DreamCheckOptions,
+) -> dict[str, float]:
+    """How long simple policies live in the dream, beside the collected episodes.
+
+    A dream in which standing still or random play lasts much longer than in the game
+    is one in which nothing happens; a controller trained in it will be useless.
+
+    Args:
+        world_model: V and M.
+        latents: The real game's episodes, played by the held random policy.
+        environment: The game.
+        options: The dream.
+        check: How many dreams.
+
+    Returns:
+        Mean steps of the environment: ``still_dream``, ``random_held_dream`` and
+        ``collected_real``.
+    """
+    mdn_rnn = world_model.mdn_rnn
+    steps = max(1, options.max_steps // mdn_rnn.frame_skip)
+    still = Script(torch.zeros(check.rollouts, steps, mdn_rnn.action_size))
+    held = random_script(
+        RandomPolicy(environment.actions, check.hold),
+        check.rollouts,
+        steps,
+        mdn_rnn.frame_skip,
+        check.seed,
+    )
+    lengths = {}
+    for name, script in (("still_dream", still), ("random_held_dream", held)):
+        noise = DreamNoise.draw(world_model, check.rollouts, check.seed, name)
+        result = dream(world_model, script, 1, noise, options.temperature, steps)
+        lengths[name] = result.steps.double().mean().item() * mdn_rnn.frame_skip
+    lengths["collected_real"] = float(latents.lengths.mean())
+    logger.info(
+        "Standing still lasts %(still_dream).0f steps in the dream, random play "
+        "%(random_held_dream).0f; the collected episodes lasted %(collected_real).0f",
+        lengths,
+    )
+    return lengths
+
+
+def animate_dream(
+    world_model: WorldModel,
+    environment: EnvironmentOptions,
+    options: DreamOptions,
+    check: DreamCheckOptions,
+) -> np.ndarray:
+    """One dreamed episode of the random policy, decoded by V.
+
+    Args:
+        world_model: V and M.
+        environment: The game.
+        options: The dream.
+        check: The seed and the most steps.
+
+    Returns:
+        (time, 256, 256, 3) uint8.
+    """
+    env = DreamEnv(
+        world_model,
+        environment.actions,
+        options.temperature,
+        check.animation_steps,
+        render_mode="rgb_array",
+    )
+    policy = RandomPolicy(environment.actions, check.hold)
+    policy.reset(check.seed)
+    env.reset(seed=check.seed)
+    frames = [env.render()]
+    over = False
+    while not over:
+        window = [policy.act() for _ in range(world_model.mdn_rnn.frame_skip)]
+        _, _, terminated, truncated, _ = env.step(np.mean(window, axis=0))
+        frames.append(env.render())
+        over = terminated or truncated
+    return enlarge(np.stack(frames), 4)

@@ -1,0 +1,39 @@
+"""Wiring of the dream stage."""
+
+from kedro.pipeline import Node, Pipeline
+
+from wm_pipeline.pipelines.dream.nodes import (
+    animate_dream,
+    check_dream,
+    load_world_model,
+)
+
+
+def create_pipeline() -> Pipeline:
+    """V, M and latents -> world model, and a look at its dreams."""
+    dream_options = ["params:environment", "params:dream", "params:dream_check"]
+    return Pipeline(
+        [
+            Node(
+                load_world_model,
+                inputs=["vae", "mdn_rnn", "latents"],
+                outputs="world_model",
+                name="load_world_model",
+                tags="dream",
+            ),
+            Node(
+                check_dream,
+                inputs=["world_model", "latents", *dream_options],
+                outputs="dream_scores",
+                name="check_dream",
+                tags="dream",
+            ),
+            Node(
+                animate_dream,
+                inputs=["world_model", *dream_options],
+                outputs="dreamed_episode",
+                name="animate_dream",
+                tags="dream",
+            ),
+        ]
+    )

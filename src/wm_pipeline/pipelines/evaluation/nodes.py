@@ -1,0 +1,188 @@
+"""Play the dream and the real game with C, beside random baselines."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import torch
+from pydantic import Field
+
+from wm_pipeline import progress
+from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.evolution.evaluators import DreamEvaluator, DreamOptions
+from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.options import Options
+from wm_pipeline.randomness import stream
+from wm_pipeline.reporting.figures import evaluation_histogram
+from wm_pipeline.reporting.statistics import difference_interval, mean_interval
+from wm_pipeline.rollouts.dream import DreamNoise, dream, random_script
+from wm_pipeline.rollouts.policies import ControllerPolicy, Policy, RandomPolicy
+from wm_pipeline.rollouts.real import play_episodes
+
+
+class EvaluationOptions(Options):
+    """How the controller is judged.
+
+    Attributes:
+        seed: Of the games and dreams; other stages never see these episodes.
+        episodes: Episodes a policy and world.
+        hold: The least and the most steps the held random policy holds an action.
+        untrained_sigma: Standard deviation of the untrained controller's weights.
+        sample_latents: Whether C sees a sample of z in the real game, as in the dream,
+            or its mean.
+        workers: Games played side by side, each in a process.
+    """
+
+    seed: int = Field(ge=0)
+    episodes: int = Field(ge=2)
+    hold: tuple[int, int]
+    untrained_sigma: float = Field(gt=0)
+    sample_latents: bool
+    workers: int = Field(ge=1)
+
+
+def evaluate(
+    world_model: WorldModel,
+    controller: Controller,
+    environment: EnvironmentOptions,
+    dream_options: DreamOptions,
+    options: EvaluationOptions,
+) -> pd.DataFrame:
+    """Play the same fresh episodes with the controller and with the baselines.
+
+    Args:
+        world_model: V and M.
+        controller: C.
+        environment: The game.
+        dream_options: The dream.
+        options: How many episodes, and the baselines.
+
+    Returns:
+        One row an episode: policy, world, episode, seed, return, steps.
+    """
+    untrained = Controller.from_config(controller.config())
+    random = stream(options.seed, "untrained controller")
+    weights = random.normal(0, options.untrained_sigma, untrained.size)
+    untrained.set_parameters(torch.from_numpy(weights).float())
+    players = {"controller": controller, "untrained": untrained}
+    randoms = {
+        "random_held": RandomPolicy(environment.actions, options.hold),
+        "random_uniform": RandomPolicy(environment.actions, (1, 1)),
+    }
+    tables = []
+    for name, player in players.items():
+        evaluator = DreamEvaluator(
+            world_model, player, environment.actions, dream_options, options.seed
+        )
+        tables.append(_dream_with(name, evaluator, options.episodes))
+    for name, policy in randoms.items():
+        tables.append(
+            _dream_at_random(name, policy, world_model, dream_options, options)
+        )
+    policies: dict[str, Policy] = {
+        name: ControllerPolicy(
+            world_model, player, environment.actions, options.sample_latents
+        )
+        for name, player in players.items()
+    }
+    policies |= randoms
+    seeds = stream(options.seed, "evaluation").integers(2**31, size=options.episodes)
+    with progress.task(
+        "Playing the real game", len(policies) * options.episodes, "episodes"
+    ) as task:
+        for name, policy in policies.items():
+            tables.append(
+                _play_with(name, policy, environment, seeds.tolist(), options, task)
+            )
+    return pd.concat(tables, ignore_index=True)
+
+
+def summarise(
+    episodes: pd.DataFrame, options: EvaluationOptions
+) -> tuple[dict[str, Any], go.Figure]:
+    """Means with intervals, the gain over the held random policy, and a histogram.
+
+    Args:
+        episodes: Of ``evaluate``.
+        options: The seed of the bootstrap.
+
+    Returns:
+        The summary: ``real`` and ``dream``, each policy's mean, std and 95% interval;
+        and ``gain_over_random_held``, the difference in the real game with its 95%
+        interval. And the histogram of real returns.
+    """
+    random = stream(options.seed, "bootstrap")
+    summary: dict[str, Any] = {
+        world: {
+            str(policy): mean_interval(rows["return"].to_numpy(), random)
+            for policy, rows in table.groupby("policy")
+        }
+        for world, table in episodes.groupby("world")
+    }
+    real = episodes[episodes["world"] == "real"]
+    summary["gain_over_random_held"] = difference_interval(
+        real.loc[real["policy"] == "controller", "return"].to_numpy(),
+        real.loc[real["policy"] == "random_held", "return"].to_numpy(),
+        random,
+    )
+    return summary, evaluation_histogram(episodes)
+
+
+def _dream_with(name: str, evaluator: DreamEvaluator, episodes: int) -> pd.DataFrame:
+    vector = evaluator.controller.parameters_vector.numpy()
+    result = evaluator.evaluate(vector[None], episodes, "evaluation dreams")
+    steps = result.steps[0] * evaluator.world_model.mdn_rnn.frame_skip
+    seeds = [evaluator.seed] * episodes
+    return _table(name, "dream", seeds, result.returns[0].numpy(), steps.numpy())
+
+
+def _dream_at_random(
+    name: str,
+    policy: RandomPolicy,
+    world_model: WorldModel,
+    dream_options: DreamOptions,
+    options: EvaluationOptions,
+) -> pd.DataFrame:
+    frame_skip = world_model.mdn_rnn.frame_skip
+    steps = max(1, dream_options.max_steps // frame_skip)
+    script = random_script(policy, options.episodes, steps, frame_skip, options.seed)
+    noise = DreamNoise.draw(
+        world_model, options.episodes, options.seed, "evaluation dreams"
+    )
+    result = dream(world_model, script, 1, noise, dream_options.temperature, steps)
+    seeds = [options.seed] * options.episodes
+    lengths = (result.steps * frame_skip).numpy()
+    return _table(name, "dream", seeds, result.returns.numpy(), lengths)
+
+
+def _play_with(
+    name: str,
+    policy: Policy,
+    environment: EnvironmentOptions,
+    seeds: list[int],
+    options: EvaluationOptions,
+    task: progress.Task,
+) -> pd.DataFrame:
+    returns, steps = [], []
+    for episode in play_episodes(environment, policy, seeds, options.workers, False):
+        returns.append(float(episode.rewards.sum()))
+        steps.append(len(episode.rewards))
+        task.advance(figures=f"{name} {np.mean(returns):,.0f}")
+    return _table(name, "real", seeds, np.array(returns), np.array(steps))
+
+
+def _table(
+    policy: str, world: str, seeds: list[int], returns: np.ndarray, steps: np.ndarray
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "policy": policy,
+            "world": world,
+            "episode": np.arange(len(seeds)),
+            "seed": seeds,
+            "return": returns.astype(np.float64),
+            "steps": steps.astype(np.int64),
+        }
+    )

@@ -1,0 +1,33 @@
+"""Wiring of the evaluation stage."""
+
+from kedro.pipeline import Node, Pipeline
+
+from wm_pipeline.pipelines.evaluation.nodes import evaluate, summarise
+
+
+def create_pipeline() -> Pipeline:
+    """World model and controller -> scores in the dream and in the real game."""
+    return Pipeline(
+        [
+            Node(
+                evaluate,
+                inputs=[
+                    "world_model",
+                    "controller",
+                    "params:environment",
+                    "params:dream",
+                    "params:evaluation",
+                ],
+                outputs="evaluation_episodes",
+                name="evaluate",
+                tags="evaluation",
+            ),
+            Node(
+                summarise,
+                inputs=["evaluation_episodes", "params:evaluation"],
+                outputs=["evaluation_summary", "evaluation_histogram"],
+                name="summarise",
+                tags="evaluation",
+            ),
+        ]
+    )

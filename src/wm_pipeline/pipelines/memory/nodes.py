@@ -1,0 +1,107 @@
+"""Train M on the latents of whole episodes."""
+
+import pandas as pd
+import torch
+from pydantic import Field
+
+from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
+from wm_pipeline.models.mdn_rnn_training import (
+    MDNRNNTrainingOptions,
+    train_mdn_rnn,
+    validate_mdn_rnn,
+)
+from wm_pipeline.models.vae import ConvVAE
+from wm_pipeline.models.world_model import digest
+from wm_pipeline.options import Options
+from wm_pipeline.randomness import seeded_initialisation, stream
+from wm_pipeline.rollouts.sequences import (
+    latent_statistics,
+    training_windows,
+    validation_windows,
+)
+from wm_pipeline.rollouts.shards import EpisodeShards, split_episodes
+
+
+class MemoryOptions(Options):
+    """M: its sizes, its training and its data.
+
+    Attributes:
+        seed: Of the weights, the order of the sequences and the samples of z.
+        validation_fraction: Share of the episodes held out.
+        model: The sizes.
+        training: The training.
+    """
+
+    seed: int = Field(ge=0)
+    validation_fraction: float = Field(gt=0, lt=1)
+    model: MDNRNNOptions
+    training: MDNRNNTrainingOptions
+
+
+def train_memory(
+    latents: EpisodeShards,
+    vae: ConvVAE,
+    environment: EnvironmentOptions,
+    options: MemoryOptions,
+) -> tuple[MDNRNN, pd.DataFrame, dict[str, float]]:
+    """Train M to foresee the next latent, the reward and the end of the episode.
+
+    Args:
+        latents: Of the real game's episodes, made by ``vae``.
+        vae: V.
+        environment: The game; its action mapping gives the size of a control.
+        options: How.
+
+    Returns:
+        M, its history (step, split, metric, value), and its scores on held-out
+        episodes beside the trivial predictors'.
+
+    Raises:
+        ValueError: The latents were made by another V, or there are too few episodes.
+    """
+    check_latents(latents, vae)
+    training, held_out = split_episodes(
+        len(latents), options.validation_fraction, stream(options.seed, "split")
+    )
+    with seeded_initialisation(options.seed, "mdn-rnn weights"):
+        mdn_rnn = MDNRNN(
+            options.model, vae.latent_size, environment.actions.size, digest(vae)
+        )
+    frame_skip = options.model.frame_skip
+    statistics = latent_statistics(latents, training, frame_skip)
+    mdn_rnn.reward_mean.fill_(statistics.reward_mean)
+    mdn_rnn.reward_scale.fill_(statistics.reward_scale)
+    mdn_rnn.reward_range.copy_(torch.tensor(statistics.reward_range))
+    settings = options.training
+    windows = training_windows(
+        latents,
+        training,
+        frame_skip,
+        settings.batch_size,
+        settings.sequence_length,
+        stream(options.seed, "sequence order"),
+    )
+    validation = validation_windows(latents, held_out, frame_skip, settings.batch_size)
+    history = train_mdn_rnn(
+        mdn_rnn, windows, validation, statistics.trivial, settings, options.seed
+    )
+    scores = validate_mdn_rnn(
+        mdn_rnn, validation, statistics.trivial, settings.done_weight, options.seed
+    )
+    return mdn_rnn, history, scores
+
+
+def check_latents(latents: EpisodeShards, vae: ConvVAE) -> None:
+    """Refuse latents that another V made.
+
+    Raises:
+        ValueError: With both digests.
+    """
+    expected, found = digest(vae), latents.metadata.get("vae_digest")
+    if expected != found:
+        raise ValueError(
+            f"{latents.folder}: expected latents of the loaded VAE {expected}, found "
+            f"those of {found}. Run the vision stage again, or load the VAE's version "
+            "that made them"
+        )

@@ -1,0 +1,157 @@
+"""Train V on frames, and encode every frame."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field, model_validator
+
+from wm_pipeline import progress
+from wm_pipeline.models.vae import ConvVAE, VAEOptions
+from wm_pipeline.models.vae_training import (
+    VAETrainingOptions,
+    train_vae,
+    validate_vae,
+)
+from wm_pipeline.models.world_model import digest
+from wm_pipeline.options import Options
+from wm_pipeline.randomness import seeded_initialisation, stream
+from wm_pipeline.reporting.pictures import enlarge, pairs_of_rows
+from wm_pipeline.rollouts.frames import mean_frame, sample_frames, shuffled_frames
+from wm_pipeline.rollouts.shards import EpisodeShards, Shard, split_episodes
+
+PICTURE_ROWS, PICTURE_COLUMNS = 3, 8
+
+
+class VisionOptions(Options):
+    """V: its sizes, its training and its data.
+
+    Attributes:
+        seed: Of the weights, the order of the frames and the samples of z.
+        validation_fraction: Share of the episodes held out.
+        pool_frames: Frames shuffled together; about 12 kB each, three pools at most
+            are in memory.
+        model: The sizes.
+        training: The training.
+    """
+
+    seed: int = Field(ge=0)
+    validation_fraction: float = Field(gt=0, lt=1)
+    pool_frames: int = Field(ge=1)
+    model: VAEOptions
+    training: VAETrainingOptions
+
+    @model_validator(mode="after")
+    def _pool_holds_a_batch(self) -> "VisionOptions":
+        if self.pool_frames < self.training.batch_size:
+            raise ValueError(
+                f"pool_frames: expected at least training.batch_size "
+                f"({self.training.batch_size}), found {self.pool_frames}"
+            )
+        return self
+
+
+def train_vision(
+    episodes: EpisodeShards, options: VisionOptions
+) -> tuple[ConvVAE, pd.DataFrame]:
+    """Train V on shuffled frames; keep its best weights on held-out episodes.
+
+    Args:
+        episodes: Of the real game.
+        options: How.
+
+    Returns:
+        V, and its history (step, split, metric, value).
+    """
+    training, _ = _split(episodes, options)
+    held_out = _validation_frames(episodes, options)
+    with seeded_initialisation(options.seed, "vae weights"):
+        vae = ConvVAE(options.model)
+    some = sample_frames(
+        episodes, training, len(held_out), stream(options.seed, "mean image")
+    )
+    vae.set_mean_image(torch.from_numpy(mean_frame(some)).permute(2, 0, 1))
+    batches = shuffled_frames(
+        episodes,
+        training,
+        options.training.batch_size,
+        options.pool_frames,
+        stream(options.seed, "frame order"),
+    )
+    try:
+        history = train_vae(vae, batches, held_out, options.training, options.seed)
+    finally:
+        batches.close()
+    return vae, history
+
+
+def score_vision(
+    episodes: EpisodeShards, vae: ConvVAE, options: VisionOptions
+) -> tuple[dict[str, float], np.ndarray]:
+    """What V keeps of held-out frames, in figures and as a picture.
+
+    Args:
+        episodes: Of the real game.
+        vae: V.
+        options: As in training, so that the same episodes are held out.
+
+    Returns:
+        The scores of ``validate_vae``; and originals above their reconstructions,
+        those frames with the most salient pixels among every few.
+    """
+    frames = _validation_frames(episodes, options)
+    scores = validate_vae(vae, frames, options.training, options.seed)
+    salience = options.training.salience
+    bright = frames[..., salience.channel] > salience.threshold * 255
+    count = PICTURE_ROWS * PICTURE_COLUMNS
+    groups = np.array_split(np.arange(len(frames)), min(count, len(frames)))
+    chosen = [group[bright[group].sum((1, 2)).argmax()] for group in groups]
+    shown = frames[np.resize(chosen, count)]
+    decoded = vae.decode_frames(vae.encode_frames(shown)[0])
+    return scores, enlarge(pairs_of_rows(shown, decoded, PICTURE_COLUMNS), 2)
+
+
+def encode_episodes(episodes: EpisodeShards, vae: ConvVAE) -> Iterator[Shard]:
+    """Encode every frame of every episode.
+
+    Args:
+        episodes: Of the real game.
+        vae: V.
+
+    Yields:
+        Shards with mean and log_variance (latent,) float16 in place of the frame; the
+        metadata holds V's digest.
+    """
+    sizes = episodes.episodes_per_shard
+    metadata = {**episodes.metadata, "vae_digest": digest(vae)}
+    first = 0
+    with progress.task("Encoding", len(episodes), "episodes") as task:
+        for index, size in enumerate(sizes):
+            encoded = []
+            for episode in range(first, first + size):
+                steps = dict(episodes.read(episode))
+                mean, log_variance = vae.encode_frames(steps.pop("frame"))
+                steps["mean"] = mean.numpy().astype(np.float16)
+                steps["log_variance"] = log_variance.numpy().astype(np.float16)
+                encoded.append(steps)
+                task.advance()
+            yield Shard(index, len(sizes), encoded, metadata)
+            first += size
+
+
+def _split(
+    episodes: EpisodeShards, options: VisionOptions
+) -> tuple[np.ndarray, np.ndarray]:
+    return split_episodes(
+        len(episodes), options.validation_fraction, stream(options.seed, "split")
+    )
+
+
+def _validation_frames(episodes: EpisodeShards, options: VisionOptions) -> np.ndarray:
+    return sample_frames(
+        episodes,
+        _split(episodes, options)[1],
+        options.training.validation_frames,
+        stream(options.seed, "validation frames"),
+    )

@@ -1,0 +1,41 @@
+"""Random streams, each derived from (seed, stage, index) and from nothing else."""
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+def stream(seed: int, stage: str, *index: int) -> np.random.Generator:
+    """The NumPy generator of one purpose.
+
+    Args:
+        seed: The stage's seed from the parameters, 0 or more.
+        stage: What the numbers are for, e.g. ``"collection"``; different names give
+            independent streams.
+        index: Further counters, e.g. the generation and the rollout.
+
+    Returns:
+        A fresh generator; the same arguments always give the same numbers.
+    """
+    return np.random.default_rng([seed, zlib.crc32(stage.encode()), *index])
+
+
+def torch_stream(seed: int, stage: str, *index: int) -> torch.Generator:
+    """Like :func:`stream`, as a CPU torch generator."""
+    generator = torch.Generator()
+    generator.manual_seed(int(stream(seed, stage, *index).integers(2**63)))
+    return generator
+
+
+@contextmanager
+def seeded_initialisation(seed: int, stage: str) -> Iterator[None]:
+    """Seed torch's global generator inside the block and put it back afterwards.
+
+    Module constructors draw their weights from the global generator and take no other.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(stream(seed, stage).integers(2**63)))
+        yield

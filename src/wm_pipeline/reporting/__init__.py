@@ -1,0 +1,1 @@
+"""Figures, pictures and the summary, made from data frames and arrays."""

@@ -1,0 +1,72 @@
+"""Plotly figures of logs and scores."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+POLICY_NAMES = {
+    "controller": "controller (trained in the dream)",
+    "random_held": "random, action held",
+    "random_uniform": "random, every step",
+    "untrained": "untrained controller",
+}
+POLICY_COLOURS = {
+    "controller": "#1b6ca8",
+    "random_held": "#d1793b",
+    "random_uniform": "#8a8a8a",
+    "untrained": "#b9b9b9",
+}
+
+
+def fitness_curve(log: pd.DataFrame) -> go.Figure:
+    """Fitness over generations: mean, best, and the spread of the population.
+
+    Args:
+        log: The fitness log, one row a generation.
+    """
+    generations = log["generation"]
+    figure = go.Figure(layout={"template": "plotly_white"})
+    for sign in (1, -1):
+        figure.add_scatter(
+            x=generations,
+            y=log["mean"] + sign * log["std"],
+            line={"width": 0},
+            fill=None if sign == 1 else "tonexty",
+            fillcolor="rgba(27, 108, 168, 0.2)",
+            showlegend=False,
+            hoverinfo="skip",
+        )
+    figure.add_scatter(x=generations, y=log["mean"], name="mean", line_color="#1b6ca8")
+    figure.add_scatter(x=generations, y=log["best"], name="best", line_color="#d1793b")
+    return figure.update_layout(
+        title="Fitness in the dream",
+        xaxis_title="generation",
+        yaxis_title="return (mean over a candidate's dreams)",
+    )
+
+
+def evaluation_histogram(episodes: pd.DataFrame) -> go.Figure:
+    """Returns of real episodes, one histogram a policy.
+
+    Args:
+        episodes: The evaluation's episodes.
+    """
+    real = episodes[episodes["world"] == "real"]
+    figure = go.Figure(layout={"template": "plotly_white", "barmode": "overlay"})
+    largest = max(float(real["return"].max()), 1.0)
+    smallest = min(float(real["return"].min()), 0.0)
+    bins = {"start": smallest, "end": largest, "size": (largest - smallest) / 40}
+    for policy, name in POLICY_NAMES.items():
+        returns = real.loc[real["policy"] == policy, "return"]
+        figure.add_histogram(
+            x=returns,
+            xbins=bins,
+            name=f"{name}: {returns.mean():.0f}",
+            marker_color=POLICY_COLOURS[policy],
+            opacity=0.6,
+        )
+    return figure.update_layout(
+        title="Returns in the real game",
+        xaxis_title="return of an episode",
+        yaxis_title="episodes",
+        legend={"orientation": "h", "y": -0.2},
+    )

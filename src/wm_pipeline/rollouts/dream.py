@@ -1,0 +1,253 @@
+"""A whole population in the dream: every candidate and every rollout in one batch.
+
+This is the hot loop of the project. One step of B dreams is two matrix products, the
+LSTM's (B x (latent + hidden + action) x 4 hidden, input and recurrent weights as one
+matrix) and the head's (B x hidden x outputs), and elementwise work between them.
+``WorldModel.step`` is the readable version; a test holds this one equal to it.
+
+All candidates meet the same dreams: the noise of a step belongs to the rollout, not to
+the candidate, so it is drawn once a rollout (common random numbers). Finished dreams
+leave the batch once they are a tenth of it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.mdn_rnn import LOG_SIGMA_RANGE
+from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.randomness import torch_stream
+
+FINISHED_SHARE = 0.1
+"""Finished dreams are dropped when they are this share of the batch."""
+
+
+class Dreamers(Protocol):
+    """Who acts in a batch of dreams, one row a dream."""
+
+    def act(self, features: Tensor, cells: Tensor, step: int) -> Tensor:
+        """Controls (batch, action) from [z, h] (batch, latent + hidden) and c."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows of the present batch only, (kept,) int64."""
+
+
+class Population:
+    """Controllers, each in several dreams: rows are candidate-major.
+
+    Args:
+        controller: The architecture.
+        parameters: (population, size) float32.
+        rollouts: Dreams a candidate.
+        actions: The action mapping.
+    """
+
+    def __init__(
+        self, controller: Controller, parameters: Tensor, rollouts: int, actions: Any
+    ) -> None:
+        weights, biases = controller.unpack(parameters)
+        self._weights = weights.repeat_interleave(rollouts, 0)
+        self._biases = biases.repeat_interleave(rollouts, 0)
+        self._reads_cells = controller.options.inputs == "zhc"
+        self._actions = actions
+
+    def act(self, features: Tensor, cells: Tensor, step: int) -> Tensor:
+        """Each dream's candidate decides."""
+        if self._reads_cells:
+            features = torch.cat((features, cells), 1)
+        outputs = (self._weights * features[:, None]).sum(-1) + self._biases
+        return self._actions.decide(outputs)
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop the finished dreams' copies of the weights."""
+        self._weights, self._biases = self._weights[rows], self._biases[rows]
+
+
+class Script:
+    """Controls fixed beforehand: random policies, standing still.
+
+    Args:
+        controls: (batch, steps, action) float32.
+    """
+
+    def __init__(self, controls: Tensor) -> None:
+        self._controls = controls
+
+    def act(self, features: Tensor, cells: Tensor, step: int) -> Tensor:
+        """The next line of the script."""
+        return self._controls[:, step]
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop the finished dreams' lines."""
+        self._controls = self._controls[rows]
+
+
+@dataclass(frozen=True)
+class DreamNoise:
+    """Where each rollout begins and all the noise it meets.
+
+    Attributes:
+        starts: First latents, (rollouts, latent).
+        generator: Draws each step's noise for all rollouts.
+    """
+
+    starts: Tensor
+    generator: torch.Generator
+
+    @classmethod
+    def draw(
+        cls, world_model: WorldModel, rollouts: int, seed: int, stage: str, *index: int
+    ) -> "DreamNoise":
+        """The dreams of one purpose; the same arguments give the same dreams."""
+        generator = torch_stream(seed, stage, *index)
+        choices = torch.randint(
+            len(world_model.start_means), (rollouts,), generator=generator
+        )
+        shape = (rollouts, world_model.vae.latent_size)
+        normal = torch.randn(shape, generator=generator)
+        return cls(world_model.start(choices, normal), generator)
+
+    def steps(self, mixtures: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Endless (Gumbel noise (rollouts, latent, mixtures), normal (rollouts, latent))."""
+        rollouts, latent = self.starts.shape
+        while True:
+            uniform = torch.rand(rollouts, latent, mixtures, generator=self.generator)
+            gumbel = -torch.log(-torch.log(uniform.clamp_(1e-10, 1 - 1e-7)))
+            yield gumbel, torch.randn(rollouts, latent, generator=self.generator)
+
+
+@dataclass(frozen=True)
+class DreamResult:
+    """What came of a batch of dreams; each (batch,).
+
+    Attributes:
+        returns: Sum of rewards, float32.
+        steps: Steps of M until the end, int64.
+    """
+
+    returns: Tensor
+    steps: Tensor
+
+
+@torch.inference_mode()
+def dream(
+    world_model: WorldModel,
+    dreamers: Dreamers,
+    copies: int,
+    noise: DreamNoise,
+    temperature: float,
+    max_steps: int,
+) -> DreamResult:
+    """Run ``copies`` times the noise's rollouts to their ends, in one batch.
+
+    Args:
+        world_model: V and M.
+        dreamers: Who acts; its rows are copies-major (row = copy x rollouts + rollout).
+        copies: How often every rollout is dreamed, e.g. once a candidate.
+        noise: The dreams; consumed.
+        temperature: Of the dream, above 0.
+        max_steps: The cap on a dream, in steps of M.
+
+    Returns:
+        Returns and lengths, in the order of the rows.
+    """
+    mdn_rnn = world_model.mdn_rnn
+    latent, hidden = mdn_rnn.latent_size, mdn_rnn.hidden_size
+    mixtures = mdn_rnn.options.mixtures
+    cell_weights, cell_bias = _joined_cell(mdn_rnn.lstm, latent)
+    head_weights, head_bias = mdn_rnn.head.weight.T.contiguous(), mdn_rnn.head.bias
+    rollouts = len(noise.starts)
+    total = copies * rollouts
+    returns, lengths = torch.zeros(total), torch.zeros(total, dtype=torch.int64)
+    row = torch.arange(total)
+    alive = torch.ones(total, dtype=torch.bool)
+    # One buffer holds what the cell reads: [z, h, action].
+    x = torch.zeros(total, latent + hidden + mdn_rnn.action_size)
+    x[:, :latent] = noise.starts.repeat(copies, 1)
+    cells = torch.zeros(total, hidden)
+    full = True
+    for step, (gumbel, normal) in enumerate(noise.steps(mixtures)):
+        x[:, latent + hidden :] = dreamers.act(x[:, : latent + hidden], cells, step)
+        gates = torch.addmm(cell_bias, x, cell_weights)
+        cells, h = _cell(gates, cells, hidden)
+        x[:, latent : latent + hidden] = h
+        outputs = torch.addmm(head_bias, h, head_weights)
+        if full:
+            gumbel, normal = gumbel.repeat(copies, 1, 1), normal.repeat(copies, 1)
+        else:
+            gumbel, normal = gumbel[row % rollouts], normal[row % rollouts]
+        x[:, :latent] = _sample(outputs, latent, mixtures, temperature, gumbel, normal)
+        returns[row] += mdn_rnn.reward(outputs[:, -2]) * alive
+        lengths[row] += alive
+        alive &= outputs[:, -1] <= 0
+        finished = len(row) - int(alive.sum())
+        if step + 1 == max_steps or finished == len(row):
+            return DreamResult(returns, lengths)
+        if finished > FINISHED_SHARE * len(row):
+            kept = alive.nonzero()[:, 0]
+            row, alive, x, cells = row[kept], alive[kept], x[kept], cells[kept]
+            dreamers.keep(kept)
+            full = False
+    raise AssertionError("unreachable")
+
+
+def _joined_cell(lstm: torch.nn.LSTM, latent: int) -> tuple[Tensor, Tensor]:
+    """The LSTM's weights for the input [z, h, action], transposed, and its bias."""
+    inputs = lstm.weight_ih_l0
+    joined = torch.cat((inputs[:, :latent], lstm.weight_hh_l0, inputs[:, latent:]), 1)
+    return joined.T.contiguous(), lstm.bias_ih_l0 + lstm.bias_hh_l0
+
+
+def _cell(gates: Tensor, cells: Tensor, hidden: int) -> tuple[Tensor, Tensor]:
+    """The elementwise half of an LSTM step; gates (batch, 4 hidden) as torch has them."""
+    gates[:, : 2 * hidden].sigmoid_()
+    gates[:, 2 * hidden : 3 * hidden].tanh_()
+    gates[:, 3 * hidden :].sigmoid_()
+    enter, forget, new, leave = gates.chunk(4, 1)
+    cells = torch.addcmul(forget * cells, enter, new)
+    return cells, leave * torch.tanh(cells)
+
+
+def _sample(
+    outputs: Tensor,
+    latent: int,
+    mixtures: int,
+    temperature: float,
+    gumbel: Tensor,
+    normal: Tensor,
+) -> Tensor:
+    """``sample_mixture`` on the head's raw outputs: only the chosen Gaussian's sigma."""
+    size = latent * mixtures
+    logits = outputs[:, :size].view(-1, latent, mixtures)
+    chosen = torch.add(gumbel, logits, alpha=1 / temperature).argmax(-1, keepdim=True)
+    means = outputs[:, size : 2 * size].view(-1, latent, mixtures).gather(-1, chosen)
+    log_sigmas = (
+        outputs[:, 2 * size : 3 * size].view(-1, latent, mixtures).gather(-1, chosen)
+    )
+    sigmas = log_sigmas[..., 0].clamp_(*LOG_SIGMA_RANGE).exp_()
+    return torch.addcmul(means[..., 0], sigmas * temperature**0.5, normal)
+
+
+def random_script(
+    policy: Any, dreams: int, steps: int, frame_skip: int, seed: int
+) -> Script:
+    """A random policy's controls for dreams, averaged over each step of M.
+
+    Args:
+        policy: A ``RandomPolicy``, which acts at every step of the environment.
+        dreams: How many dreams.
+        steps: Steps of M in each.
+        frame_skip: Steps of the environment in one of M's.
+        seed: Dream i is played with seed + i.
+    """
+    scripts = []
+    for index in range(dreams):
+        policy.reset(seed + index)
+        fine = np.stack([policy.act() for _ in range(steps * frame_skip)])
+        scripts.append(fine.reshape(steps, frame_skip, -1).mean(1))
+    return Script(torch.from_numpy(np.stack(scripts).astype(np.float32)))

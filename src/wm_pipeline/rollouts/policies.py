@@ -1,0 +1,93 @@
+"""Who plays: random policies, and a controller that sees through V and M."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.randomness import stream, torch_stream
+
+
+class Policy(Protocol):
+    """Chooses a control at every step of an episode."""
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode whose random choices derive from ``seed``."""
+
+    def act(self, frame: np.ndarray) -> np.ndarray:
+        """The control (size,) float32 for a frame (64, 64, 3) uint8."""
+
+
+class RandomPolicy:
+    """Draws an action uniformly and holds it for a random number of steps.
+
+    Args:
+        actions: The action mapping to draw from.
+        hold: The least and the most steps an action is held; (1, 1) draws anew each
+            step.
+    """
+
+    def __init__(self, actions: Any, hold: tuple[int, int]) -> None:
+        self.actions, self.hold = actions, hold
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode."""
+        self._random = stream(seed, "random policy")
+        self._left = 0
+
+    def act(self, frame: np.ndarray | None = None) -> np.ndarray:
+        """The held control, or a new one; the frame is not looked at."""
+        if self._left == 0:
+            self._control = self.actions.sample(self._random)
+            self._left = int(self._random.integers(self.hold[0], self.hold[1] + 1))
+        self._left -= 1
+        return self._control
+
+
+class ControllerPolicy:
+    """A controller in the real game: V encodes, C decides, M remembers.
+
+    It decides once every ``frame_skip`` steps, as M was trained to.
+
+    Args:
+        world_model: V and M.
+        controller: C, with its parameters.
+        actions: The action mapping C was trained with.
+        sample_latents: Draw z from V's posterior (as in the dream) rather than taking
+            its mean.
+    """
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        controller: Controller,
+        actions: Any,
+        sample_latents: bool,
+    ) -> None:
+        self.world_model, self.controller = world_model, controller
+        self.actions, self.sample_latents = actions, sample_latents
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode with M's zero state."""
+        self._random = torch_stream(seed, "controller policy")
+        self._state = self.world_model.mdn_rnn.initial_state(1)
+        self._step = 0
+
+    @torch.inference_mode()
+    def act(self, frame: np.ndarray) -> np.ndarray:
+        """The control for this frame; between decisions, the last one."""
+        mdn_rnn = self.world_model.mdn_rnn
+        if self._step % mdn_rnn.frame_skip == 0:
+            mean, log_variance = self.world_model.vae.encode_frames(frame[None])
+            latent = mean
+            if self.sample_latents:
+                noise = torch.randn(mean.shape, generator=self._random)
+                latent = mean + noise * torch.exp(log_variance / 2)
+            outputs = self.controller(latent, *self._state)
+            control = self.actions.decide(outputs)
+            self._state = mdn_rnn.remember(latent, control, self._state)
+            self._control = control[0].numpy()
+        self._step += 1
+        return self._control

@@ -1,0 +1,243 @@
+"""Episodes of the real game, played in parallel worker processes that may die."""
+
+import logging
+import os
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from loky.process_executor import ProcessPoolExecutor
+
+from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
+from wm_pipeline.rollouts.policies import Policy
+from wm_pipeline.rollouts.shards import Steps
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+"""How often an episode is played before its failure is the caller's."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One played episode of T steps.
+
+    Attributes:
+        seed: What it was reset with.
+        frames: (T, 64, 64, 3) uint8, the frame each action answered; None when not
+            kept.
+        actions: (T, size) float32 controls.
+        rewards: (T,) float32.
+        terminated: Whether the game ended it, rather than the cap on its length.
+    """
+
+    seed: int
+    frames: np.ndarray | None
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminated: bool
+
+    def steps(self, index: int) -> Steps:
+        """The columns of a shard's episode."""
+        assert self.frames is not None, "an episode without frames cannot be stored"
+        ends = np.zeros((2, len(self.rewards)), bool)
+        ends[0 if self.terminated else 1, -1] = True
+        return {
+            "episode": np.full(len(self.rewards), index, np.int32),
+            "seed": np.full(len(self.rewards), self.seed, np.int64),
+            "frame": self.frames,
+            "action": self.actions,
+            "reward": self.rewards,
+            "terminated": ends[0],
+            "truncated": ends[1],
+        }
+
+
+def play_episode(env: RealEnv, policy: Policy, seed: int, keep_frames: bool) -> Episode:
+    """Play one episode to its end.
+
+    Args:
+        env: The game.
+        policy: Who plays.
+        seed: Seeds both the game and the policy.
+        keep_frames: Whether the frames are returned.
+    """
+    policy.reset(seed)
+    frame, _ = env.reset(seed=seed)
+    frames, actions, rewards = [], [], []
+    terminated = truncated = False
+    while not (terminated or truncated):
+        control = policy.act(frame)
+        if keep_frames:
+            frames.append(frame)
+        frame, reward, terminated, truncated, _ = env.step(control)
+        actions.append(control)
+        rewards.append(reward)
+    return Episode(
+        seed=seed,
+        frames=np.stack(frames) if keep_frames else None,
+        actions=np.stack(actions),
+        rewards=np.array(rewards, np.float32),
+        terminated=terminated,
+    )
+
+
+def play_episodes(
+    environment: EnvironmentOptions,
+    policy: Policy,
+    seeds: Sequence[int],
+    workers: int,
+    keep_frames: bool,
+) -> Iterator[Episode]:
+    """Play many episodes in worker processes.
+
+    A game that fails is started anew and its episode replayed; a worker process that
+    dies is replaced and its episodes are played again, with the same seeds.
+
+    Args:
+        environment: The game, made once in each worker.
+        policy: Who plays; a copy goes to each worker.
+        seeds: One episode each.
+        workers: How many processes, 1 or more.
+        keep_frames: Whether the frames are returned.
+
+    Yields:
+        The episodes, in the order of ``seeds``.
+
+    Raises:
+        ValueError: The environment cannot be made.
+        RuntimeError: An episode, or its worker, failed ``ATTEMPTS`` times.
+    """
+    RealEnv(environment).close()  # a bad option fails here, not in every worker
+    with tempfile.TemporaryDirectory(prefix="wm_games_") as scratch:
+        team = _Team(environment, policy, keep_frames, workers, Path(scratch))
+        try:
+            yield from team.play(seeds)
+        finally:
+            team.close()
+
+
+class _Team:
+    """Worker processes playing episodes, replaced together when one of them dies."""
+
+    def __init__(
+        self,
+        environment: EnvironmentOptions,
+        policy: Policy,
+        keep_frames: bool,
+        workers: int,
+        scratch: Path,
+    ) -> None:
+        self._arguments = (environment, policy, keep_frames, str(scratch))
+        self._workers, self._scratch = workers, scratch
+        self._executor = self._start()
+
+    def play(self, seeds: Sequence[int]) -> Iterator[Episode]:
+        # A few more than the workers keeps them busy, and memory bounded.
+        ahead = 3 * self._workers
+        pending: dict[int, Future] = {}
+        deaths = 0
+        position = 0
+        while position < len(seeds):
+            try:
+                for index in range(position, min(position + ahead, len(seeds))):
+                    if index not in pending:
+                        pending[index] = self._executor.submit(_play, seeds[index])
+                episode = pending[position].result()
+            except BrokenProcessPool as error:
+                deaths += 1
+                if deaths == ATTEMPTS:
+                    raise RuntimeError(
+                        f"worker processes died {deaths} times while playing the "
+                        f"episode with seed {seeds[position]}: {error}"
+                    ) from error
+                logger.warning("A worker process died; its episodes are played again")
+                self.close()
+                pending = {i: f for i, f in pending.items() if _succeeded(f)}
+                self._executor = self._start()
+                continue
+            del pending[position]
+            deaths = 0
+            position += 1
+            yield episode
+
+    def close(self) -> None:
+        """Stop the workers, and the games that a killed worker may have left behind."""
+        self._executor.shutdown(wait=True, kill_workers=True)
+        _kill_processes_in(self._scratch)
+
+    def _start(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            self._workers, initializer=_start_worker, initargs=self._arguments
+        )
+
+
+def _succeeded(future: Future) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def _kill_processes_in(folder: Path) -> None:
+    """Kill every process whose working directory lies in ``folder``.
+
+    A game is a process of its own; when its worker is killed it would wait for ever.
+    """
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(folder):
+                process.kill()
+        except (psutil.Error, OSError):
+            continue
+
+
+class _Worker:
+    """What a worker process holds: the game and the policy."""
+
+    def __init__(
+        self, environment: EnvironmentOptions, policy: Policy, keep_frames: bool
+    ) -> None:
+        self._environment, self._policy = environment, policy
+        self._keep_frames = keep_frames
+        self._env: RealEnv | None = None
+
+    def play(self, seed: int) -> Episode:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                if self._env is None:
+                    self._env = RealEnv(self._environment)
+                return play_episode(self._env, self._policy, seed, self._keep_frames)
+            except Exception as error:  # a game's failures have no common class
+                if self._env is not None:
+                    self._env.close()
+                    self._env = None
+                if attempt == ATTEMPTS:
+                    raise RuntimeError(
+                        f"the episode with seed {seed} failed {ATTEMPTS} times: {error}"
+                    ) from error
+                logger.warning("A game failed (%s); its episode is played again", error)
+        raise AssertionError("unreachable")
+
+
+_worker: _Worker | None = None
+
+
+def _start_worker(
+    environment: EnvironmentOptions, policy: Policy, keep_frames: bool, scratch: str
+) -> None:
+    """Prepare a worker process: own folder, one thread, Ctrl-C left to the parent."""
+    global _worker  # noqa: PLW0603  a worker process holds its game for its lifetime
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.chdir(tempfile.mkdtemp(dir=scratch))  # VizDoom writes into its folder
+    torch.set_num_threads(1)
+    _worker = _Worker(environment, policy, keep_frames)
+
+
+def _play(seed: int) -> Episode:
+    assert _worker is not None, "the worker was not started"
+    return _worker.play(seed)

@@ -1,0 +1,150 @@
+"""How fast controllers and dreams run, beside the limit of the machine."""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wm_pipeline.environments.dream import DreamEnv
+from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.rollouts.dream import DreamNoise, Population, dream
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on: processor, cores, threads, versions."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def medians(
+    subjects: dict[str, Callable[[], float]], repeats: int
+) -> dict[str, dict[str, float]]:
+    """Run every subject once unmeasured, then in turn, ``repeats`` times each.
+
+    Taking turns means that a machine that slows down slows down all of them.
+
+    Args:
+        subjects: Each does a piece of work and returns how many units it did.
+        repeats: Rounds, 1 or more.
+
+    Returns:
+        For each subject ``per_second`` (median) and ``seconds`` (median of a piece).
+    """
+    rates: dict[str, list[float]] = {name: [] for name in subjects}
+    seconds: dict[str, list[float]] = {name: [] for name in subjects}
+    for run in subjects.values():
+        run()
+    for _ in range(repeats):
+        for name, run in subjects.items():
+            started = time.perf_counter()
+            units = run()
+            elapsed = time.perf_counter() - started
+            rates[name].append(units / elapsed)
+            seconds[name].append(elapsed)
+    return {
+        name: {
+            "per_second": float(np.median(rates[name])),
+            "seconds": float(np.median(seconds[name])),
+        }
+        for name in subjects
+    }
+
+
+def decisions(
+    controller: Controller, actions: Any, batch: int, calls: int
+) -> Callable[[], float]:
+    """A subject for ``medians``: decisions of one controller, ``batch`` at a time."""
+    latents = torch.randn(batch, controller.latent_size)
+    h, c = torch.randn(2, batch, controller.hidden_size).unbind()
+
+    @torch.inference_mode()
+    def run() -> float:
+        for _ in range(calls):
+            actions.decide(controller(latents, h, c))
+        return batch * calls
+
+    return run
+
+
+def batched_dreams(
+    world_model: WorldModel,
+    controller: Controller,
+    actions: Any,
+    population: int,
+    rollouts: int,
+    steps: int,
+    seed: int,
+) -> Callable[[], float]:
+    """A subject for ``medians``: the training loop's dreams, in steps of M."""
+    parameters = torch.zeros(population, controller.size)
+
+    def run() -> float:
+        noise = DreamNoise.draw(world_model, rollouts, seed, "benchmark")
+        dreamers = Population(controller, parameters, rollouts, actions)
+        result = dream(world_model, dreamers, population, noise, 1.0, steps)
+        return float(result.steps.sum())
+
+    return run
+
+
+def matrix_products(
+    world_model: WorldModel, dreams: int, steps: int
+) -> Callable[[], float]:
+    """A subject for ``medians``: only the two matrix products of a dream's step.
+
+    No loop of this formulation can be faster; the distance to it is what the
+    elementwise work and the bookkeeping cost.
+    """
+    mdn_rnn = world_model.mdn_rnn
+    hidden = mdn_rnn.hidden_size
+    inputs = mdn_rnn.latent_size + hidden + mdn_rnn.action_size
+    x, h = torch.randn(dreams, inputs), torch.randn(dreams, hidden)
+    cell, head = torch.randn(inputs, 4 * hidden), mdn_rnn.head.weight.detach().T
+    head = head.contiguous()
+    cell_bias, head_bias = torch.randn(4 * hidden), mdn_rnn.head.bias.detach()
+
+    @torch.inference_mode()
+    def run() -> float:
+        for _ in range(steps):
+            torch.addmm(cell_bias, x, cell)
+            torch.addmm(head_bias, h, head)
+        return dreams * steps
+
+    return run
+
+
+def one_dream_at_a_time(
+    world_model: WorldModel,
+    controller: Controller,
+    actions: Any,
+    steps: int,
+    seed: int,
+) -> Callable[[], float]:
+    """A subject for ``medians``: one dream through the Gymnasium environment."""
+    env = DreamEnv(world_model, actions, 1.0, steps)
+    cells = torch.zeros(1, controller.hidden_size)
+
+    @torch.inference_mode()
+    def run() -> float:
+        observation, _ = env.reset(seed=seed)
+        for done in range(1, steps + 1):
+            seen: Tensor = torch.from_numpy(observation)[None]
+            latent, h = seen.split([controller.latent_size, controller.hidden_size], 1)
+            control = actions.decide(controller(latent, h, cells))[0].numpy()
+            observation, _, terminated, _, _ = env.step(control)
+            if terminated:
+                return done
+        return steps
+
+    return run
