@@ -18,12 +18,15 @@ _HEADER = "wm_pipeline"
 class Checkpointable(Protocol):
     """A torch module that can be built again from JSON values."""
 
-    def config(self) -> dict[str, Any]: ...
+    def config(self) -> dict[str, Any]:
+        """What ``from_config`` needs, as JSON values."""
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self: ...
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The module of a config, with fresh weights."""
 
-    def state_dict(self) -> dict[str, torch.Tensor]: ...
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The weights."""
 
 
 Module = TypeVar("Module", bound=Checkpointable)

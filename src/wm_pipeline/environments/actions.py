@@ -54,7 +54,7 @@ class ThresholdActions(Options):
         """The game's action for a control (1,)."""
         return (self.low, self.middle, self.high)[int(np.sign(control[0])) + 1]
 
-    def check(self, space: gymnasium.Space) -> None:
+    def check(self, space: gymnasium.Space[Any]) -> None:
         """Raise ValueError unless the game's action space holds all three actions."""
         highest = max(self.low, self.middle, self.high)
         if not isinstance(space, gymnasium.spaces.Discrete) or highest >= space.n:
@@ -92,13 +92,14 @@ class DiscreteActions(Options):
 
     def sample(self, random: np.random.Generator) -> np.ndarray:
         """A uniformly drawn one-hot control, (count,) float32."""
-        return np.eye(self.count, dtype=np.float32)[random.integers(self.count)]
+        chosen = int(random.integers(self.count))
+        return np.eye(self.count, dtype=np.float32)[chosen]
 
     def to_game(self, control: np.ndarray) -> int:
         """The game's action for a control (count,)."""
         return int(np.argmax(control))
 
-    def check(self, space: gymnasium.Space) -> None:
+    def check(self, space: gymnasium.Space[Any]) -> None:
         """Raise ValueError unless the game has exactly ``count`` actions."""
         if not isinstance(space, gymnasium.spaces.Discrete) or space.n != self.count:
             raise ValueError(
@@ -156,7 +157,7 @@ class BoxActions(Options):
         scaled = low + (np.clip(control, -1, 1) + 1) / 2 * (high - low)
         return scaled.astype(np.float32)
 
-    def check(self, space: gymnasium.Space) -> None:
+    def check(self, space: gymnasium.Space[Any]) -> None:
         """Raise ValueError unless the game's action space is this box."""
         fits = isinstance(space, gymnasium.spaces.Box) and (
             space.shape == (self.size,)
@@ -170,11 +171,13 @@ class BoxActions(Options):
             )
 
 
-ActionOptions = Annotated[
-    ThresholdActions | DiscreteActions | BoxActions, Field(discriminator="kind")
-]
+Actions = ThresholdActions | DiscreteActions | BoxActions
+"""Any action mapping."""
+
+ActionOptions = Annotated[Actions, Field(discriminator="kind")]
+"""An action mapping as a field of options, told apart by its ``kind``."""
 
 
-def control_space(actions: Any) -> gymnasium.spaces.Box:
+def control_space(actions: Actions) -> gymnasium.spaces.Box:
     """The Gymnasium space of the controls of an action mapping."""
     return gymnasium.spaces.Box(-1.0, 1.0, (actions.size,), np.float32)

@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from wm_pipeline.environments.actions import control_space
+from wm_pipeline.environments.actions import Actions, control_space
 from wm_pipeline.models.world_model import WorldModel
 
 
@@ -27,12 +27,15 @@ class DreamEnv(gymnasium.Env):
         ValueError: The temperature is not above 0, or the actions do not fit M.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 9}
+    metadata: dict[str, Any] = {  # noqa: RUF012  as Gymnasium declares it
+        "render_modes": ["rgb_array"],
+        "render_fps": 9,
+    }
 
     def __init__(
         self,
         world_model: WorldModel,
-        actions: Any,
+        actions: Actions,
         temperature: float,
         max_steps: int,
         render_mode: str | None = None,
@@ -91,10 +94,8 @@ class DreamEnv(gymnasium.Env):
         truncated = not terminated and self._steps >= self.max_steps
         return self._observation(), float(reward), terminated, truncated, {}
 
-    def render(self) -> np.ndarray | None:
-        """The decoded frame, (64, 64, 3) uint8; None without a render mode."""
-        if self.render_mode is None:
-            return None
+    def render(self) -> np.ndarray:
+        """The decoded frame, (64, 64, 3) uint8."""
         return self.world_model.vae.decode_frames(self._latent)[0]
 
     def _observation(self) -> np.ndarray:

@@ -112,9 +112,29 @@ class RealEnv(gymnasium.Env):
 
     def _check_frames(self) -> None:
         """Refuse a game that has no picture where the options say there is one."""
-        key, space = self.options.frame_key, self._game.observation_space
+        shape, kind = self._frame_shape()
+        if len(shape) != len(FRAME_SHAPE) or shape[2] != 3 or kind != np.uint8:  # noqa: PLR2004
+            raise ValueError(
+                f"environment.id: {self.options.id} has no image frames: expected "
+                "(height, width, 3) uint8, found "
+                f"{self._game.observation_space}. Name the frame's key in "
+                "environment.frame_key, or set frame_key: render"
+            )
+        if self.options.crop is not None:
+            top, bottom, left, right = self.options.crop
+            if not (0 <= top < bottom <= shape[0] and 0 <= left < right <= shape[1]):
+                raise ValueError(
+                    "environment.crop: expected [top, bottom, left, right] within a "
+                    f"frame of {shape}, found {list(self.options.crop)}"
+                )
+
+    def _frame_shape(self) -> tuple[tuple[int, ...], np.dtype[Any] | None]:
+        """Shape and dtype of what ``_frame`` will preprocess."""
         if self._from_render:
-            return
+            self._game.reset()
+            picture = np.asarray(self._game.render())
+            return picture.shape, picture.dtype
+        key, space = self.options.frame_key, self._game.observation_space
         if key is not None:
             if not isinstance(space, gymnasium.spaces.Dict) or key not in space.spaces:
                 raise ValueError(
@@ -122,21 +142,7 @@ class RealEnv(gymnasium.Env):
                     f"of {self.options.id}, which are {space}"
                 )
             space = space[key]
-        shape = space.shape
-        is_picture = shape is not None and len(shape) == len(FRAME_SHAPE)
-        if not is_picture or shape[2] != FRAME_SHAPE[2] or space.dtype != np.uint8:
-            raise ValueError(
-                f"environment.id: {self.options.id} has no image frames: expected "
-                f"observations of shape (height, width, 3) uint8, found {space}. Name "
-                "their key in environment.frame_key, or set frame_key: render"
-            )
-        if self.options.crop is not None:
-            top, bottom, left, right = self.options.crop
-            if not (0 <= top < bottom <= shape[0] and 0 <= left < right <= shape[1]):
-                raise ValueError(
-                    f"environment.crop: [top, bottom, left, right] = "
-                    f"{list(self.options.crop)} does not lie in a frame of {shape}"
-                )
+        return space.shape or (), space.dtype
 
 
 def resize_frame(

@@ -1,11 +1,10 @@
 """Where candidates run: in this process, all of them in one batch of dreams."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from pydantic import Field
 
+from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.options import Options
@@ -42,7 +41,7 @@ class DreamEvaluator:
         self,
         world_model: WorldModel,
         controller: Controller,
-        actions: Any,
+        actions: Actions,
         options: DreamOptions,
         seed: int,
     ) -> None:

@@ -86,7 +86,8 @@ class ConvVAE(nn.Module):
                 "vision.model.decoder: expected to end at (3, 64, 64), found "
                 f"{tuple(shape)}"
             )
-        self.to(memory_format=torch.channels_last)
+        # torch declares no overload of Module.to for this; it is documented to work.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def latent_size(self) -> int:
@@ -115,7 +116,8 @@ class ConvVAE(nn.Module):
 
     def decode_logits(self, latents: Tensor) -> Tensor:
         """Pixels before the sigmoid, (batch, 3, 64, 64), for z (batch, latent)."""
-        return self.decoder(self.expand(latents)) + self.image
+        pixels: Tensor = self.decoder(self.expand(latents))
+        return pixels + self.image
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels in [0, 1], (batch, 3, 64, 64), for z (batch, latent)."""

@@ -12,16 +12,18 @@ leave the batch once they are a tenth of it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.mdn_rnn import LOG_SIGMA_RANGE
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.randomness import torch_stream
+from wm_pipeline.rollouts.policies import RandomPolicy
 
 FINISHED_SHARE = 0.1
 """Finished dreams are dropped when they are this share of the batch."""
@@ -48,7 +50,11 @@ class Population:
     """
 
     def __init__(
-        self, controller: Controller, parameters: Tensor, rollouts: int, actions: Any
+        self,
+        controller: Controller,
+        parameters: Tensor,
+        rollouts: int,
+        actions: Actions,
     ) -> None:
         weights, biases = controller.unpack(parameters)
         self._weights = weights.repeat_interleave(rollouts, 0)
@@ -171,16 +177,16 @@ def dream(
     x[:, :latent] = noise.starts.repeat(copies, 1)
     cells = torch.zeros(total, hidden)
     full = True
-    for step, (gumbel, normal) in enumerate(noise.steps(mixtures)):
+    for step, drawn in enumerate(noise.steps(mixtures)):
         x[:, latent + hidden :] = dreamers.act(x[:, : latent + hidden], cells, step)
         gates = torch.addmm(cell_bias, x, cell_weights)
         cells, h = _cell(gates, cells, hidden)
         x[:, latent : latent + hidden] = h
         outputs = torch.addmm(head_bias, h, head_weights)
         if full:
-            gumbel, normal = gumbel.repeat(copies, 1, 1), normal.repeat(copies, 1)
+            gumbel, normal = drawn[0].repeat(copies, 1, 1), drawn[1].repeat(copies, 1)
         else:
-            gumbel, normal = gumbel[row % rollouts], normal[row % rollouts]
+            gumbel, normal = drawn[0][row % rollouts], drawn[1][row % rollouts]
         x[:, :latent] = _sample(outputs, latent, mixtures, temperature, gumbel, normal)
         returns[row] += mdn_rnn.reward(outputs[:, -2]) * alive
         lengths[row] += alive
@@ -198,9 +204,9 @@ def dream(
 
 def _joined_cell(lstm: torch.nn.LSTM, latent: int) -> tuple[Tensor, Tensor]:
     """The LSTM's weights for the input [z, h, action], transposed, and its bias."""
-    inputs = lstm.weight_ih_l0
-    joined = torch.cat((inputs[:, :latent], lstm.weight_hh_l0, inputs[:, latent:]), 1)
-    return joined.T.contiguous(), lstm.bias_ih_l0 + lstm.bias_hh_l0
+    inputs, recurrent, input_bias, recurrent_bias = lstm.all_weights[0]
+    joined = torch.cat((inputs[:, :latent], recurrent, inputs[:, latent:]), 1)
+    return joined.T.contiguous(), input_bias + recurrent_bias
 
 
 def _cell(gates: Tensor, cells: Tensor, hidden: int) -> tuple[Tensor, Tensor]:
@@ -234,12 +240,12 @@ def _sample(
 
 
 def random_script(
-    policy: Any, dreams: int, steps: int, frame_skip: int, seed: int
+    policy: RandomPolicy, dreams: int, steps: int, frame_skip: int, seed: int
 ) -> Script:
     """A random policy's controls for dreams, averaged over each step of M.
 
     Args:
-        policy: A ``RandomPolicy``, which acts at every step of the environment.
+        policy: Acts at every step of the environment.
         dreams: How many dreams.
         steps: Steps of M in each.
         frame_skip: Steps of the environment in one of M's.

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def shuffled_frames(
     batch_size: int,
     pool_frames: int,
     random: np.random.Generator,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray]:
     """Endless batches of frames, every frame once an epoch.
 
     Whole episodes in random order fill a pool; its frames are shuffled and dealt out

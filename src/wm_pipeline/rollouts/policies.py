@@ -1,10 +1,11 @@
 """Who plays: random policies, and a controller that sees through V and M."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
+from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.randomness import stream, torch_stream
@@ -29,7 +30,7 @@ class RandomPolicy:
             step.
     """
 
-    def __init__(self, actions: Any, hold: tuple[int, int]) -> None:
+    def __init__(self, actions: Actions, hold: tuple[int, int]) -> None:
         self.actions, self.hold = actions, hold
 
     def reset(self, seed: int) -> None:
@@ -63,7 +64,7 @@ class ControllerPolicy:
         self,
         world_model: WorldModel,
         controller: Controller,
-        actions: Any,
+        actions: Actions,
         sample_latents: bool,
     ) -> None:
         self.world_model, self.controller = world_model, controller

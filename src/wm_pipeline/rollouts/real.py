@@ -142,7 +142,7 @@ class _Team:
     def play(self, seeds: Sequence[int]) -> Iterator[Episode]:
         # A few more than the workers keeps them busy, and memory bounded.
         ahead = 3 * self._workers
-        pending: dict[int, Future] = {}
+        pending: dict[int, Future[Episode]] = {}
         deaths = 0
         position = 0
         while position < len(seeds):
@@ -179,7 +179,7 @@ class _Team:
         )
 
 
-def _succeeded(future: Future) -> bool:
+def _succeeded(future: Future[Episode]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
 
 

@@ -136,13 +136,15 @@ def latent_statistics(
         chosen: Which episodes; phase 0 of each is read.
         frame_skip: Steps of the environment in one of M's.
     """
-    sums: dict[str, np.ndarray | float] = {}
+    sums: dict[str, np.ndarray] = {}
     low, high = np.inf, -np.inf
 
     def add(name: str, values: np.ndarray) -> None:
         for power in (0, 1, 2):
             key = f"{name}{power}"
-            sums[key] = sums.get(key, 0.0) + (values.astype(np.float64) ** power).sum(0)
+            sums[key] = sums.get(key, np.zeros(())) + (
+                values.astype(np.float64) ** power
+            ).sum(0)
 
     for episode in chosen:
         sequence = to_sequence(latents.read(int(episode)), 0, frame_skip)

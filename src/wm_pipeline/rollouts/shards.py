@@ -6,7 +6,7 @@ A set of ``of`` shards is complete when all of ``shard-00000-of-0000N.parquet`` 
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Shard:
 
     index: int
     of: int
-    episodes: list[Steps]
+    episodes: Sequence[Steps]
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> Path:
@@ -177,7 +177,9 @@ def split_episodes(
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
-def in_groups(episodes: np.ndarray, sizes: np.ndarray, limit: int) -> Iterator[list]:
+def in_groups(
+    episodes: np.ndarray, sizes: np.ndarray, limit: int
+) -> Iterator[list[int]]:
     """Cut a list of episodes into groups of at most ``limit`` steps, at least one each.
 
     Args:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream import DreamEnv
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
@@ -62,7 +63,7 @@ def medians(
 
 
 def decisions(
-    controller: Controller, actions: Any, batch: int, calls: int
+    controller: Controller, actions: Actions, batch: int, calls: int
 ) -> Callable[[], float]:
     """A subject for ``medians``: decisions of one controller, ``batch`` at a time."""
     latents = torch.randn(batch, controller.latent_size)
@@ -80,7 +81,7 @@ def decisions(
 def batched_dreams(
     world_model: WorldModel,
     controller: Controller,
-    actions: Any,
+    actions: Actions,
     population: int,
     rollouts: int,
     steps: int,
@@ -127,7 +128,7 @@ def matrix_products(
 def one_dream_at_a_time(
     world_model: WorldModel,
     controller: Controller,
-    actions: Any,
+    actions: Actions,
     steps: int,
     seed: int,
 ) -> Callable[[], float]:

@@ -77,9 +77,9 @@ def evaluate(
             world_model, player, environment.actions, dream_options, options.seed
         )
         tables.append(_dream_with(name, evaluator, options.episodes))
-    for name, policy in randoms.items():
+    for name, at_random in randoms.items():
         tables.append(
-            _dream_at_random(name, policy, world_model, dream_options, options)
+            _dream_at_random(name, at_random, world_model, dream_options, options)
         )
     policies: dict[str, Policy] = {
         name: ControllerPolicy(
@@ -115,7 +115,7 @@ def summarise(
     """
     random = stream(options.seed, "bootstrap")
     summary: dict[str, Any] = {
-        world: {
+        str(world): {
             str(policy): mean_interval(rows["return"].to_numpy(), random)
             for policy, rows in table.groupby("policy")
         }

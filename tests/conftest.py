@@ -1,0 +1,85 @@
+"""Fixtures that several test modules share."""
+
+import pytest
+import torch
+
+from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
+from wm_pipeline.models.vae import ConvVAE, VAEOptions
+from wm_pipeline.models.world_model import WorldModel, digest
+from wm_pipeline.randomness import seeded_initialisation
+
+LATENT, HIDDEN, MIXTURES, FRAME_SKIP = 4, 8, 3, 2
+
+
+@pytest.fixture(autouse=True)
+def _two_threads():
+    """Tests share a small machine; more threads than cores make it crawl."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, 2))
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def doom() -> EnvironmentOptions:
+    """The real game, episodes cut at 120 tics."""
+    return EnvironmentOptions.model_validate(
+        {
+            "id": "vizdoom.gymnasium_wrapper:VizdoomTakeCover-v1",
+            "kwargs": {
+                "screen_resolution": "RES_160X120",
+                "frame_skip": 1,
+                "episode_timeout": 2100,
+            },
+            "frame_key": "screen",
+            "crop": None,
+            "repeat": 1,
+            "max_steps": 120,
+            "actions": {"kind": "threshold", "low": 2, "middle": 0, "high": 1},
+        }
+    )
+
+
+@pytest.fixture
+def vae_options() -> VAEOptions:
+    """A V of a few thousand weights."""
+    layers = {
+        "encoder": [
+            {"channels": 4, "kernel": 8, "stride": 8, "padding": 0},
+            {"channels": 8, "kernel": 4, "stride": 2, "padding": 1},
+        ],
+        "decoder": [
+            {"channels": 4, "kernel": 4, "stride": 2, "padding": 1},
+            {"channels": 3, "kernel": 8, "stride": 8, "padding": 0},
+        ],
+    }
+    return VAEOptions.model_validate(
+        {
+            "latent_size": LATENT,
+            "decoder_channels": 8,
+            "decoder_size": 4,
+            **layers,
+        }
+    )
+
+
+@pytest.fixture
+def vae(vae_options: VAEOptions) -> ConvVAE:
+    with seeded_initialisation(1, "test vae"):
+        return ConvVAE(vae_options).eval()
+
+
+@pytest.fixture
+def mdn_rnn(vae: ConvVAE) -> MDNRNN:
+    options = MDNRNNOptions(
+        hidden_size=HIDDEN, mixtures=MIXTURES, frame_skip=FRAME_SKIP
+    )
+    with seeded_initialisation(1, "test mdn-rnn"):
+        return MDNRNN(options, LATENT, 1, digest(vae)).eval()
+
+
+@pytest.fixture
+def world_model(vae: ConvVAE, mdn_rnn: MDNRNN) -> WorldModel:
+    starts = torch.arange(5 * LATENT, dtype=torch.float32).view(5, LATENT) / 10
+    return WorldModel(vae, mdn_rnn, starts, torch.full((5, LATENT), -4.0)).eval()
