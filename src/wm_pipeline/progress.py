@@ -82,6 +82,7 @@ def task(name: str, total: int, unit: str) -> Iterator[Task]:
             running = Task(name, total, unit, bar)
             yield running
     else:
+        logger.info("%s: %d %s to go", name, total, unit)
         running = Task(name, total, unit, None)
         yield running
     seconds = time.monotonic() - start

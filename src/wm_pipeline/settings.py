@@ -1,6 +1,12 @@
 """Kedro's settings of this project."""
 
+import warnings
+
 from wm_pipeline.hooks import RunReport
+
+# Both are between Kedro 1.7 and its own dependencies; a user can do nothing about them.
+warnings.filterwarnings("ignore", "Option '--pipeline' is deprecated")
+warnings.filterwarnings("ignore", r"register_new_resolver\(\) is deprecated")
 
 HOOKS = (RunReport(),)
 CONFIG_LOADER_ARGS = {

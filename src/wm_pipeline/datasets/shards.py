@@ -34,7 +34,7 @@ class ShardsDataset(AbstractDataset[Shard, EpisodeShards]):
         return EpisodeShards(self._folder)
 
     def save(self, data: Shard) -> None:
-        """Write one shard; the first removes an older set."""
+        """Write one shard; the last puts the set in an older one's place."""
         data.save(self._folder)
 
     def _exists(self) -> bool:

@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -91,8 +91,8 @@ def play_episode(env: RealEnv, policy: Policy, seed: int, keep_frames: bool) -> 
 
 def play_episodes(
     environment: EnvironmentOptions,
-    policy: Policy,
-    seeds: Sequence[int],
+    policies: Mapping[str, Policy],
+    games: Sequence[tuple[str, int]],
     workers: int,
     keep_frames: bool,
 ) -> Iterator[Episode]:
@@ -103,13 +103,13 @@ def play_episodes(
 
     Args:
         environment: The game, made once in each worker.
-        policy: Who plays; a copy goes to each worker.
-        seeds: One episode each.
+        policies: Who can play, by name; a copy of all goes to each worker.
+        games: The name of the policy and the seed of each episode.
         workers: How many processes, 1 or more.
         keep_frames: Whether the frames are returned.
 
     Yields:
-        The episodes, in the order of ``seeds``.
+        The episodes, in the order of ``games``.
 
     Raises:
         ValueError: The environment cannot be made.
@@ -117,9 +117,9 @@ def play_episodes(
     """
     RealEnv(environment).close()  # a bad option fails here, not in every worker
     with tempfile.TemporaryDirectory(prefix="wm_games_") as scratch:
-        team = _Team(environment, policy, keep_frames, workers, Path(scratch))
+        team = _Team(environment, policies, keep_frames, workers, Path(scratch))
         try:
-            yield from team.play(seeds)
+            yield from team.play(games)
         finally:
             team.close()
 
@@ -130,33 +130,33 @@ class _Team:
     def __init__(
         self,
         environment: EnvironmentOptions,
-        policy: Policy,
+        policies: Mapping[str, Policy],
         keep_frames: bool,
         workers: int,
         scratch: Path,
     ) -> None:
-        self._arguments = (environment, policy, keep_frames, str(scratch))
+        self._arguments = (environment, policies, keep_frames, str(scratch))
         self._workers, self._scratch = workers, scratch
         self._executor = self._start()
 
-    def play(self, seeds: Sequence[int]) -> Iterator[Episode]:
+    def play(self, games: Sequence[tuple[str, int]]) -> Iterator[Episode]:
         # A few more than the workers keeps them busy, and memory bounded.
         ahead = 3 * self._workers
         pending: dict[int, Future[Episode]] = {}
         deaths = 0
         position = 0
-        while position < len(seeds):
+        while position < len(games):
             try:
-                for index in range(position, min(position + ahead, len(seeds))):
+                for index in range(position, min(position + ahead, len(games))):
                     if index not in pending:
-                        pending[index] = self._executor.submit(_play, seeds[index])
+                        pending[index] = self._executor.submit(_play, *games[index])
                 episode = pending[position].result()
             except BrokenProcessPool as error:
                 deaths += 1
                 if deaths == ATTEMPTS:
                     raise RuntimeError(
                         f"worker processes died {deaths} times while playing the "
-                        f"episode with seed {seeds[position]}: {error}"
+                        f"episode with seed {games[position][1]}: {error}"
                     ) from error
                 logger.warning("A worker process died; its episodes are played again")
                 self.close()
@@ -200,18 +200,23 @@ class _Worker:
     """What a worker process holds: the game and the policy."""
 
     def __init__(
-        self, environment: EnvironmentOptions, policy: Policy, keep_frames: bool
+        self,
+        environment: EnvironmentOptions,
+        policies: Mapping[str, Policy],
+        keep_frames: bool,
     ) -> None:
-        self._environment, self._policy = environment, policy
+        self._environment, self._policies = environment, policies
         self._keep_frames = keep_frames
         self._env: RealEnv | None = None
 
-    def play(self, seed: int) -> Episode:
+    def play(self, policy: str, seed: int) -> Episode:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 if self._env is None:
                     self._env = RealEnv(self._environment)
-                return play_episode(self._env, self._policy, seed, self._keep_frames)
+                return play_episode(
+                    self._env, self._policies[policy], seed, self._keep_frames
+                )
             except Exception as error:  # a game's failures have no common class
                 if self._env is not None:
                     self._env.close()
@@ -228,16 +233,19 @@ _worker: _Worker | None = None
 
 
 def _start_worker(
-    environment: EnvironmentOptions, policy: Policy, keep_frames: bool, scratch: str
+    environment: EnvironmentOptions,
+    policies: Mapping[str, Policy],
+    keep_frames: bool,
+    scratch: str,
 ) -> None:
     """Prepare a worker process: own folder, one thread, Ctrl-C left to the parent."""
     global _worker  # noqa: PLW0603  a worker process holds its game for its lifetime
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.chdir(tempfile.mkdtemp(dir=scratch))  # VizDoom writes into its folder
     torch.set_num_threads(1)
-    _worker = _Worker(environment, policy, keep_frames)
+    _worker = _Worker(environment, policies, keep_frames)
 
 
-def _play(seed: int) -> Episode:
+def _play(policy: str, seed: int) -> Episode:
     assert _worker is not None, "the worker was not started"
-    return _worker.play(seed)
+    return _worker.play(policy, seed)

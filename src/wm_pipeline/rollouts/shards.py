@@ -1,11 +1,12 @@
 """Episodes on disk: a folder of Parquet shards, one row a step, a row group an episode.
 
-A set of ``of`` shards is complete when all of ``shard-00000-of-0000N.parquet`` to
-``shard-0000{N-1}-of-0000N.parquet`` are there; each is written under a temporary name.
+A set of N shards is complete when all of ``shard-00000-of-0000N.parquet`` to
+``shard-0000{N-1}-of-0000N.parquet`` are there.
 """
 
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,24 +43,27 @@ class Shard:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> Path:
-        """Write the shard; shard 0 first removes an older set.
+        """Write the shard; the last one puts the set in an older set's place.
+
+        Until then the shards gather in a folder beside it, so that an interrupted
+        stage leaves the older set whole. Shards are saved in the order of their index.
 
         Args:
-            folder: The set's folder, made when missing.
+            folder: The set's folder.
 
         Returns:
             The file written.
         """
+        gathering = folder.with_name(f"{folder.name}.partial")
         if self.index == 0:
-            for old in folder.glob("shard-*-of-*.parquet"):
-                old.unlink()
+            shutil.rmtree(gathering, ignore_errors=True)
         shapes = {name: list(v.shape[1:]) for name, v in self.episodes[0].items()}
         tables = [_to_table(steps) for steps in self.episodes]
         described = {"shapes": shapes, "metadata": self.metadata}
         schema = tables[0].schema.with_metadata({"wm_pipeline": json.dumps(described)})
-        path = folder / f"shard-{self.index:05d}-of-{self.of:05d}.parquet"
+        name = f"shard-{self.index:05d}-of-{self.of:05d}.parquet"
         with (
-            replacing(path) as partial,
+            replacing(gathering / name) as partial,
             pq.ParquetWriter(
                 partial,
                 schema,
@@ -70,7 +74,11 @@ class Shard:
         ):
             for table in tables:
                 writer.write_table(table.cast(schema), row_group_size=len(table))
-        return path
+        if self.index + 1 < self.of:
+            return gathering / name
+        shutil.rmtree(folder, ignore_errors=True)
+        gathering.rename(folder)
+        return folder / name
 
 
 class EpisodeShards:

@@ -51,13 +51,14 @@ def collect_episodes(
     """
     random = stream(options.seed, "collection")
     seeds = random.integers(2**31, size=options.episodes).tolist()
-    policy = RandomPolicy(environment.actions, options.hold)
+    policies = {"random": RandomPolicy(environment.actions, options.hold)}
+    games = [("random", seed) for seed in seeds]
     of = -(-options.episodes // options.episodes_per_shard)
     metadata = {"environment": environment.model_dump(mode="json")}
     waiting = []
     index = 0
     with progress.task("Collecting", options.episodes, "episodes") as task:
-        played = play_episodes(environment, policy, seeds, options.workers, True)
+        played = play_episodes(environment, policies, games, options.workers, True)
         for number, episode in enumerate(played):
             waiting.append(episode.steps(number))
             task.advance()

@@ -87,15 +87,7 @@ def evaluate(
         )
         for name, player in players.items()
     }
-    policies |= randoms
-    seeds = stream(options.seed, "evaluation").integers(2**31, size=options.episodes)
-    with progress.task(
-        "Playing the real game", len(policies) * options.episodes, "episodes"
-    ) as task:
-        for name, policy in policies.items():
-            tables.append(
-                _play_with(name, policy, environment, seeds.tolist(), options, task)
-            )
+    tables.append(_play_for_real(policies | randoms, environment, options))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -157,20 +149,26 @@ def _dream_at_random(
     return _table(name, "dream", seeds, result.returns.numpy(), lengths)
 
 
-def _play_with(
-    name: str,
-    policy: Policy,
+def _play_for_real(
+    policies: dict[str, Policy],
     environment: EnvironmentOptions,
-    seeds: list[int],
     options: EvaluationOptions,
-    task: progress.Task,
 ) -> pd.DataFrame:
-    returns, steps = [], []
-    for episode in play_episodes(environment, policy, seeds, options.workers, False):
-        returns.append(float(episode.rewards.sum()))
-        steps.append(len(episode.rewards))
-        task.advance(figures=f"{name} {np.mean(returns):,.0f}")
-    return _table(name, "real", seeds, np.array(returns), np.array(steps))
+    random = stream(options.seed, "evaluation")
+    seeds = random.integers(2**31, size=options.episodes).tolist()
+    games = [(name, seed) for name in policies for seed in seeds]
+    scores: dict[str, list[tuple[float, int]]] = {name: [] for name in policies}
+    with progress.task("Playing the real game", len(games), "episodes") as task:
+        played = play_episodes(environment, policies, games, options.workers, False)
+        for (name, _), episode in zip(games, played, strict=True):
+            scores[name].append((float(episode.rewards.sum()), len(episode.rewards)))
+            mean = np.mean([episode_return for episode_return, _ in scores[name]])
+            task.advance(figures=f"{name} {mean:,.0f}")
+    tables = []
+    for name, rows in scores.items():
+        returns, steps = zip(*rows, strict=True)
+        tables.append(_table(name, "real", seeds, np.array(returns), np.array(steps)))
+    return pd.concat(tables)
 
 
 def _table(

@@ -1,0 +1,302 @@
+"""Tests of the real environment, with the real VizDoom and with small games."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from wm_pipeline.environments.real import EnvironmentOptions, RealEnv, resize_frame
+
+STILL = np.zeros(1, np.float32)
+
+
+class Slides(gymnasium.Env):
+    """A game of ``length`` steps whose n-th step pays n and shows brightness n.
+
+    Args:
+        length: The step at which the game ends.
+        pictures: Whether observations are pictures, or only ``render`` gives them.
+        render_mode: As Gymnasium has it.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012  as Gymnasium declares it
+
+    def __init__(
+        self, length: int = 5, pictures: bool = True, render_mode: str | None = None
+    ) -> None:
+        self.length, self.pictures, self.render_mode = length, pictures, render_mode
+        self.action_space = gymnasium.spaces.Discrete(3)
+        self.observation_space = (
+            gymnasium.spaces.Box(0, 255, (96, 128, 3), np.uint8)
+            if pictures
+            else gymnasium.spaces.Box(0, 255, (1,), np.float32)
+        )
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.taken: list[int] = []
+        return self._observation(), {}
+
+    def step(self, action):
+        self.taken.append(action)
+        count = len(self.taken)
+        return self._observation(), count, count == self.length, False, {}
+
+    def render(self):
+        if self.render_mode == "rgb_array":
+            return np.full((96, 128, 3), len(self.taken), np.uint8)
+        return None
+
+    def _observation(self):
+        if self.pictures:
+            return np.full((96, 128, 3), len(self.taken), np.uint8)
+        return np.full(1, len(self.taken), np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """VizDoom writes into the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _slides() -> Iterator[None]:
+    gymnasium.register("wm_test/Slides-v0", Slides)
+    yield
+    del gymnasium.registry["wm_test/Slides-v0"]
+
+
+@pytest.fixture
+def slides(doom: EnvironmentOptions) -> EnvironmentOptions:
+    return doom.model_copy(
+        update={"id": "wm_test/Slides-v0", "kwargs": {}, "frame_key": None}
+    )
+
+
+def playing(options: EnvironmentOptions, steps: int, seed: int) -> dict[str, Any]:
+    """Frames, rewards and ends of an episode's first steps, right then left."""
+    env = RealEnv(options)
+    frames, rewards, ends = [env.reset(seed=seed)[0]], [], []
+    for step in range(steps):
+        frame, reward, *end, _ = env.step(STILL + (1 if step < steps // 2 else -1))
+        frames.append(frame)
+        rewards.append(reward)
+        ends.append(tuple(end))
+        if any(end):
+            break
+    env.close()
+    return {"frames": np.stack(frames), "rewards": rewards, "ends": ends}
+
+
+def test_doom_shows_frames_of_our_shape(doom: EnvironmentOptions):
+    played = playing(doom, 5, seed=1)
+    assert played["frames"].shape == (6, 64, 64, 3)
+    assert played["frames"].dtype == np.uint8
+    assert played["frames"].std() > 10
+    assert played["rewards"] == [1.0] * 5
+    assert played["ends"] == [(False, False)] * 5
+
+
+def test_the_seed_decides_the_episode(doom: EnvironmentOptions):
+    first, again, other = (playing(doom, 60, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first["frames"], again["frames"])
+    assert first["rewards"] == again["rewards"]
+    assert not np.array_equal(first["frames"], other["frames"])
+
+
+def test_a_seed_gives_the_same_episode_in_a_used_game(doom: EnvironmentOptions):
+    env = RealEnv(doom)
+    env.reset(seed=2)
+    for _ in range(10):
+        env.step(STILL)
+    frame, _ = env.reset(seed=1)
+    env.close()
+    np.testing.assert_array_equal(frame, playing(doom, 0, seed=1)["frames"][0])
+
+
+def test_the_control_moves_the_player(doom: EnvironmentOptions):
+    env = RealEnv(doom)
+    last = []
+    for control in (-1, 0, 1):
+        env.reset(seed=1)
+        for _ in range(10):
+            frame, *_ = env.step(STILL + control)
+        last.append(frame)
+    env.close()
+    assert not np.array_equal(last[0], last[1])
+    assert not np.array_equal(last[1], last[2])
+    assert not np.array_equal(last[0], last[2])
+
+
+def test_the_cap_truncates(doom: EnvironmentOptions):
+    played = playing(doom.model_copy(update={"max_steps": 7}), 60, seed=1)
+    assert played["ends"] == [(False, False)] * 6 + [(False, True)]
+
+
+def test_the_cap_counts_from_each_reset(slides: EnvironmentOptions):
+    env = RealEnv(slides.model_copy(update={"max_steps": 2}))
+    for _ in range(2):
+        env.reset(seed=1)
+        assert env.step(STILL)[2:4] == (False, False)
+        assert env.step(STILL)[2:4] == (False, True)
+
+
+def test_the_games_own_end_terminates_even_at_the_cap(slides: EnvironmentOptions):
+    played = playing(slides.model_copy(update={"max_steps": 5}), 9, seed=1)
+    assert played["ends"][-2:] == [(False, False), (True, False)]
+    assert len(played["ends"]) == 5
+
+
+def test_an_action_lasts_and_its_rewards_are_summed(slides: EnvironmentOptions):
+    played = playing(slides.model_copy(update={"repeat": 3}), 9, seed=1)
+    assert played["rewards"] == [1 + 2 + 3, 4 + 5]
+    assert played["ends"] == [(False, False), (True, False)]
+    assert [frame[0, 0, 0] for frame in played["frames"]] == [0, 3, 5]
+
+
+def test_doom_pays_for_every_repeated_step(doom: EnvironmentOptions):
+    played = playing(doom.model_copy(update={"repeat": 4}), 3, seed=1)
+    assert played["rewards"] == [4.0] * 3
+
+
+def test_plain_pictures_need_no_key(slides: EnvironmentOptions):
+    played = playing(slides, 2, seed=1)
+    for brightness, frame in enumerate(played["frames"]):
+        np.testing.assert_array_equal(
+            frame, np.full((64, 64, 3), brightness, np.uint8)
+        )
+
+
+def test_the_games_own_picture_can_be_the_frame(slides: EnvironmentOptions):
+    options = slides.model_copy(
+        update={"frame_key": "render", "kwargs": {"pictures": False}}
+    )
+    played = playing(options, 3, seed=1)
+    assert [frame.mean() for frame in played["frames"]] == [0, 1, 2, 3]
+
+
+def test_controls_reach_the_game_as_its_actions(slides: EnvironmentOptions):
+    env = RealEnv(slides)
+    env.reset(seed=1)
+    for control in (-1, 0, 1):
+        env.step(STILL + control)
+    assert env._game.unwrapped.taken == [2, 0, 1]
+
+
+@pytest.mark.parametrize("game", ["doom", "slides"])
+def test_gymnasium_accepts_the_environment(game: str, request: pytest.FixtureRequest):
+    env = RealEnv(request.getfixturevalue(game))
+    check_env(env, skip_render_check=True)
+    env.close()
+
+
+def test_render_is_the_games_own(slides: EnvironmentOptions):
+    env = RealEnv(slides.model_copy(update={"kwargs": {"render_mode": "rgb_array"}}))
+    env.reset(seed=1)
+    assert env.render().shape == (96, 128, 3)
+
+
+def test_a_crop_keeps_only_its_part():
+    picture = np.zeros((100, 200, 3), np.uint8)
+    picture[20:60, 50:150] = (10, 20, 30)
+    kept = resize_frame(picture, (20, 60, 50, 150))
+    np.testing.assert_array_equal(kept, np.full((64, 64, 3), (10, 20, 30), np.uint8))
+
+
+def test_frames_of_our_size_are_copied_unchanged():
+    picture = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+    kept = resize_frame(picture, None)
+    np.testing.assert_array_equal(kept, picture)
+    assert not np.shares_memory(kept, picture)
+
+
+def test_resizing_antialiases():
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[:, ::2] = 200
+    np.testing.assert_allclose(resize_frame(stripes, None)[:, 2:-2], 100, atol=3)
+
+
+def test_resizing_keeps_places_and_colours():
+    picture = np.zeros((128, 192, 3), np.uint8)
+    picture[:64, 96:, 0] = 255
+    picture[64:, :96, 2] = 255
+    frame = resize_frame(picture, None)
+    assert frame[10, 50].tolist() == [255, 0, 0]
+    assert frame[50, 10].tolist() == [0, 0, 255]
+    assert frame[10, 10].tolist() == frame[50, 50].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": "VizdoomTakeCovers-v1"}, "id: .*VizdoomTakeCovers-v1"),
+        ({"id": "no_such_module:Game-v0"}, "id: .*no_such_module"),
+        ({"id": "three words here"}, "id: .*three words here"),
+        ({"frame_key": None}, "id: .*Dict.*frame_key"),
+        ({"frame_key": "gamevariables"}, "id: .*Dict.*frame_key"),
+        ({"frame_key": "picture"}, "frame_key: 'picture'.*Dict"),
+        ({"crop": (0, 121, 0, 160)}, r"crop: .*\[0, 121, 0, 160\]"),
+        ({"crop": (0, 120, 0, 161)}, r"crop: .*\[0, 120, 0, 161\]"),
+        ({"crop": (50, 50, 0, 160)}, r"crop: .*\[50, 50, 0, 160\]"),
+        ({"crop": (0, 120, 90, 80)}, r"crop: .*\[0, 120, 90, 80\]"),
+        ({"crop": (-5, 120, 0, 160)}, r"crop: .*\[-5, 120, 0, 160\]"),
+        ({"actions": {"kind": "discrete", "count": 2}}, r"actions: .*Discrete\(3\)"),
+        (
+            {"actions": {"kind": "box", "low": [-1], "high": [1]}},
+            r"actions: .*Discrete\(3\)",
+        ),
+        (
+            {"actions": {"kind": "threshold", "low": 3, "middle": 0, "high": 1}},
+            r"actions: .*Discrete\(3\)",
+        ),
+    ],
+    ids=str,
+)
+def test_a_wrong_option_is_named(
+    doom: EnvironmentOptions, change: dict[str, Any], message: str
+):
+    options = EnvironmentOptions.model_validate(doom.model_dump() | change)
+    with pytest.raises(ValueError, match=rf"environment\.{message}"):
+        RealEnv(options)
+
+
+def test_a_keyword_the_game_does_not_accept_is_named(slides: EnvironmentOptions):
+    options = slides.model_copy(update={"kwargs": {"lenght": 5}})
+    with pytest.raises(ValueError, match=r"environment\.kwargs.*lenght"):
+        RealEnv(options)
+
+
+def test_a_game_without_pictures_is_refused_with_the_way_out():
+    options = EnvironmentOptions.model_validate(
+        {
+            "id": "CartPole-v1",
+            "kwargs": {},
+            "frame_key": None,
+            "crop": None,
+            "repeat": 1,
+            "max_steps": 10,
+            "actions": {"kind": "discrete", "count": 2},
+        }
+    )
+    with pytest.raises(ValueError, match=r"environment\.id.*CartPole.*frame_key: rend"):
+        RealEnv(options)
+
+
+def test_a_game_that_renders_nothing_is_refused(slides: EnvironmentOptions):
+    options = slides.model_copy(
+        update={"frame_key": "render", "kwargs": {"render_mode": None}}
+    )
+    with pytest.raises(ValueError, match=r"environment\.id"):
+        RealEnv(options)
+
+
+@pytest.mark.parametrize("change", [{"repeat": 0}, {"max_steps": 0}, {"fps": 35}])
+def test_options_out_of_range_are_refused(
+    doom: EnvironmentOptions, change: dict[str, int]
+):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        EnvironmentOptions.model_validate(doom.model_dump() | change)

@@ -1,0 +1,283 @@
+"""V's loss, its training and the scores of its salient pixels."""
+
+import copy
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from wm_pipeline.models.vae import ConvVAE, to_pixels
+from wm_pipeline.models.vae_training import (
+    SalienceOptions,
+    VAETrainingOptions,
+    cosine,
+    train_vae,
+    vae_loss,
+    validate_vae,
+)
+from wm_pipeline.models.world_model import digest
+
+WEIGHT, BETA, FREE_NATS = 9.0, 0.3, 0.0
+
+
+@pytest.fixture
+def options() -> VAETrainingOptions:
+    return VAETrainingOptions(
+        steps=30,
+        batch_size=4,
+        learning_rate=0.01,
+        beta=BETA,
+        free_nats=FREE_NATS,
+        salience=SalienceOptions(channel=0, threshold=0.6, weight=WEIGHT),
+        validate_every=10,
+        validation_frames=4,
+    )
+
+
+@pytest.fixture
+def painter(vae: ConvVAE) -> ConvVAE:
+    """A V that paints one picture whatever it sees, with a known posterior.
+
+    The picture is red in rows 0 to 7 and almost black elsewhere.
+    """
+    picture = torch.full((3, 64, 64), 0.1)
+    picture[0, :8] = 0.9
+    vae.set_mean_image(picture)
+    with torch.no_grad():
+        vae.decoder[-1].weight.zero_()
+        vae.decoder[-1].bias.zero_()
+        vae.mean.weight.zero_()
+        vae.mean.bias.copy_(torch.tensor([1.0, 0.0, 0.0, -2.0]))
+        vae.log_variance.weight.zero_()
+        vae.log_variance.bias.copy_(torch.tensor([0.0, -1.0, 0.0, 0.0]))
+    return vae
+
+
+PAINTERS_KL = 0.5 * ((1 + 4) + (math.exp(-1) - 1 + 1))
+
+
+def red_rows(first: int, last: int) -> np.ndarray:
+    """A black frame, bright red in rows ``first`` to ``last`` - 1."""
+    frame = np.zeros((64, 64, 3), np.uint8)
+    frame[first:last, :, 0] = 255
+    return frame
+
+
+@pytest.fixture
+def halves() -> np.ndarray:
+    """A frame that is red above and one that is red below, (2, 64, 64, 3) uint8."""
+    return np.stack([red_rows(0, 32), red_rows(32, 64)])
+
+
+def drawn(frames: np.ndarray, seed: int = 0) -> Iterator[np.ndarray]:
+    random = np.random.default_rng(seed)
+    while True:
+        yield frames[random.integers(len(frames), size=8)]
+
+
+def test_loss_weighs_salient_pixels_seen_or_painted(
+    painter: ConvVAE, options: VAETrainingOptions
+) -> None:
+    frames = np.stack([red_rows(4, 12), red_rows(0, 0)])
+    loss, logs = vae_loss(
+        painter, to_pixels(frames), options, torch.Generator().manual_seed(0)
+    )
+    # Rows of the first frame: 0-3 only painted, 4-7 both, 8-11 only seen, 52 neither.
+    painted_only = 4 * WEIGHT * (0.9**2 + 2 * 0.1**2)
+    both = 4 * WEIGHT * (0.1**2 + 2 * 0.1**2)
+    seen_only = 4 * WEIGHT * (0.9**2 + 2 * 0.1**2)
+    first = painted_only + both + seen_only + 52 * 3 * 0.1**2
+    second = 8 * WEIGHT * (0.9**2 + 2 * 0.1**2) + 56 * 3 * 0.1**2
+    error = 64 * (first + second) / 2
+    assert logs["reconstruction"] == pytest.approx(error, rel=1e-4)
+    assert logs["kl"] == pytest.approx(PAINTERS_KL, rel=1e-5)
+    assert loss.item() == pytest.approx(error + BETA * PAINTERS_KL, rel=1e-4)
+    assert logs["salient"] == 8 * 64
+    assert logs["salient_painted"] == 2 * 8 * 64
+    assert logs["salient_both"] == 4 * 64
+
+
+@pytest.mark.parametrize("channel", [1, 2])
+def test_only_the_salient_channel_is_looked_at(
+    painter: ConvVAE, options: VAETrainingOptions, channel: int
+) -> None:
+    salience = options.salience.model_copy(update={"channel": channel})
+    options = options.model_copy(update={"salience": salience})
+    pixels = to_pixels(red_rows(4, 12)[None])
+    _, logs = vae_loss(painter, pixels, options, torch.Generator().manual_seed(0))
+    assert logs["salient"] == logs["salient_painted"] == 0
+    error = 64 * (8 * 0.9**2 + 4 * 0.1**2 + 52 * 0.1**2 + 64 * 2 * 0.1**2)
+    assert logs["reconstruction"] == pytest.approx(error, rel=1e-4)
+
+
+@pytest.mark.parametrize("free_nats", [0.2, 2.0])
+def test_kl_below_the_free_nats_costs_nothing_more(
+    painter: ConvVAE, options: VAETrainingOptions, free_nats: float
+) -> None:
+    options = options.model_copy(update={"free_nats": free_nats})
+    pixels = to_pixels(red_rows(4, 12)[None])
+    loss, logs = vae_loss(painter, pixels, options, torch.Generator().manual_seed(0))
+    charged = (loss.item() - logs["reconstruction"]) / BETA
+    assert charged == pytest.approx(max(PAINTERS_KL, 4 * free_nats), abs=0.02)
+    assert logs["kl"] == pytest.approx(PAINTERS_KL, rel=1e-5)
+
+
+def test_the_sample_decides_what_is_decoded(
+    vae: ConvVAE, options: VAETrainingOptions, halves: np.ndarray
+) -> None:
+    pixels = to_pixels(halves)
+    first, second, again = (
+        vae_loss(vae, pixels, options, torch.Generator().manual_seed(seed))[0].item()
+        for seed in (0, 1, 0)
+    )
+    assert first == again
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("frame", "recall", "precision", "iou"),
+    [
+        (red_rows(4, 12), 0.5, 0.5, 1 / 3),
+        (red_rows(0, 32), 0.25, 1.0, 0.25),
+        (red_rows(0, 2), 1.0, 0.25, 0.25),
+        (red_rows(32, 64), 0.0, 0.0, 0.0),
+        (red_rows(0, 0), math.nan, 0.0, 0.0),
+    ],
+    ids=["half", "missed", "invented", "elsewhere", "none"],
+)
+def test_salient_scores_of_a_known_picture(
+    painter: ConvVAE,
+    options: VAETrainingOptions,
+    frame: np.ndarray,
+    recall: float,
+    precision: float,
+    iou: float,
+) -> None:
+    scores = validate_vae(painter, frame[None], options, seed=1)
+    found = [scores[f"salient_{name}"] for name in ("recall", "precision", "iou")]
+    assert found == pytest.approx([recall, precision, iou], nan_ok=True)
+
+
+def test_validation_weighs_every_frame_alike_across_chunks(
+    vae: ConvVAE, options: VAETrainingOptions, halves: np.ndarray
+) -> None:
+    # 250 frames are one chunk; 2 red ones are left for the next.
+    frames = np.concatenate([np.zeros((250, 64, 64, 3), np.uint8), halves])
+    scores = validate_vae(vae, frames, options, seed=1)
+    mean, log_variance = vae.encode_frames(frames)
+    kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    assert scores["kl"] == pytest.approx(kl.mean().item(), rel=1e-4)
+    total = scores["reconstruction"] + BETA * scores["kl"]
+    assert scores["loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_validation_is_the_same_at_each_call(
+    vae: ConvVAE, options: VAETrainingOptions, halves: np.ndarray
+) -> None:
+    before = validate_vae(vae, halves, options, seed=1)
+    assert validate_vae(vae, halves, options, seed=1) == pytest.approx(
+        before, nan_ok=True, rel=0, abs=0
+    )
+    assert validate_vae(vae, halves, options, seed=2)["loss"] != before["loss"]
+
+
+def test_training_reduces_the_loss_and_finds_the_salient_pixels(
+    vae: ConvVAE, options: VAETrainingOptions, halves: np.ndarray
+) -> None:
+    salience = options.salience.model_copy(update={"weight": 2.0})
+    options = options.model_copy(
+        update={
+            "steps": 150,
+            "validate_every": 50,
+            "learning_rate": 0.02,
+            "salience": salience,
+        }
+    )
+    before = validate_vae(vae, halves, options, seed=1)
+    history = train_vae(vae, drawn(halves), halves, options, seed=1)
+    after = validate_vae(vae, halves, options, seed=1)
+    assert after["loss"] < 0.3 * before["loss"]
+    assert after["salient_recall"] > 0.9
+    assert after["salient_iou"] > 0.7
+    assert list(history.columns) == ["step", "split", "metric", "value"]
+    assert sorted(history["step"].unique()) == [50, 100, 150]
+    assert set(history["metric"][history["split"] == "training"]) == {
+        "loss",
+        "reconstruction",
+        "kl",
+    }
+    assert set(history["metric"][history["split"] == "validation"]) == set(after)
+
+
+def test_the_best_weights_by_validation_are_kept(
+    vae: ConvVAE, options: VAETrainingOptions
+) -> None:
+    white = np.full((8, 64, 64, 3), 255, np.uint8)
+    black = np.zeros_like(white)
+    options = options.model_copy(update={"learning_rate": 0.05})
+    batches = iter([white] * 10 + [black] * 20)
+    history = train_vae(vae, batches, white, options, seed=1)
+    losses = history[
+        (history["split"] == "validation") & (history["metric"] == "loss")
+    ].set_index("step")["value"]
+    assert losses.idxmin() == 10
+    assert losses[30] > 1.5 * losses[10]
+    kept = validate_vae(vae, white, options, seed=1)["loss"]
+    assert kept == pytest.approx(losses[10], rel=1e-6)
+
+
+def test_the_last_step_is_validated_too(
+    vae: ConvVAE, options: VAETrainingOptions, halves: np.ndarray
+) -> None:
+    options = options.model_copy(update={"steps": 5, "validate_every": 3})
+    history = train_vae(vae, drawn(halves), halves, options, seed=1)
+    assert sorted(history["step"].unique()) == [3, 5]
+
+
+def test_same_seed_same_weights_other_seed_other_weights(
+    vae: ConvVAE, options: VAETrainingOptions, halves: np.ndarray
+) -> None:
+    options = options.model_copy(update={"steps": 3})
+
+    def trained(seed: int) -> str:
+        twin = copy.deepcopy(vae)
+        train_vae(twin, drawn(halves), halves, options, seed)
+        return digest(twin)
+
+    assert trained(1) == trained(1)
+    assert trained(1) != trained(2)
+
+
+def test_cosine_falls_from_the_start_to_zero() -> None:
+    rates = [cosine(0.2, step, 10) for step in range(11)]
+    assert rates[0] == 0.2
+    assert rates[5] == pytest.approx(0.1)
+    assert rates[10] == pytest.approx(0, abs=1e-12)
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0),
+        ("batch_size", 0),
+        ("learning_rate", 0.0),
+        ("beta", -0.1),
+        ("free_nats", -0.1),
+        ("validate_every", 0),
+        ("validation_frames", 0),
+        ("channel", 3),
+        ("threshold", 1.0),
+        ("weight", 0.5),
+    ],
+)
+def test_options_out_of_range_are_refused_by_name(
+    options: VAETrainingOptions, name: str, value: float
+) -> None:
+    document = options.model_dump()
+    holder = document if name in document else document["salience"]
+    holder[name] = value
+    with pytest.raises(ValueError, match=name):
+        VAETrainingOptions.model_validate(document)

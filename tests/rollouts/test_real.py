@@ -1,0 +1,234 @@
+"""Tests of real games in real worker processes, which are really killed."""
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
+from wm_pipeline.rollouts.policies import RandomPolicy
+from wm_pipeline.rollouts.real import Episode, play_episode, play_episodes
+
+SEEDS = [11, 5, 8, 3]
+
+
+class Assassin(RandomPolicy):
+    """Plays at random, and in the middle of one episode kills somebody.
+
+    Args:
+        doom: The game's options.
+        seed: The fatal episode.
+        victim: ``worker`` or ``game``, each a process.
+        mark: A file made at the deed, which is done once; None does it every time.
+    """
+
+    def __init__(
+        self, doom: EnvironmentOptions, seed: int, victim: str, mark: Path | None
+    ) -> None:
+        super().__init__(doom.actions, (1, 5))
+        self.fatal_seed, self.victim, self.mark = seed, victim, mark
+
+    def reset(self, seed: int) -> None:
+        super().reset(seed)
+        self.seed, self.step = seed, 0
+
+    def act(self, frame: np.ndarray | None = None) -> np.ndarray:
+        self.step += 1
+        if (self.seed, self.step) == (self.fatal_seed, 20):
+            self.kill()
+        return super().act(frame)
+
+    def kill(self) -> None:
+        if self.mark is not None:
+            if self.mark.exists():
+                return
+            self.mark.touch()
+        if self.victim == "worker":
+            os.kill(os.getpid(), signal.SIGKILL)
+        game = next(p for p in psutil.Process().children() if "vizdoom" in p.name())
+        game.kill()
+        game.wait()
+
+
+class Refuser(RandomPolicy):
+    """Plays at random, but refuses to play one episode."""
+
+    def reset(self, seed: int) -> None:
+        super().reset(seed)
+        self.refuses = seed == SEEDS[1]
+
+    def act(self, frame: np.ndarray | None = None) -> np.ndarray:
+        if self.refuses:
+            raise ArithmeticError("I would rather not")
+        return super().act(frame)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """All of a test's processes work below ``tmp_path``, by which they are known."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(tmp_path: Path, _in_a_folder_of_its_own: None):
+    """Every test's games and workers are gone after it, and so are their files."""
+    yield
+    left = [process for process in psutil.process_iter() if works_in(process, tmp_path)]
+    _, alive = psutil.wait_procs(left, timeout=10)
+    alive = [p for p in alive if works_in(p, tmp_path)]
+    names = [p.name() for p in alive]
+    for process in alive:
+        process.kill()
+    assert names == []
+    assert list(tmp_path.glob("wm_games_*")) == []
+
+
+def works_in(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return (
+            process.pid != os.getpid()
+            and Path(process.cwd()).is_relative_to(folder)
+            and "resource_tracker" not in " ".join(process.cmdline())
+        )
+    except (psutil.Error, OSError):
+        return False
+
+
+@pytest.fixture
+def short(doom: EnvironmentOptions) -> EnvironmentOptions:
+    return doom.model_copy(update={"max_steps": 60})
+
+
+@pytest.fixture
+def policy(short: EnvironmentOptions) -> RandomPolicy:
+    return RandomPolicy(short.actions, (1, 5))
+
+
+@pytest.fixture
+def undisturbed(short: EnvironmentOptions, policy: RandomPolicy) -> list[Episode]:
+    """The episodes as they are in one process, in which nobody dies."""
+    with closing(RealEnv(short)) as env:
+        return [play_episode(env, policy, seed, True) for seed in SEEDS]
+
+
+def play(
+    environment: EnvironmentOptions, policy: RandomPolicy, workers: int = 2
+) -> Iterator[Episode]:
+    games = [("player", seed) for seed in SEEDS]
+    return play_episodes(environment, {"player": policy}, games, workers, True)
+
+
+def assert_equal(played: list[Episode], expected: list[Episode]) -> None:
+    assert [episode.seed for episode in played] == [e.seed for e in expected]
+    for one, other in zip(played, expected, strict=True):
+        np.testing.assert_array_equal(one.frames, other.frames)
+        np.testing.assert_array_equal(one.actions, other.actions)
+        np.testing.assert_array_equal(one.rewards, other.rewards)
+        assert one.terminated == other.terminated
+
+
+def test_an_episode_is_what_the_game_gave(
+    short: EnvironmentOptions, policy: RandomPolicy
+):
+    with closing(RealEnv(short)) as env:
+        episode = play_episode(env, policy, 5, True)
+        policy.reset(5)
+        frame, _ = env.reset(seed=5)
+        for step in range(60):
+            np.testing.assert_array_equal(episode.frames[step], frame)
+            control = policy.act()
+            assert episode.actions[step] == control
+            frame, reward, terminated, truncated, _ = env.step(control)
+            assert episode.rewards[step] == reward
+        assert (terminated, truncated) == (False, True)
+    assert len(episode.rewards) == 60
+    assert episode.actions.dtype == episode.rewards.dtype == np.float32
+    assert not episode.terminated
+
+
+@pytest.mark.parametrize("terminated", [True, False])
+def test_the_columns_of_an_episode(terminated: bool):
+    frames = np.arange(3 * 64 * 64 * 3, dtype=np.uint8).reshape(3, 64, 64, 3)
+    actions = np.array([[-1], [0], [1]], np.float32)
+    rewards = np.array([1, 2, 3], np.float32)
+    steps = Episode(2**40, frames, actions, rewards, terminated).steps(7)
+    assert steps["episode"].tolist() == [7] * 3
+    assert steps["seed"].tolist() == [2**40] * 3
+    np.testing.assert_array_equal(steps["frame"], frames)
+    np.testing.assert_array_equal(steps["action"], actions)
+    np.testing.assert_array_equal(steps["reward"], rewards)
+    assert steps["terminated"].tolist() == [False, False, terminated]
+    assert steps["truncated"].tolist() == [False, False, not terminated]
+
+
+def test_workers_play_what_one_process_plays_in_order(
+    short: EnvironmentOptions, policy: RandomPolicy, undisturbed: list[Episode]
+):
+    assert len({episode.frames.tobytes() for episode in undisturbed}) == len(SEEDS)
+    assert_equal(list(play(short, policy)), undisturbed)
+
+
+def test_policies_share_the_workers_and_frames_need_not_be_kept(
+    short: EnvironmentOptions, policy: RandomPolicy, undisturbed: list[Episode]
+):
+    policies = {"quick": policy, "slow": RandomPolicy(short.actions, (30, 30))}
+    games = [("quick", SEEDS[0]), ("slow", SEEDS[0]), ("quick", SEEDS[1])]
+    first, slow, second = play_episodes(short, policies, games, 1, False)
+    np.testing.assert_array_equal(first.actions, undisturbed[0].actions)
+    np.testing.assert_array_equal(second.actions, undisturbed[1].actions)
+    assert len(np.flatnonzero(np.diff(slow.actions[:, 0]))) <= 1
+    assert first.frames is None
+
+
+@pytest.mark.parametrize("victim", ["worker", "game"])
+def test_a_killed_process_costs_no_episode(
+    short: EnvironmentOptions, undisturbed: list[Episode], tmp_path: Path, victim: str
+):
+    mark = tmp_path / "done"
+    assassin = Assassin(short, SEEDS[1], victim, mark)
+    assert_equal(list(play(short, assassin)), undisturbed)
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("victim", ["worker", "game"])
+def test_an_episode_that_always_dies_is_an_error(
+    short: EnvironmentOptions, victim: str
+):
+    played = play(short, Assassin(short, SEEDS[1], victim, None), workers=1)
+    assert next(played).seed == SEEDS[0]
+    with pytest.raises(RuntimeError, match=rf"seed {SEEDS[1]}\b"):
+        next(played)
+
+
+def test_an_episode_that_always_fails_is_an_error_naming_its_seed(
+    short: EnvironmentOptions,
+):
+    with pytest.raises(
+        RuntimeError, match=rf"seed {SEEDS[1]} failed 3 times: I would rather not"
+    ):
+        list(play(short, Refuser(short.actions, (1, 5))))
+
+
+def test_a_consumer_may_leave_early(
+    short: EnvironmentOptions, policy: RandomPolicy, tmp_path: Path
+):
+    played = play(short, policy)
+    next(played)
+    running = [p.name() for p in psutil.process_iter() if works_in(p, tmp_path)]
+    assert sum("vizdoom" in name for name in running) >= 1
+    played.close()
+
+
+def test_a_wrong_environment_fails_before_any_worker_starts(
+    short: EnvironmentOptions, policy: RandomPolicy
+):
+    wrong = short.model_copy(update={"frame_key": "picture"})
+    with pytest.raises(ValueError, match=r"environment\.frame_key"):
+        next(play(wrong, policy))

@@ -1,0 +1,159 @@
+"""The benchmark counts what it really did; no test here looks at the real clock."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from wm_pipeline.environments.actions import ThresholdActions
+from wm_pipeline.environments.dream import DreamEnv
+from wm_pipeline.models.controller import Controller, ControllerOptions
+from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.rollouts.dream import Population
+from wm_pipeline.rollouts.speed import (
+    batched_dreams,
+    decisions,
+    machine,
+    matrix_products,
+    medians,
+    one_dream_at_a_time,
+)
+
+
+class CountingActions(ThresholdActions):
+    """Counts the decisions it maps."""
+
+    def decide(self, outputs: Tensor) -> Tensor:
+        seen.append(len(outputs))
+        return super().decide(outputs)
+
+
+seen: list[int] = []
+
+
+@pytest.fixture
+def actions() -> CountingActions:
+    seen.clear()
+    return CountingActions(kind="threshold", low=0, middle=1, high=2)
+
+
+@pytest.fixture(params=["zh", "zhc"])
+def controller(request: pytest.FixtureRequest) -> Controller:
+    return Controller(ControllerOptions(inputs=request.param, bias=False), 4, 8, 1)
+
+
+@pytest.fixture(params=[-1.0, 1.0], ids=["endless", "over at once"])
+def world(world_model: WorldModel, request: pytest.FixtureRequest) -> WorldModel:
+    """Dreams that never end, or end in their first step."""
+    with torch.no_grad():
+        world_model.mdn_rnn.head.weight[-1].zero_()
+        world_model.mdn_rnn.head.bias[-1] = request.param
+    return world_model
+
+
+def ends_at_once(world: WorldModel) -> bool:
+    return bool(world.mdn_rnn.head.bias[-1] > 0)
+
+
+def test_medians_are_of_the_measured_rounds_in_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(
+        "wm_pipeline.rollouts.speed.time",
+        SimpleNamespace(perf_counter=lambda: clock.now),
+    )
+    calls = []
+    durations = {
+        "a": iter([50.0, 1.0, 4.0, 2.0]),
+        "b": iter([50.0, 10.0, 10.0, 10.0]),
+    }
+    units = {"a": iter([9.0, 8.0, 8.0, 8.0]), "b": iter([9.0, 10.0, 20.0, 90.0])}
+
+    def subject(name: str) -> Any:
+        def run() -> float:
+            calls.append(name)
+            clock.now += next(durations[name])
+            return next(units[name])
+
+        return run
+
+    found = medians({"a": subject("a"), "b": subject("b")}, repeats=3)
+    assert calls == ["a", "b"] * 4
+    assert found == {
+        "a": {"per_second": 4.0, "seconds": 2.0},
+        "b": {"per_second": 2.0, "seconds": 10.0},
+    }
+
+
+def test_decisions_are_counted_one_by_one(
+    controller: Controller, actions: CountingActions
+) -> None:
+    units = decisions(controller, actions, batch=7, calls=3)()
+    assert seen == [7, 7, 7]
+    assert units == 21
+
+
+def test_batched_dreams_count_steps_of_living_dreams(
+    world: WorldModel,
+    controller: Controller,
+    actions: CountingActions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    acted = []
+    act = Population.act
+
+    def watched(population: Population, features: Tensor, *rest: Any) -> Tensor:
+        acted.append(len(features))
+        return act(population, features, *rest)
+
+    monkeypatch.setattr(Population, "act", watched)
+    run = batched_dreams(
+        world, controller, actions, population=3, rollouts=4, steps=5, seed=1
+    )
+    assert run() == sum(acted) == (12 if ends_at_once(world) else 60)
+
+
+def test_matrix_products_count_two_products_a_step(
+    world_model: WorldModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    products = []
+    addmm = torch.addmm
+
+    def watched(bias: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        products.append((*left.shape, right.shape[1]))
+        return addmm(bias, left, right)
+
+    monkeypatch.setattr(torch, "addmm", watched)
+    assert matrix_products(world_model, dreams=6, steps=4)() == 24
+    # z 4, h 8, action 1 to four gates of 8; h to 3 x 4 x 3 mixture numbers and two.
+    assert products == [(6, 13, 32), (6, 8, 38)] * 4
+
+
+def test_one_dream_at_a_time_counts_the_steps_of_its_environment(
+    world: WorldModel,
+    controller: Controller,
+    actions: CountingActions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = []
+    step = DreamEnv.step
+
+    def watched(env: DreamEnv, action: Any) -> Any:
+        steps.append(action)
+        return step(env, action)
+
+    monkeypatch.setattr(DreamEnv, "step", watched)
+    units = one_dream_at_a_time(world, controller, actions, steps=5, seed=1)()
+    assert units == len(steps) == (1 if ends_at_once(world) else 5)
+
+
+def test_the_machine_says_what_it_is() -> None:
+    found = machine()
+    assert found["threads"] == torch.get_num_threads()
+    assert found["torch"] == torch.__version__
+    assert found["cores"] >= 1
+    assert found["processor"]
+    assert found["python"].startswith("3.")

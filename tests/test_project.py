@@ -1,0 +1,350 @@
+"""The project as its users run it: real Kedro runs in a copy of the project."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from kedro.io import DatasetError
+from kedro.validation.exceptions import ParameterValidationError
+
+ROOT = Path(__file__).parents[1]
+STAGES = (
+    "collection",
+    "vision",
+    "memory",
+    "dream",
+    "controller",
+    "evaluation",
+    "benchmark",
+)
+KEDRO = [sys.executable, "-m", "kedro"]
+TIMES = r"seconds|per_second|microseconds|of_limit"
+
+
+def run(
+    project: Path, stage: str, params: dict[str, object] | None = None, **what: object
+) -> None:
+    """Run a stage in this process; ``params`` as ``--params`` would give them."""
+    with KedroSession.create(project, env="test", runtime_params=params) as session:
+        session.run(pipeline_names=[stage], **what)
+
+
+def load(project: Path, name: str) -> Any:
+    with KedroSession.create(project, env="test") as session:
+        return session.load_context().catalog.load(name)
+
+
+def nested(option: str, value: object) -> dict[str, object]:
+    """``a.b=value`` as the tree that ``--params`` makes of it."""
+    for key in reversed(option.split(".")):
+        value = {key: value}
+    return value  # type: ignore[return-value]
+
+
+def contents(project: Path) -> dict[Path, bytes]:
+    """Every finished file of data/; shards that gather are not in their place yet."""
+    files = [path for path in project.glob("data/**/*") if path.is_file()]
+    return {p: p.read_bytes() for p in files if p.parent.suffix != ".partial"}
+
+
+def games() -> list[psutil.Process]:
+    """Every VizDoom process on the machine."""
+    return [p for p in psutil.process_iter(["name"]) if p.info["name"] == "vizdoom"]
+
+
+def remove(project: Path, *names: str) -> None:
+    for name in names:
+        (path,) = project.glob(f"data/*/test/{name}.*")
+        subprocess.run(["rm", "-r", str(path)], check=True)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the project, the working directory, in which the chain has run."""
+    copy = tmp_path_factory.mktemp("copy") / "project"
+    copy.mkdir()
+    for folder in ("conf", "src"):
+        shutil.copytree(ROOT / folder, copy / folder)
+    for file in ("pyproject.toml", ".telemetry"):
+        shutil.copy(ROOT / file, copy)
+    bootstrap_project(copy)
+    with contextlib.chdir(copy):
+        run(copy, "__default__")
+        yield copy
+
+
+def test_the_whole_chain_leaves_every_catalog_entry(project: Path) -> None:
+    with KedroSession.create(project, env="test") as session:
+        catalog = session.load_context().catalog
+        names = [n for n in catalog if not n.startswith(("params:", "parameters"))]
+        assert len(names) == 20
+        assert [name for name in names if not catalog.exists(name)] == []
+        for name in names:
+            assert catalog.load(name) is not None
+
+
+def test_the_evaluation_plays_every_policy_in_both_worlds(project: Path) -> None:
+    episodes = load(project, "evaluation_episodes")
+    assert isinstance(episodes, pd.DataFrame)
+    assert list(episodes.columns) == [
+        "policy",
+        "world",
+        "episode",
+        "seed",
+        "return",
+        "steps",
+    ]
+    counts = episodes.groupby(["policy", "world"]).size()
+    assert counts.to_dict() == {
+        (policy, world): 3
+        for policy in ("controller", "random_held", "random_uniform", "untrained")
+        for world in ("real", "dream")
+    }
+    real = episodes[episodes["world"] == "real"]
+    # Take Cover pays 1 a tic, and every policy met the same games.
+    assert (real["return"] == real["steps"]).all()
+    assert real.groupby("episode")["seed"].nunique().eq(1).all()
+
+
+def test_the_summary_is_that_of_the_episodes(project: Path) -> None:
+    episodes, summary = (
+        load(project, "evaluation_episodes"),
+        load(project, "evaluation_summary"),
+    )
+    means = episodes.groupby(["world", "policy"])["return"].mean()
+    for (world, policy), mean in means.items():
+        assert summary[world][policy]["mean"] == pytest.approx(mean)
+    gain = means["real", "controller"] - means["real", "random_held"]
+    assert summary["gain_over_random_held"]["mean"] == pytest.approx(gain)
+
+
+def test_stage_seconds_are_kept(project: Path) -> None:
+    assert set(load(project, "stage_seconds")) == set(STAGES)
+
+
+def test_the_same_seed_gives_the_same_logs(project: Path) -> None:
+    def logs() -> dict[str, pd.DataFrame]:
+        names = ("vae_history", "mdn_rnn_history", "fitness_log")
+        frames = {name: load(project, name) for name in names}
+        return {
+            name: frame.loc[:, ~frame.columns.str.contains(TIMES)]
+            for name, frame in frames.items()
+        }
+
+    first = logs()
+    for stage in ("vision", "memory", "dream", "controller"):
+        run(project, stage)
+    second = logs()
+    for name, frame in first.items():
+        pd.testing.assert_frame_equal(frame, second[name], check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("stage", "log", "column"),
+    [
+        ("vision", "vae_history", "value"),
+        ("memory", "mdn_rnn_history", "value"),
+        ("controller", "fitness_log", "sigma"),
+        ("evaluation", "evaluation_episodes", "seed"),
+    ],
+)
+def test_another_seed_gives_another_log(
+    project: Path, tmp_path: Path, stage: str, log: str, column: str
+) -> None:
+    copy = shutil.copytree(project, tmp_path / "project")
+    with contextlib.chdir(copy):
+        run(copy, stage, {"seed": 2})
+        assert not load(copy, log)[column].equals(load(project, log)[column])
+
+
+@pytest.mark.parametrize("stage", ["dream", "controller"])
+def test_a_stage_runs_alone_and_quietly_in_a_fresh_process(
+    project: Path, stage: str
+) -> None:
+    done = subprocess.run(
+        [*KEDRO, "run", "--env", "test", "--pipeline", stage],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "WARNING" not in done.stdout
+    assert done.stderr == ""
+
+
+def test_only_missing_outputs_skips_what_is_there(project: Path) -> None:
+    def versions(name: str) -> list[Path]:
+        return sorted(project.glob(f"data/*/test/{name}.*/*"))
+
+    before = {name: versions(name) for name in ("vae", "mdn_rnn", "world_model")}
+    shutil.rmtree(project / "data/07_model_output/test/fitness_log.parquet")
+    run(project, "__default__", only_missing_outputs=True)
+    assert len(versions("fitness_log")) == 1
+    assert {name: versions(name) for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("collection.episodes", 0, "episodes"),
+        ("vision.training.steps", -1, "training.steps"),
+        ("memory.model.mixtures", 0, "model.mixtures"),
+        ("dream.temperature", 0.0, "temperature"),
+        ("controller.evolution.strategy.population", 1, "strategy.population"),
+        ("evaluation.episodes", "many", "episodes"),
+        ("benchmark.colour", "red", "colour"),
+    ],
+)
+def test_a_bad_option_is_refused_before_anything_runs(
+    project: Path, option: str, value: object, said: str
+) -> None:
+    with pytest.raises(ParameterValidationError, match=re.escape(said)) as caught:
+        run(project, "__default__", nested(option, value))
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("env", ["base", "test", "paper"])
+def test_every_environment_builds_every_options_class(project: Path, env: str) -> None:
+    with KedroSession.create(project, env=env) as session:
+        params = session.load_context().params
+    assert {"environment", "dream", *STAGES} <= set(params)
+    for stage in ("environment", *STAGES):
+        assert not isinstance(params[stage], dict), f"{stage} was not validated"
+
+
+def test_other_environments_hold_deltas_only() -> None:
+    def leaves(tree: object, path: str = "") -> dict[str, object]:
+        if not isinstance(tree, dict):
+            return {path: tree}
+        return {
+            k: v
+            for key, t in tree.items()
+            for k, v in leaves(t, f"{path}.{key}").items()
+        }
+
+    base: dict[str, object] = {}
+    for file in (ROOT / "conf/base").glob("parameters*.yml"):
+        base |= leaves(yaml.safe_load(file.read_text()))
+    for env in ("test", "paper"):
+        for path, value in leaves(
+            yaml.safe_load((ROOT / f"conf/{env}/parameters.yml").read_text())
+        ).items():
+            assert path in base, f"{env}{path} is not an option of base"
+            assert base[path] != value, f"{env}{path} repeats base"
+
+
+def test_fewer_episodes_than_a_split_needs(project: Path) -> None:
+    params = nested("memory.validation_fraction", 0.01)
+    with pytest.raises(ValueError, match="both need at least 1"):
+        run(project, "memory", params)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("environment.id", "NoSuchGame-v0", "environment.id: cannot make"),
+        ("environment.id", "no_such_module:Game-v0", "environment.id: cannot make"),
+        ("environment.frame_key", "picture", "environment.frame_key"),
+        ("environment.actions.high", 9, "environment.actions"),
+    ],
+)
+def test_an_environment_that_cannot_be_played_is_refused(
+    project: Path, option: str, value: object, said: str
+) -> None:
+    before = load(project, "episodes").lengths
+    with pytest.raises(ValueError, match=re.escape(said)):
+        run(project, "collection", nested(option, value))
+    assert (load(project, "episodes").lengths == before).all()
+
+
+def test_latents_of_another_vae_are_refused(project: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(project, tmp_path / "project")
+    with contextlib.chdir(copy):
+        run(copy, "vision", {"seed": 9}, node_names=["train_vision"])
+        for stage in ("memory", "dream"):
+            with pytest.raises(ValueError, match="Run the vision stage again"):
+                run(copy, stage)
+
+
+@pytest.mark.parametrize("name", ["vae", "mdn_rnn"])
+def test_a_truncated_checkpoint_is_refused(
+    project: Path, tmp_path: Path, name: str
+) -> None:
+    copy = shutil.copytree(project, tmp_path / "project")
+    newest = max(copy.glob(f"data/06_models/test/{name}.safetensors/*/*"))
+    newest.write_bytes(newest.read_bytes()[:-10])
+    with (
+        contextlib.chdir(copy),
+        pytest.raises(DatasetError, match="expected a safetensors checkpoint"),
+    ):
+        run(copy, "dream")
+
+
+def test_an_episodes_file_cut_short_is_refused(project: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(project, tmp_path / "project")
+    shard = max(copy.glob("data/01_raw/test/episodes/*"))
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with (
+        contextlib.chdir(copy),
+        pytest.raises(DatasetError, match=f"{shard.name}: expected a complete"),
+    ):
+        run(copy, "vision")
+
+
+@pytest.mark.parametrize(
+    ("stage", "started", "options"),
+    [
+        ("collection", "Collecting: ", "collection.episodes=100000"),
+        ("vision", "Training V: ", "vision.training.steps=1000000"),
+        ("memory", "Training M: ", "memory.training.steps=1000000"),
+        ("controller", "Training C: ", "controller.evolution.generations=1000000"),
+        ("evaluation", "Playing the real game: ", "evaluation.episodes=1000"),
+    ],
+)
+def test_ctrl_c_ends_a_long_stage_cleanly(
+    project: Path, tmp_path: Path, stage: str, started: str, options: str
+) -> None:
+    copy = shutil.copytree(project, tmp_path / "project")
+    before = contents(copy)
+    games_before = {game.pid for game in games()}
+    with subprocess.Popen(
+        [*KEDRO, "run", "--env", "test", "--pipeline", stage, "--params", options],
+        cwd=copy,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(copy / "src")},
+        start_new_session=True,
+        # A shell starts background jobs with Ctrl-C ignored, which is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as running:
+        assert running.stdout is not None
+        assert any(started in line for line in running.stdout), "it did not start"
+        time.sleep(3)
+        assert running.poll() is None
+        os.killpg(running.pid, signal.SIGINT)
+        rest, _ = running.communicate(timeout=30)
+    assert running.returncode == 1
+    assert "Aborted!" in rest
+    assert "Traceback" not in rest
+    deadline = time.monotonic() + 10
+    while {game.pid for game in games()} - games_before:
+        assert time.monotonic() < deadline, "a game process was left behind"
+        time.sleep(0.1)
+    assert contents(copy) == before
