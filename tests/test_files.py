@@ -30,6 +30,12 @@ def old(tmp_path: Path) -> Path:
     return path
 
 
+def fail(path: Path, error: BaseException) -> None:
+    with replacing(path) as partial:
+        partial.write_text("half")
+        raise error
+
+
 def test_a_finished_block_replaces_the_file(old: Path):
     with replacing(old) as partial:
         partial.write_text("new")
@@ -63,18 +69,16 @@ def test_missing_folders_are_made(tmp_path: Path):
 def test_a_failure_leaves_the_old_file_and_nothing_else(
     old: Path, error: BaseException
 ):
-    with pytest.raises(type(error)) as raised, replacing(old) as partial:
-        partial.write_text("half")
-        raise error
+    with pytest.raises(type(error)) as raised:
+        fail(old, error)
     assert raised.value is error
     assert old.read_text() == "old"
     assert list(old.parent.iterdir()) == [old]
 
 
 def test_a_failure_leaves_no_file_where_there_was_none(tmp_path: Path):
-    with pytest.raises(ValueError, match="wrong"), replacing(tmp_path / "x") as partial:
-        partial.write_text("half")
-        raise ValueError("wrong")
+    with pytest.raises(ValueError, match="wrong"):
+        fail(tmp_path / "x", ValueError("wrong"))
     assert list(tmp_path.iterdir()) == []
 
 

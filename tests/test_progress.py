@@ -3,6 +3,7 @@
 import io
 import logging
 import re
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -90,12 +91,9 @@ def test_lines_come_now_and_then_with_the_time_left(
 
 
 def test_a_failed_task_does_not_claim_to_be_done(lines: pytest.LogCaptureFixture):
-    with (
-        pytest.raises(ValueError, match="wrong"),
-        progress.task("Training V", 10, "steps") as task,
-    ):
+    with suppress(ValueError), progress.task("Training V", 10, "steps") as task:
         task.advance(10)
-        raise ValueError("wrong")
+        raise ValueError
     assert not any(" in " in message for message in lines.messages)
 
 

@@ -332,7 +332,9 @@ def test_ctrl_c_ends_a_long_stage_cleanly(
         env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(copy / "src")},
         start_new_session=True,
         # A shell starts background jobs with Ctrl-C ignored, which is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(  # noqa: PLW1509  no threads here
+            signal.SIGINT, signal.default_int_handler
+        ),
     ) as running:
         assert running.stdout is not None
         assert any(started in line for line in running.stdout), "it did not start"

@@ -20,7 +20,8 @@ def stream(seed: int, stage: str, *index: int) -> np.random.Generator:
     Returns:
         A fresh generator; the same arguments always give the same numbers.
     """
-    return np.random.default_rng([seed, zlib.crc32(stage.encode()), *index])
+    # NumPy pads entropy with zeros: without its length, (1,) and (1, 0) are the same.
+    return np.random.default_rng([seed, zlib.crc32(stage.encode()), len(index), *index])
 
 
 def torch_stream(seed: int, stage: str, *index: int) -> torch.Generator:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
@@ -92,6 +92,7 @@ def test_boxes_squash_with_tanh_and_scale_to_the_bounds():
     value=st.floats(-10, 10),
     controls=st.lists(st.floats(-1.5, 1.5, width=32), min_size=4, max_size=4),
 )
+@example(pairs=[(-1.0, -(2.0**-149))], value=0.0, controls=[1.0])  # rounds to 0
 def test_box_actions_stay_within_the_bounds(
     pairs: list[tuple[float, float]], value: float, controls: list[float]
 ):

@@ -166,9 +166,7 @@ def test_doom_pays_for_every_repeated_step(doom: EnvironmentOptions):
 def test_plain_pictures_need_no_key(slides: EnvironmentOptions):
     played = playing(slides, 2, seed=1)
     for brightness, frame in enumerate(played["frames"]):
-        np.testing.assert_array_equal(
-            frame, np.full((64, 64, 3), brightness, np.uint8)
-        )
+        np.testing.assert_array_equal(frame, np.full((64, 64, 3), brightness, np.uint8))
 
 
 def test_the_games_own_picture_can_be_the_frame(slides: EnvironmentOptions):

@@ -235,8 +235,12 @@ def test_a_finalist_that_fails_is_not_delivered(
 def test_a_search_in_which_all_fail_goes_on_and_says_so(
     evaluator: DreamEvaluator, options: EvolutionOptions
 ) -> None:
-    result = evolve(AllFail(evaluator), options, 1)
+    failing = AllFail(evaluator)
+    result = evolve(failing, options, 1)
     assert result.fitness_log["non_finite"].tolist() == [4] * 4
+    assert result.fitness_log["best_so_far"].tolist() == [-np.inf] * 4
+    # Nobody was best, so the untouched beginning stands for it.
+    assert not failing.calls[-1][0][1].any()
     assert result.controller.parameters_vector.isfinite().all()
 
 

@@ -24,6 +24,7 @@ from wm_pipeline.models.mdn_rnn_training import (
     train_mdn_rnn,
     validate_mdn_rnn,
 )
+from wm_pipeline.models.vae_training import cosine
 from wm_pipeline.models.world_model import digest
 from wm_pipeline.randomness import seeded_initialisation
 
@@ -433,20 +434,21 @@ def test_the_last_step_is_validated_too(
     assert sorted(history["step"].unique()) == [4, 5]
 
 
-def test_the_gradient_is_cut_to_the_norm(
+def test_each_step_cuts_the_gradient_and_lowers_the_rate(
     mdn_rnn: MDNRNN,
     options: MDNRNNTrainingOptions,
     trivial: TrivialPredictors,
     held_out: list[Window],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    norms = []
+    norms, rates = [], []
     step = torch.optim.Adam.step
 
     def watched(optimiser: torch.optim.Adam, *args: Any) -> Any:
         gradients = [
             p.grad for group in optimiser.param_groups for p in group["params"]
         ]
+        rates.append(optimiser.param_groups[0]["lr"])
         norms.append(torch.cat([g.flatten() for g in gradients]).norm().item())
         return step(optimiser, *args)
 
@@ -454,6 +456,7 @@ def test_the_gradient_is_cut_to_the_norm(
     options = options.model_copy(update={"clip_norm": 0.01})
     train_mdn_rnn(mdn_rnn, many_waves(4, 6), held_out, trivial, options, seed=1)
     assert norms == pytest.approx([0.01] * 12, rel=1e-3)
+    assert rates == [cosine(0.02, step, 12) for step in range(12)]
 
 
 def test_same_seed_same_weights_other_seed_other_weights(

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -234,6 +235,25 @@ def test_the_last_step_is_validated_too(
     options = options.model_copy(update={"steps": 5, "validate_every": 3})
     history = train_vae(vae, drawn(halves), halves, options, seed=1)
     assert sorted(history["step"].unique()) == [3, 5]
+
+
+def test_the_learning_rate_falls_along_the_cosine(
+    vae: ConvVAE,
+    options: VAETrainingOptions,
+    halves: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates = []
+    step = torch.optim.Adam.step
+
+    def watched(optimiser: torch.optim.Adam, *args: Any) -> Any:
+        rates.append(optimiser.param_groups[0]["lr"])
+        return step(optimiser, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    options = options.model_copy(update={"steps": 4})
+    train_vae(vae, drawn(halves), halves, options, seed=1)
+    assert rates == [cosine(0.01, step, 4) for step in range(4)]
 
 
 def test_same_seed_same_weights_other_seed_other_weights(

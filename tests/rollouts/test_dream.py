@@ -1,6 +1,6 @@
 """The batched dream against a plain loop over ``WorldModel.step``."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -160,6 +160,25 @@ def test_no_dream_is_longer_than_the_cap(case: Case, max_steps: int) -> None:
     assert torch.equal(capped.steps, full.steps.clamp(max=max_steps))
     over = full.steps <= max_steps
     torch.testing.assert_close(capped.returns[over], full.returns[over])
+
+
+def test_at_most_a_tenth_of_the_batch_is_finished_dreams(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    act = Population.act
+
+    def watched(population: Population, features: Tensor, *rest: Any) -> Tensor:
+        sizes.append(len(features))
+        return act(population, features, *rest)
+
+    monkeypatch.setattr(Population, "act", watched)
+    lengths = case.dreamed(case.vectors).steps
+    alive = [int((lengths > step).sum()) for step in range(MAX_STEPS)]
+    assert len(sizes) == MAX_STEPS
+    assert sizes[0] == alive[0] == CANDIDATES * ROLLOUTS
+    for size, living in zip(sizes, alive, strict=True):
+        assert living <= size <= living / 0.9
 
 
 def test_the_last_step_counts_and_what_follows_does_not(deadly: WorldModel) -> None:

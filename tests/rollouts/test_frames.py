@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Generator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,9 @@ def episodes(tmp_path_factory: pytest.TempPathFactory) -> EpisodeShards:
     folder = tmp_path_factory.mktemp("frames") / "episodes"
     for index in (0, 1):
         numbers = range(4 * index, 4 * index + 4)
-        Shard(
-            index, 2, [{"frame": labelled(n, LENGTHS[n])} for n in numbers]
-        ).save(folder)
+        Shard(index, 2, [{"frame": labelled(n, LENGTHS[n])} for n in numbers]).save(
+            folder
+        )
     return EpisodeShards(folder)
 
 
@@ -135,7 +136,7 @@ def test_epochs_differ_in_order(episodes: EpisodeShards):
 
 def test_the_frames_of_a_pool_are_mixed(episodes: EpisodeShards):
     dealt = take(deal(episodes, pool_frames=1000, batch_size=65), 65)
-    changes = sum(a[0] != b[0] for a, b in zip(dealt, dealt[1:], strict=False))
+    changes = sum(a[0] != b[0] for a, b in pairwise(dealt))
     assert changes > 30  # in order of the episodes there would be 7
 
 

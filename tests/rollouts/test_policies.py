@@ -116,9 +116,7 @@ def test_the_seed_decides_only_the_sampled_latents(
     assert watch(sampling, 1, frames) != watch(certain, 1, frames)
 
 
-def test_sampled_latents_have_vs_deviation(
-    world_model: WorldModel, frames: np.ndarray
-):
+def test_sampled_latents_have_vs_deviation(world_model: WorldModel, frames: np.ndarray):
     controller = Controller(ControllerOptions(inputs="zh", bias=False), 4, 8, 1)
     controller.set_parameters(0.01 * torch.eye(controller.size)[0])
     policy = ControllerPolicy(world_model, controller, WHEEL, sample_latents=True)

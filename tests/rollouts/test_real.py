@@ -3,6 +3,7 @@
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -88,6 +89,24 @@ def _nothing_left_behind(tmp_path: Path, _in_a_folder_of_its_own: None):
         process.kill()
     assert names == []
     assert list(tmp_path.glob("wm_games_*")) == []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_hangs(tmp_path: Path, _nothing_left_behind: None):
+    """A run that waits for a dead process is set free after a minute, and fails."""
+    freed: list[str] = []
+
+    def free() -> None:
+        for process in psutil.process_iter():
+            if works_in(process, tmp_path):
+                freed.append(process.name())
+                process.kill()
+
+    timer = threading.Timer(60, free)
+    timer.start()
+    yield
+    timer.cancel()
+    assert freed == []
 
 
 def works_in(process: psutil.Process, folder: Path) -> bool:
@@ -187,13 +206,17 @@ def test_policies_share_the_workers_and_frames_need_not_be_kept(
     assert first.frames is None
 
 
-@pytest.mark.parametrize("victim", ["worker", "game"])
+@pytest.mark.parametrize(("victim", "workers"), [("worker", 2), ("game", 1)])
 def test_a_killed_process_costs_no_episode(
-    short: EnvironmentOptions, undisturbed: list[Episode], tmp_path: Path, victim: str
+    short: EnvironmentOptions,
+    undisturbed: list[Episode],
+    tmp_path: Path,
+    victim: str,
+    workers: int,
 ):
     mark = tmp_path / "done"
     assassin = Assassin(short, SEEDS[1], victim, mark)
-    assert_equal(list(play(short, assassin)), undisturbed)
+    assert_equal(list(play(short, assassin, workers)), undisturbed)
     assert mark.exists()
 
 
@@ -213,13 +236,13 @@ def test_an_episode_that_always_fails_is_an_error_naming_its_seed(
     with pytest.raises(
         RuntimeError, match=rf"seed {SEEDS[1]} failed 3 times: I would rather not"
     ):
-        list(play(short, Refuser(short.actions, (1, 5))))
+        list(play(short, Refuser(short.actions, (1, 5)), workers=1))
 
 
 def test_a_consumer_may_leave_early(
     short: EnvironmentOptions, policy: RandomPolicy, tmp_path: Path
 ):
-    played = play(short, policy)
+    played = play(short, policy, workers=1)
     next(played)
     running = [p.name() for p in psutil.process_iter() if works_in(p, tmp_path)]
     assert sum("vizdoom" in name for name in running) >= 1

@@ -3,6 +3,7 @@
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -254,13 +255,11 @@ def test_groups_keep_the_order_and_the_limit():
     assert list(groups) == [[4, 0], [1], [2], [5, 3]]
 
 
-@given(
-    sizes=st.lists(st.integers(1, 20), max_size=20), limit=st.integers(1, 40)
-)
+@given(sizes=st.lists(st.integers(1, 20), max_size=20), limit=st.integers(1, 40))
 def test_groups_hold_every_episode_once(sizes: list[int], limit: int):
     groups = list(in_groups(np.arange(len(sizes)), np.array(sizes), limit))
     assert [member for group in groups for member in group] == list(range(len(sizes)))
     for group in groups:
         assert len(group) == 1 or sum(sizes[member] for member in group) <= limit
-    for group, following in zip(groups, groups[1:], strict=False):
+    for group, following in pairwise(groups):
         assert sum(sizes[m] for m in group) + sizes[following[0]] > limit

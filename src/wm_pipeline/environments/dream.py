@@ -40,12 +40,8 @@ class DreamEnv(gymnasium.Env):
         max_steps: int,
         render_mode: str | None = None,
     ) -> None:
+        check_controls(actions, world_model)
         mdn_rnn = world_model.mdn_rnn
-        if actions.size != mdn_rnn.action_size:
-            raise ValueError(
-                f"environment.actions: controls of {actions.size} do not fit the "
-                f"MDN-RNN, which was trained with {mdn_rnn.action_size}"
-            )
         self.world_model, self.max_steps = world_model, max_steps
         self.temperature = _checked(temperature)
         self.render_mode = render_mode
@@ -104,6 +100,16 @@ class DreamEnv(gymnasium.Env):
     def _normal(self, *shape: int) -> torch.Tensor:
         noise = self.np_random.standard_normal(shape, np.float32)
         return torch.from_numpy(noise)
+
+
+def check_controls(actions: Actions, world_model: WorldModel) -> None:
+    """Raise ValueError unless the mapping's controls are those M was trained with."""
+    expected = world_model.mdn_rnn.action_size
+    if actions.size != expected:
+        raise ValueError(
+            f"environment.actions: controls of {actions.size} do not fit the MDN-RNN, "
+            f"which was trained with {expected}"
+        )
 
 
 def _checked(temperature: float) -> float:

@@ -5,6 +5,7 @@ import torch
 from pydantic import Field
 
 from wm_pipeline.environments.actions import Actions
+from wm_pipeline.environments.dream import check_controls
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.options import Options
@@ -45,6 +46,7 @@ class DreamEvaluator:
         options: DreamOptions,
         seed: int,
     ) -> None:
+        check_controls(actions, world_model)
         self.world_model, self.controller = world_model, controller
         self.actions, self.options, self.seed = actions, options, seed
 

@@ -83,8 +83,9 @@ def evolve(
             evaluated = time.perf_counter()
             search.tell(candidates, fitness)
             told = time.perf_counter()
-            if not failed.all() and fitness.max() > best_fitness:
-                best, best_fitness = candidates[fitness.argmax()], fitness.max()
+            leader = int(np.where(failed, -np.inf, fitness).argmax())
+            if not failed[leader] and fitness[leader] > best_fitness:
+                best, best_fitness = candidates[leader], fitness[leader]
             steps = int(result.steps.sum())
             rows.append(
                 {
@@ -108,8 +109,8 @@ def evolve(
             task.advance(figures=f"mean {fitness.mean():,.0f} best {best_fitness:,.0f}")
     finalists = np.stack((search.mean, best))
     final = evaluator.evaluate(finalists, options.final_rollouts, "final dreams")
-    scores = final.returns.mean(1)
-    winner = int(scores.argmax())
+    scores = final.returns.mean(1).numpy()
+    winner = int(np.where(np.isfinite(scores), scores, -np.inf).argmax())
     controller.set_parameters(torch.from_numpy(finalists[winner]).float())
     delivered = ("mean", "best")[winner]
     return EvolutionResult(controller, delivered, pd.DataFrame(rows))

@@ -106,8 +106,10 @@ def mdn_rnn_losses(
         done_weight: Weight of steps in which an episode ends.
 
     Returns:
-        The loss, a scalar; tensors for validation (``latents``, ``targets``, ``nll``,
-        ``has_next``, ``done_logits``); and the state after the window.
+        The loss, a scalar; its parts step by step, for validation: ``latents``,
+        ``targets`` and ``nll`` of the steps with a next latent, ``reward_error``,
+        ``done_loss``, ``done_logits`` and ``done`` of all; and the state after the
+        window.
     """
     samples = reparameterise(
         torch.from_numpy(window.means),
@@ -122,12 +124,17 @@ def mdn_rnn_losses(
     nll = mixture_negative_log_likelihood(prediction, targets)[has_next]
     rewards = torch.from_numpy(window.rewards)
     scaled = (rewards - mdn_rnn.reward_mean) / mdn_rnn.reward_scale
-    reward_error = (prediction.reward - scaled)[valid].square().mean()
+    reward_error = (prediction.reward - scaled)[valid].square()
     done = torch.from_numpy(window.done)[valid].float()
     done_loss = torch.nn.functional.binary_cross_entropy_with_logits(
-        prediction.done[valid], done, pos_weight=torch.tensor(done_weight)
+        prediction.done[valid],
+        done,
+        pos_weight=torch.tensor(done_weight),
+        reduction="none",
     )
-    loss = nll.mean() + reward_error + done_loss
+    # A window of last steps has no latent to foresee.
+    mean_nll = nll.sum() / max(nll.numel(), 1)
+    loss = mean_nll + reward_error.mean() + done_loss.mean()
     parts = {
         "latents": latents[has_next],
         "targets": targets[has_next],
@@ -189,6 +196,11 @@ def train_mdn_rnn(
                 )
                 rows += [(step, "training", "loss", loss.item())]
                 rows += [(step, "validation", k, v) for k, v in scores.items()]
+                if not math.isfinite(scores["nll"]):
+                    raise FloatingPointError(
+                        f"M diverged: its validation likelihood at step {step} is "
+                        f"{scores['nll']}. Lower memory.training.learning_rate"
+                    )
                 if scores["nll"] < best_nll:
                     best_nll = scores["nll"]
                     best_weights = copy.deepcopy(mdn_rnn.state_dict())
@@ -227,10 +239,7 @@ def validate_mdn_rnn(
         state = mdn_rnn.initial_state(len(window.fresh))
         _, tensors, _ = mdn_rnn_losses(mdn_rnn, window, state, generator, done_weight)
         parts.append(tensors)
-    joined = {
-        name: torch.cat([torch.atleast_1d(part[name]) for part in parts])
-        for name in parts[0]
-    }
+    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     unchanged, marginal = trivial.scores(joined["latents"], joined["targets"])
     done, foreseen = joined["done"].bool(), joined["done_logits"] > 0
     scores = {

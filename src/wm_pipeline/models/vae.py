@@ -79,13 +79,6 @@ class ConvVAE(nn.Module):
         )
         self.decoder = _decoder(options)
         self.image = nn.Parameter(torch.zeros(3, FRAME_SIZE, FRAME_SIZE))
-        with torch.no_grad():
-            shape = self.decode_logits(torch.zeros(1, options.latent_size)).shape[1:]
-        if shape != (3, FRAME_SIZE, FRAME_SIZE):
-            raise ValueError(
-                "vision.model.decoder: expected to end at (3, 64, 64), found "
-                f"{tuple(shape)}"
-            )
         # torch declares no overload of Module.to for this; it is documented to work.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -176,8 +169,9 @@ def _encoder(options: VAEOptions) -> nn.Sequential:
 
 def _decoder(options: VAEOptions) -> nn.Sequential:
     layers: list[nn.Module] = []
-    channels = options.decoder_channels
+    channels, size = options.decoder_channels, options.decoder_size
     for layer in options.decoder:
+        size = (size - 1) * layer.stride - 2 * layer.padding + layer.kernel
         layers += [
             nn.ReLU(),
             nn.ConvTranspose2d(
@@ -185,5 +179,10 @@ def _decoder(options: VAEOptions) -> nn.Sequential:
             ),
         ]
         channels = layer.channels
+    if (channels, size) != (3, FRAME_SIZE):
+        raise ValueError(
+            "vision.model.decoder: expected to end at (3, 64, 64), found "
+            f"{(channels, size, size)}"
+        )
     # The paper has no nonlinearity between the first linear layer and the square.
     return nn.Sequential(*layers[1:])

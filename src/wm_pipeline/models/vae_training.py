@@ -135,6 +135,11 @@ def train_vae(
                     (step, "training", k, logs[k]) for k in ("reconstruction", "kl")
                 ]
                 rows += [(step, "validation", k, v) for k, v in scores.items()]
+                if not math.isfinite(scores["loss"]):
+                    raise FloatingPointError(
+                        f"V diverged: its validation loss at step {step} is "
+                        f"{scores['loss']}. Lower vision.training.learning_rate"
+                    )
                 if scores["loss"] < best_loss:
                     best_loss = scores["loss"]
                     best_weights = copy.deepcopy(vae.state_dict())

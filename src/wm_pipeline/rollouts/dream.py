@@ -28,6 +28,8 @@ from wm_pipeline.rollouts.policies import RandomPolicy
 FINISHED_SHARE = 0.1
 """Finished dreams are dropped when they are this share of the batch."""
 
+_ZERO = torch.zeros(())
+
 
 class Dreamers(Protocol):
     """Who acts in a batch of dreams, one row a dream."""
@@ -188,9 +190,9 @@ def dream(
         else:
             gumbel, normal = drawn[0][row % rollouts], drawn[1][row % rollouts]
         x[:, :latent] = _sample(outputs, latent, mixtures, temperature, gumbel, normal)
-        returns[row] += mdn_rnn.reward(outputs[:, -2]) * alive
+        returns[row] += mdn_rnn.reward(outputs[:, -2]).where(alive, _ZERO)
         lengths[row] += alive
-        alive &= outputs[:, -1] <= 0
+        alive &= ~(outputs[:, -1] > 0)
         finished = len(row) - int(alive.sum())
         if step + 1 == max_steps or finished == len(row):
             return DreamResult(returns, lengths)

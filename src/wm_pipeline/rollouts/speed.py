@@ -66,8 +66,8 @@ def decisions(
     controller: Controller, actions: Actions, batch: int, calls: int
 ) -> Callable[[], float]:
     """A subject for ``medians``: decisions of one controller, ``batch`` at a time."""
-    latents = torch.randn(batch, controller.latent_size)
-    h, c = torch.randn(2, batch, controller.hidden_size).unbind()
+    latents = torch.ones(batch, controller.latent_size)
+    h = c = torch.ones(batch, controller.hidden_size)
 
     @torch.inference_mode()
     def run() -> float:
@@ -110,10 +110,10 @@ def matrix_products(
     mdn_rnn = world_model.mdn_rnn
     hidden = mdn_rnn.hidden_size
     inputs = mdn_rnn.latent_size + hidden + mdn_rnn.action_size
-    x, h = torch.randn(dreams, inputs), torch.randn(dreams, hidden)
-    cell, head = torch.randn(inputs, 4 * hidden), mdn_rnn.head.weight.detach().T
-    head = head.contiguous()
-    cell_bias, head_bias = torch.randn(4 * hidden), mdn_rnn.head.bias.detach()
+    x, h = torch.ones(dreams, inputs), torch.ones(dreams, hidden)
+    cell, cell_bias = torch.ones(inputs, 4 * hidden), torch.ones(4 * hidden)
+    head = mdn_rnn.head.weight.detach().T.contiguous()
+    head_bias = mdn_rnn.head.bias.detach()
 
     @torch.inference_mode()
     def run() -> float:

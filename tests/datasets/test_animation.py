@@ -1,0 +1,140 @@
+"""Tests of pictures and animations on disk."""
+
+import base64
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kedro.io import DatasetError, Version
+from PIL import Image
+
+from wm_pipeline.datasets import AnimationDataset
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A full disk: writing more than ``size`` bytes to a file fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (40, 60, 3), np.uint8)
+
+
+@pytest.fixture
+def film() -> np.ndarray:
+    """A bright square that crosses a room with a floor, a wall and a lamp."""
+    film = np.zeros((6, 32, 32, 3), np.uint8)
+    film[:, 16:] = (90, 60, 30)
+    film[:, 2:5, 2:5] = (250, 240, 200)
+    for step, frame in enumerate(film):
+        frame[20:26, 5 * step : 5 * step + 6] = (220, 40, 40)
+    return film
+
+
+def test_pictures_come_back_exactly(tmp_path: Path, picture: np.ndarray):
+    dataset = AnimationDataset(filepath=str(tmp_path / "new" / "p.png"))
+    assert not dataset.exists()
+    dataset.save(picture)
+    assert dataset.exists()
+    np.testing.assert_array_equal(dataset.load(), picture)
+
+
+def test_animations_come_back(tmp_path: Path, film: np.ndarray):
+    dataset = AnimationDataset(filepath=str(tmp_path / "a.gif"))
+    dataset.save(film)
+    loaded = dataset.load()
+    assert (loaded.shape, loaded.dtype) == (film.shape, np.uint8)
+    # A GIF has 256 colours, which are enough for this film.
+    np.testing.assert_allclose(loaded, film, atol=2)
+
+
+def test_frames_in_which_nothing_moves_are_kept(tmp_path: Path, film: np.ndarray):
+    film[3] = film[2]
+    dataset = AnimationDataset(filepath=str(tmp_path / "a.gif"))
+    dataset.save(film)
+    assert dataset.load().shape == film.shape
+
+
+@pytest.mark.parametrize(
+    ("frames_per_second", "milliseconds"), [(10, 100), (20, 50), (5, 200)]
+)
+def test_animations_have_their_speed_and_repeat(
+    tmp_path: Path, film: np.ndarray, frames_per_second: float, milliseconds: int
+):
+    path = tmp_path / "a.gif"
+    AnimationDataset(filepath=str(path), frames_per_second=frames_per_second).save(film)
+    with Image.open(path) as image:
+        assert image.info["duration"] == milliseconds
+        assert image.info["loop"] == 0
+
+
+@pytest.mark.parametrize("name", ["p.png", "a.gif"])
+def test_versions_lie_side_by_side(
+    tmp_path: Path, picture: np.ndarray, film: np.ndarray, name: str
+):
+    path = tmp_path / name
+    data = picture if name == "p.png" else film
+    for version in ("2026-01-01T00.00.00.000Z", "2026-01-02T00.00.00.000Z"):
+        AnimationDataset(filepath=str(path), version=Version(None, version)).save(data)
+        assert (path / version / name).is_file()
+    latest = AnimationDataset(filepath=str(path), version=Version(None, None))
+    assert latest.exists()
+    assert latest.load().shape == data.shape
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "kind"),
+    [
+        ("p.png", (4, 8, 8, 3), np.uint8),
+        ("a.gif", (8, 8, 3), np.uint8),
+        ("p.png", (8, 8), np.uint8),
+        ("p.png", (8, 8, 4), np.uint8),
+        ("p.png", (8, 8, 3), np.float32),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_the_path(
+    tmp_path: Path, name: str, shape: tuple[int, ...], kind: type
+):
+    path = tmp_path / name
+    with pytest.raises(DatasetError, match=f"{path}: expected .* found ") as raised:
+        AnimationDataset(filepath=str(path)).save(np.zeros(shape, kind))
+    assert f"found {shape} {np.dtype(kind)}" in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_animation_without_frames_leaves_no_file(tmp_path: Path):
+    with pytest.raises(DatasetError):
+        AnimationDataset(filepath=str(tmp_path / "a.gif")).save(
+            np.zeros((0, 8, 8, 3), np.uint8)
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["p.png", "a.gif"])
+def test_a_full_disk_leaves_the_older_file(
+    tmp_path: Path, picture: np.ndarray, name: str
+):
+    dataset = AnimationDataset(filepath=str(tmp_path / name))
+    data = picture if name == "p.png" else np.stack([picture, picture[::-1]])
+    dataset.save(data)
+    before = (tmp_path / name).read_bytes()
+    with files_of_at_most(1000), pytest.raises(DatasetError, match="File too large"):
+        dataset.save(data)
+    assert (tmp_path / name).read_bytes() == before
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
+def test_the_preview_is_the_file(tmp_path: Path, picture: np.ndarray):
+    dataset = AnimationDataset(filepath=str(tmp_path / "p.png"))
+    dataset.save(picture)
+    assert base64.b64decode(dataset.preview()) == (tmp_path / "p.png").read_bytes()

@@ -1,0 +1,265 @@
+"""Tests of checkpoints."""
+
+import json
+import re
+import resource
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from kedro.io import DatasetError, Version
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from wm_pipeline.datasets.checkpoint import (
+    CheckpointDataset,
+    load_checkpoint,
+    save_checkpoint,
+)
+from wm_pipeline.models.controller import Controller, ControllerOptions
+from wm_pipeline.models.mdn_rnn import MDNRNN
+from wm_pipeline.models.vae import ConvVAE
+from wm_pipeline.models.world_model import WorldModel, digest
+
+
+@pytest.fixture
+def controller() -> Controller:
+    options = ControllerOptions(inputs="zhc", bias=True)
+    controller = Controller(options, latent_size=4, hidden_size=8, outputs=2)
+    controller.set_parameters(torch.arange(controller.size) / 10)
+    return controller
+
+
+def vae_outputs(vae: ConvVAE) -> list[torch.Tensor]:
+    frames = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    mean, log_variance = vae.encode_frames(frames)
+    return [mean, log_variance, torch.from_numpy(vae.decode_frames(mean))]
+
+
+def mdn_rnn_outputs(mdn_rnn: MDNRNN) -> list[torch.Tensor]:
+    noise = torch.Generator().manual_seed(1)
+    latents = torch.randn(2, 7, 4, generator=noise)
+    actions = torch.randn(2, 7, 1, generator=noise)
+    prediction, state = mdn_rnn(latents, actions, mdn_rnn.initial_state(2))
+    return [*prediction, *state, mdn_rnn.reward(prediction.reward)]
+
+
+def controller_outputs(controller: Controller) -> list[torch.Tensor]:
+    noise = torch.Generator().manual_seed(1)
+    sizes = (controller.latent_size, controller.hidden_size, controller.hidden_size)
+    return [controller(*(torch.randn(3, size, generator=noise) for size in sizes))]
+
+
+def world_model_outputs(world_model: WorldModel) -> list[torch.Tensor]:
+    starts = world_model.start(torch.arange(5), torch.ones(5, 4))
+    return [
+        starts,
+        *vae_outputs(world_model.vae),
+        *mdn_rnn_outputs(world_model.mdn_rnn),
+    ]
+
+
+MODULES: list[tuple[str, Callable[[Any], list[torch.Tensor]]]] = [
+    ("vae", vae_outputs),
+    ("mdn_rnn", mdn_rnn_outputs),
+    ("controller", controller_outputs),
+    ("world_model", world_model_outputs),
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path, mdn_rnn: MDNRNN) -> Path:
+    """A file of a good checkpoint of M."""
+    mdn_rnn.reward_mean.fill_(0.5)
+    mdn_rnn.reward_range.copy_(torch.tensor([-1.0, 1.0]))
+    save_checkpoint(tmp_path / "m.safetensors", mdn_rnn)
+    return tmp_path / "m.safetensors"
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A full disk: writing more than ``size`` bytes to a file fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def refused(path: Path, model: type = MDNRNN) -> str:
+    """The message with which a file is refused, which names it."""
+    with pytest.raises(ValueError, match=re.escape(str(path))) as raised:
+        load_checkpoint(path, model)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "outputs"), MODULES)
+def test_a_loaded_module_does_exactly_what_the_saved_one_did(
+    tmp_path: Path,
+    name: str,
+    outputs: Callable[[Any], list[torch.Tensor]],
+    request: pytest.FixtureRequest,
+):
+    module = request.getfixturevalue(name)
+    save_checkpoint(tmp_path / "x.safetensors", module)
+    loaded = load_checkpoint(tmp_path / "x.safetensors", type(module))
+    for found, expected in zip(outputs(loaded), outputs(module), strict=True):
+        assert torch.equal(found, expected)
+    assert loaded.config() == module.config()
+    assert digest(loaded) == digest(module)
+    assert not loaded.training
+
+
+def test_a_checkpoint_is_safetensors_and_holds_nothing_else(path: Path):
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    described = json.loads(header.pop("__metadata__")["wm_pipeline"])
+    assert described["class"] == "MDNRNN"
+    assert len(content) == 8 + length + max(
+        tensor["data_offsets"][1] for tensor in header.values()
+    )
+    assert content[:1] != b"\x80"  # the first byte of every pickle
+
+
+def test_saving_does_not_change_the_module(tmp_path: Path, vae: ConvVAE):
+    before = vae_outputs(vae)
+    kernel = vae.encoder[0].weight
+    save_checkpoint(tmp_path / "v.safetensors", vae)
+    assert vae.encoder[0].weight is kernel
+    assert kernel.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(vae_outputs(vae)[0], before[0])
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def truncate_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:20])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def fill_with_noise(path: Path) -> None:
+    path.write_bytes(np.random.default_rng(1).bytes(5000))
+
+
+def pickle(path: Path) -> None:
+    torch.save({"weight": torch.zeros(3)}, path)
+
+
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, empty, truncate, truncate_header, fill_with_noise, pickle]
+)
+def test_a_file_that_is_no_checkpoint_is_refused(
+    path: Path, damage: Callable[[Path], None]
+):
+    damage(path)
+    assert "expected a safetensors checkpoint, found" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, {"format": "pt"}, {"wm_pipeline": "no JSON"}]
+)
+def test_the_file_of_another_program_is_refused(
+    path: Path, metadata: dict[str, str] | None
+):
+    save_file({"weight": torch.zeros(3)}, path, metadata)
+    assert "expected a checkpoint of MDNRNN, found" in refused(path)
+
+
+def test_a_checkpoint_of_another_class_is_refused(path: Path):
+    assert "expected a checkpoint of ConvVAE, found MDNRNN" in refused(path, ConvVAE)
+
+
+def with_tensors(path: Path, **changes: torch.Tensor | None) -> None:
+    """Change tensors of a checkpoint (None removes one) and keep its header."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path) | changes
+    kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    save_file(kept, path, metadata)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"head.bias": torch.zeros(7)},
+            r"head\.bias: expected \(38,\), found \(7,\)",
+        ),
+        ({"head.bias": None}, r"head\.bias: expected \(38,\), found None"),
+        ({"extra": torch.zeros(2)}, r"extra: expected None, found \(2,\)"),
+    ],
+    ids=["other", "missing", "more"],
+)
+def test_tensors_of_other_sizes_are_refused(
+    path: Path, change: dict[str, torch.Tensor | None], message: str
+):
+    with_tensors(path, **change)
+    assert re.search(message, refused(path))
+
+
+def test_a_header_that_builds_nothing_is_refused(path: Path):
+    header = {"class": "MDNRNN", "config": {"options": {"hidden_size": -1}}}
+    save_file(load_file(path), path, {"wm_pipeline": json.dumps(header)})
+    refused(path)
+
+
+@pytest.mark.parametrize("version", [None, "2026-01-01T00.00.00.000Z"])
+def test_the_dataset_saves_and_loads(
+    tmp_path: Path, controller: Controller, version: str | None
+):
+    def dataset() -> CheckpointDataset:
+        return CheckpointDataset(
+            filepath=str(tmp_path / "c.safetensors"),
+            model="wm_pipeline.models.controller.Controller",
+            version=None if version is None else Version(None, version),
+        )
+
+    assert not dataset().exists()
+    dataset().save(controller)
+    assert dataset().exists()
+    assert torch.equal(dataset().load().parameters_vector, controller.parameters_vector)
+    assert (tmp_path / "c.safetensors").is_dir() == (version is not None)
+
+
+def test_the_dataset_refuses_another_class(path: Path, controller: Controller):
+    dataset = CheckpointDataset(
+        filepath=str(path), model="wm_pipeline.models.mdn_rnn.MDNRNN"
+    )
+    before = path.read_bytes()
+    with pytest.raises(DatasetError, match="expected a MDNRNN to save, found Contr"):
+        dataset.save(controller)
+    assert path.read_bytes() == before
+    dataset = CheckpointDataset(
+        filepath=str(path), model="wm_pipeline.models.vae.ConvVAE"
+    )
+    with pytest.raises(DatasetError, match="expected a checkpoint of ConvVAE, found"):
+        dataset.load()
+
+
+def test_the_dataset_names_a_damaged_file(path: Path):
+    truncate(path)
+    dataset = CheckpointDataset(
+        filepath=str(path), model="wm_pipeline.models.mdn_rnn.MDNRNN"
+    )
+    with pytest.raises(DatasetError, match=f"{path}: expected a safetensors"):
+        dataset.load()
+
+
+def test_a_full_disk_leaves_the_older_checkpoint(path: Path, mdn_rnn: MDNRNN):
+    before = path.read_bytes()
+    with files_of_at_most(1000), pytest.raises(Exception, match="File too large"):
+        save_checkpoint(path, mdn_rnn)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]

@@ -1,0 +1,118 @@
+"""Tests of tables, JSON values and figures on disk."""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from kedro.io import AbstractDataset, DatasetError, Version
+
+from wm_pipeline.datasets import FigureDataset, JSONDataset, TableDataset
+
+TABLE = pd.DataFrame(
+    {
+        "step": np.arange(1000),
+        "metric": ["nll", "loss"] * 500,
+        "value": np.random.default_rng(1).normal(size=1000),
+    }
+)
+SCORES = {"real": {"mean": 512.25, "episodes": 100}, "names": ["ä", None, True] * 500}
+FIGURE = go.Figure(go.Scatter(x=list(range(500)), y=list(range(500)))).update_layout(
+    title="Fitness"
+)
+
+KINDS = [
+    pytest.param(TableDataset, "t.parquet", TABLE, id="table"),
+    pytest.param(JSONDataset, "s.json", SCORES, id="json"),
+    pytest.param(FigureDataset, "f.json", FIGURE, id="figure"),
+]
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    if isinstance(expected, pd.DataFrame):
+        pd.testing.assert_frame_equal(found, expected)
+    else:
+        assert found == expected
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A full disk: writing more than ``size`` bytes to a file fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(("kind", "name", "data"), KINDS)
+def test_what_was_saved_is_loaded(
+    tmp_path: Path, kind: type[AbstractDataset], name: str, data: Any
+):
+    dataset = kind(filepath=str(tmp_path / "new" / name))
+    assert not dataset.exists()
+    dataset.save(data)
+    assert dataset.exists()
+    assert_same(dataset.load(), data)
+    assert list((tmp_path / "new").iterdir()) == [tmp_path / "new" / name]
+
+
+@pytest.mark.parametrize(("kind", "name", "data"), KINDS)
+def test_versions_lie_side_by_side(
+    tmp_path: Path, kind: type[AbstractDataset], name: str, data: Any
+):
+    path = tmp_path / name
+    for version in ("2026-01-01T00.00.00.000Z", "2026-01-02T00.00.00.000Z"):
+        kind(filepath=str(path), version=Version(None, version)).save(data)
+        assert (path / version / name).is_file()
+    latest = kind(filepath=str(path), version=Version(None, None))
+    assert latest.exists()
+    assert latest.resolve_load_version() == "2026-01-02T00.00.00.000Z"
+    assert_same(latest.load(), data)
+
+
+@pytest.mark.parametrize("version", [None, "2026-01-01T00.00.00.000Z"])
+@pytest.mark.parametrize(("kind", "name", "data"), KINDS)
+def test_a_full_disk_leaves_no_file(
+    tmp_path: Path,
+    kind: type[AbstractDataset],
+    name: str,
+    data: Any,
+    version: str | None,
+):
+    versions = None if version is None else Version(None, version)
+    dataset = kind(filepath=str(tmp_path / name), version=versions)
+    with files_of_at_most(1000), pytest.raises(DatasetError, match="File too large"):
+        dataset.save(data)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert not dataset.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "data", "wrong"),
+    [
+        (TableDataset, "t.parquet", TABLE, pd.DataFrame({"x": [1, {"y": object()}]})),
+        (JSONDataset, "s.json", SCORES, {"mean": np.float32(1)}),
+        (FigureDataset, "f.json", FIGURE, "no figure"),
+    ],
+)
+def test_what_cannot_be_written_leaves_the_older_file(
+    tmp_path: Path, kind: type[AbstractDataset], name: str, data: Any, wrong: Any
+):
+    dataset = kind(filepath=str(tmp_path / name))
+    dataset.save(data)
+    with pytest.raises(DatasetError):
+        dataset.save(wrong)
+    assert_same(dataset.load(), data)
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
+def test_json_is_meant_for_people_too(tmp_path: Path):
+    JSONDataset(filepath=str(tmp_path / "s.json")).save({"mean": 1.5})
+    assert (tmp_path / "s.json").read_text() == '{\n  "mean": 1.5\n}\n'

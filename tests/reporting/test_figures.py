@@ -1,0 +1,88 @@
+"""Tests of the figures."""
+
+import pandas as pd
+import pytest
+
+from wm_pipeline.reporting.figures import (
+    POLICY_COLOURS,
+    POLICY_NAMES,
+    evaluation_histogram,
+    fitness_curve,
+)
+
+
+@pytest.fixture
+def log() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "generation": [0, 1, 2],
+            "mean": [100.0, 200.0, 250.0],
+            "best": [150.0, 300.0, 290.0],
+            "std": [10.0, 20.0, 30.0],
+        }
+    )
+
+
+@pytest.fixture
+def episodes() -> pd.DataFrame:
+    """Four real returns a policy, and dreams that no real figure may show."""
+    returns = {
+        "controller": [400.0, 600.0, 2100.0, 900.0],
+        "random_held": [200.0, 300.0, 250.0, 250.0],
+        "random_uniform": [100.0, 110.0, 120.0, 130.0],
+        "untrained": [90.0, 80.0, 70.0, 60.0],
+    }
+    rows = [(p, "real", value) for p, values in returns.items() for value in values]
+    rows += [(policy, "dream", 5000.0) for policy in returns]
+    return pd.DataFrame(rows, columns=["policy", "world", "return"])
+
+
+def test_the_fitness_curve_carries_the_log(log: pd.DataFrame):
+    figure = fitness_curve(log)
+    upper, lower, mean, best = figure.data
+    assert list(upper.y) == [110, 220, 280]
+    assert list(lower.y) == [90, 180, 220]
+    assert lower.fill == "tonexty"
+    assert (mean.name, list(mean.y)) == ("mean", [100, 200, 250])
+    assert (best.name, list(best.y)) == ("best", [150, 300, 290])
+    assert all(list(trace.x) == [0, 1, 2] for trace in figure.data)
+
+
+def test_the_curve_says_what_its_axes_are(log: pd.DataFrame):
+    layout = fitness_curve(log).layout
+    assert layout.xaxis.title.text == "generation"
+    assert "return" in layout.yaxis.title.text
+
+
+def test_the_histogram_carries_the_real_returns_of_each_policy(
+    episodes: pd.DataFrame,
+):
+    figure = evaluation_histogram(episodes)
+    assert len(figure.data) == 4
+    for trace, (policy, name) in zip(figure.data, POLICY_NAMES.items(), strict=True):
+        expected = episodes.query("policy == @policy and world == 'real'")["return"]
+        assert list(trace.x) == list(expected)
+        assert trace.name == f"{name}: {expected.mean():.0f}"
+        assert trace.marker.color == POLICY_COLOURS[policy]
+    assert figure.data[0].name.endswith(": 1000")
+
+
+@pytest.mark.parametrize("shift", [0.0, -3000.0])
+def test_every_return_falls_into_a_bin(episodes: pd.DataFrame, shift: float):
+    episodes["return"] += shift
+    figure = evaluation_histogram(episodes)
+    returns = episodes.loc[episodes["world"] == "real", "return"]
+    for trace in figure.data:
+        bins = trace.xbins
+        assert bins == figure.data[0].xbins
+        # Plotly's bins are half open: what lies at the end is in none of them.
+        assert bins.start <= returns.min()
+        assert returns.max() < bins.end
+        assert 30 <= (bins.end - bins.start) / bins.size <= 50
+
+
+def test_a_game_that_pays_nothing_has_a_histogram(episodes: pd.DataFrame):
+    episodes["return"] = 0.0
+    bins = evaluation_histogram(episodes).data[0].xbins
+    assert bins.start <= 0 < bins.end
+    assert bins.size > 0

@@ -1,0 +1,40 @@
+"""Tests of pictures of frames."""
+
+import numpy as np
+import pytest
+
+from wm_pipeline.reporting.pictures import enlarge, pairs_of_rows
+
+
+@pytest.mark.parametrize("leading", [(), (5,), (2, 3)])
+def test_every_pixel_becomes_a_square(leading: tuple[int, ...]):
+    frames = np.random.default_rng(1).integers(0, 256, (*leading, 4, 6, 3), np.uint8)
+    enlarged = enlarge(frames, 3)
+    assert enlarged.shape == (*leading, 12, 18, 3)
+    for row in range(3):
+        for column in range(3):
+            np.testing.assert_array_equal(enlarged[..., row::3, column::3, :], frames)
+
+
+def test_each_row_has_its_counterpart_right_below():
+    top = np.arange(1, 8, dtype=np.uint8)[:, None, None, None] + np.zeros(
+        (2, 4, 3), np.uint8
+    )
+    picture = pairs_of_rows(top, top + 100, columns=3)
+    assert (picture.shape, picture.dtype) == ((2 * 2 * 2, 3 * 4, 3), np.uint8)
+    # One pixel of each frame; the seventh frame fills no row.
+    assert picture[::2, ::4, 0].tolist() == [
+        [1, 2, 3],
+        [101, 102, 103],
+        [4, 5, 6],
+        [104, 105, 106],
+    ]
+
+
+def test_frames_are_not_mixed_up():
+    frames = np.random.default_rng(1).integers(0, 256, (4, 2, 5, 3), np.uint8)
+    picture = pairs_of_rows(frames[:2], frames[2:], columns=2)
+    np.testing.assert_array_equal(picture[:2, :5], frames[0])
+    np.testing.assert_array_equal(picture[:2, 5:], frames[1])
+    np.testing.assert_array_equal(picture[2:, :5], frames[2])
+    np.testing.assert_array_equal(picture[2:, 5:], frames[3])

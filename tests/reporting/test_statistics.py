@@ -1,0 +1,72 @@
+"""Tests of means with bootstrap intervals."""
+
+import numpy as np
+import pytest
+
+from wm_pipeline.reporting.statistics import difference_interval, mean_interval
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    return np.random.default_rng(1)
+
+
+def test_mean_and_deviation_are_the_samples(random: np.random.Generator):
+    found = mean_interval(np.array([1.0, 2.0, 3.0, 6.0]), random)
+    assert found["mean"] == 3
+    assert found["std"] == pytest.approx(np.sqrt((4 + 1 + 0 + 9) / 3))
+    assert found["episodes"] == 4
+    assert set(found) == {"mean", "std", "low", "high", "episodes"}
+
+
+def test_the_interval_of_many_values_is_the_normal_one(random: np.random.Generator):
+    values = np.random.default_rng(2).normal(50, 10, 400)
+    found = mean_interval(values, random)
+    error = values.std() / np.sqrt(400)
+    assert found["low"] == pytest.approx(values.mean() - 1.96 * error, abs=0.1 * error)
+    assert found["high"] == pytest.approx(values.mean() + 1.96 * error, abs=0.1 * error)
+
+
+def test_about_19_of_20_intervals_hold_the_true_mean(random: np.random.Generator):
+    held = 0
+    for _ in range(200):
+        found = mean_interval(random.exponential(3, 40), random)
+        held += found["low"] <= 3 <= found["high"]
+    assert 176 <= held <= 198
+
+
+def test_one_value_has_an_interval_of_no_width(random: np.random.Generator):
+    assert mean_interval(np.array([7.0]), random) == {
+        "mean": 7,
+        "std": 0,
+        "low": 7,
+        "high": 7,
+        "episodes": 1,
+    }
+
+
+def test_the_difference_is_the_first_less_the_second(random: np.random.Generator):
+    better, worse = random.normal(20, 4, 300), random.normal(15, 3, 100)
+    found = difference_interval(better, worse, random)
+    error = np.sqrt(better.var() / 300 + worse.var() / 100)
+    expected = better.mean() - worse.mean()
+    assert found["mean"] == pytest.approx(expected)
+    assert found["low"] == pytest.approx(expected - 1.96 * error, abs=0.1 * error)
+    assert found["high"] == pytest.approx(expected + 1.96 * error, abs=0.1 * error)
+    assert difference_interval(worse, better, random)["high"] < 0
+
+
+def test_samples_are_resampled_independently(random: np.random.Generator):
+    values = random.normal(0, 1, 200)
+    found = difference_interval(values, values, random)
+    assert found["mean"] == 0
+    assert found["low"] < -0.1 < 0.1 < found["high"]
+
+
+def test_the_generator_decides_the_resamples():
+    values = np.random.default_rng(2).normal(size=30)
+    first, again, other = (
+        mean_interval(values, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other

@@ -1,0 +1,101 @@
+"""Tests of the tables that end a run."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from rich.console import Console
+from rich.table import Table
+
+from wm_pipeline.datasets import JSONDataset, TableDataset
+from wm_pipeline.reporting.figures import POLICY_NAMES
+from wm_pipeline.reporting.summary import outputs_table, scores_table, stages_table
+
+
+def drawn(table: Table) -> list[str]:
+    """The lines of a table on a terminal of 80 columns."""
+    screen = io.StringIO()
+    Console(file=screen, width=80).print(table)
+    lines = screen.getvalue().splitlines()
+    assert max(len(line) for line in lines) <= 80
+    assert "…" not in screen.getvalue()
+    return lines
+
+
+def row(lines: list[str], name: str) -> list[str]:
+    """The cells beside a name, which may go on in the next line."""
+    rows = [[cell.strip() for cell in line.strip("│┃ ").split("│")] for line in lines]
+    return next(cells[1:] for cells in rows if cells[0] and name.startswith(cells[0]))
+
+
+@pytest.fixture
+def summary() -> dict[str, Any]:
+    """Scores of every policy, all figures different."""
+
+    def scores(first: float) -> dict[str, float]:
+        keys = ("mean", "std", "low", "high")
+        return {key: first + 0.4 + n for n, key in enumerate(keys)}
+
+    return {
+        "real": {p: scores(1000 + 10 * n) for n, p in enumerate(POLICY_NAMES)},
+        "dream": {p: scores(2000 + 10 * n) for n, p in enumerate(POLICY_NAMES)},
+        "gain_over_random_held": {"mean": 312.3, "low": -20.2, "high": 644.4},
+    }
+
+
+def test_the_scores_of_every_policy_are_in_the_table(summary: dict[str, Any]):
+    lines = drawn(scores_table(summary))
+    for number, name in enumerate(POLICY_NAMES.values()):
+        real, dream = 1000 + 10 * number, 2000 + 10 * number
+        assert row(lines, name) == [
+            f"{real} ± {real + 1}",
+            f"{real + 2} to {real + 3}",
+            f"{dream} ± {dream + 1}",
+        ]
+
+
+def test_the_gain_is_below_the_table_with_its_signs(summary: dict[str, Any]):
+    text = " ".join(" ".join(drawn(scores_table(summary))).split())
+    assert "+312 [95% -20 to +644]" in text
+
+
+def test_stages_are_in_order_with_their_sum():
+    seconds = {"collection": 90.0, "vision": 600.0, "memory": 33.0}
+    lines = drawn(stages_table(seconds))
+    assert row(lines, "collection")[0] == "1.5"
+    assert row(lines, "vision")[0] == "10.0"
+    assert row(lines, "memory")[0] in {"0.5", "0.6"}
+    assert row(lines, "together")[0] == "12.1"
+    text = "".join(lines)
+    assert text.index("collection") < text.index("vision") < text.index("memory")
+
+
+def test_the_files_are_listed_by_path_relative_to_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    catalog = DataCatalog(
+        {
+            "scores": JSONDataset(filepath=str(tmp_path / "data" / "b.json")),
+            "history": TableDataset(filepath="data/a.parquet"),
+            "elsewhere": JSONDataset(filepath="/far/away.json"),
+            "passing": MemoryDataset(1),
+        }
+    )
+    lines = drawn(outputs_table(["scores", "passing", "history", "elsewhere"], catalog))
+    assert row(lines, "scores")[0] == "data/b.json"
+    assert row(lines, "history")[0] == "data/a.parquet"
+    assert row(lines, "elsewhere")[0] == "/far/away.json"
+    assert row(lines, "passing")[0] == "in memory"
+    text = "".join(lines)
+    assert text.index("history") < text.index("scores")
+
+
+def test_long_paths_are_wrapped_and_not_cut_off():
+    path = "/home/somebody/projects/games/world_models/data/07_model_output/doom/s.json"
+    catalog = DataCatalog({"scores": JSONDataset(filepath=path)})
+    lines = drawn(outputs_table(["scores"], catalog))
+    cells = "".join(line.strip("│").split("│")[-1].strip() for line in lines[2:-1])
+    assert cells == path
