@@ -1,8 +1,15 @@
 """Fixtures that several test modules share."""
 
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
+from kedro.framework.startup import bootstrap_project
 
+from tests.kedro_runs import ROOT, run
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.vae import ConvVAE, VAEOptions
@@ -19,6 +26,28 @@ def _two_threads():
     torch.set_num_threads(min(before, 2))
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project in which the whole chain has run once, at tiny size."""
+    copy = tmp_path_factory.mktemp("copy") / "project"
+    copy.mkdir()
+    for folder in ("conf", "src"):
+        shutil.copytree(ROOT / folder, copy / folder)
+    for file in ("pyproject.toml", ".telemetry"):
+        shutil.copy(ROOT / file, copy)
+    bootstrap_project(copy)
+    with contextlib.chdir(copy):
+        run(copy, "__default__")
+    return copy
+
+
+@pytest.fixture
+def project(finished_project: Path) -> Iterator[Path]:
+    """The finished project as the working directory."""
+    with contextlib.chdir(finished_project):
+        yield finished_project
 
 
 @pytest.fixture

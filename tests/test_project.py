@@ -6,22 +6,19 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import psutil
 import pytest
 import yaml
 from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
 
-ROOT = Path(__file__).parents[1]
+from tests.kedro_runs import KEDRO, ROOT, load, run
+
 STAGES = (
     "collection",
     "vision",
@@ -31,21 +28,7 @@ STAGES = (
     "evaluation",
     "benchmark",
 )
-KEDRO = [sys.executable, "-m", "kedro"]
 TIMES = r"seconds|per_second|microseconds|of_limit"
-
-
-def run(
-    project: Path, stage: str, params: dict[str, object] | None = None, **what: object
-) -> None:
-    """Run a stage in this process; ``params`` as ``--params`` would give them."""
-    with KedroSession.create(project, env="test", runtime_params=params) as session:
-        session.run(pipeline_names=[stage], **what)
-
-
-def load(project: Path, name: str) -> Any:
-    with KedroSession.create(project, env="test") as session:
-        return session.load_context().catalog.load(name)
 
 
 def nested(option: str, value: object) -> dict[str, object]:
@@ -70,21 +53,6 @@ def remove(project: Path, *names: str) -> None:
     for name in names:
         (path,) = project.glob(f"data/*/test/{name}.*")
         subprocess.run(["rm", "-r", str(path)], check=True)
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of the project, the working directory, in which the chain has run."""
-    copy = tmp_path_factory.mktemp("copy") / "project"
-    copy.mkdir()
-    for folder in ("conf", "src"):
-        shutil.copytree(ROOT / folder, copy / folder)
-    for file in ("pyproject.toml", ".telemetry"):
-        shutil.copy(ROOT / file, copy)
-    bootstrap_project(copy)
-    with contextlib.chdir(copy):
-        run(copy, "__default__")
-        yield copy
 
 
 def test_the_whole_chain_leaves_every_catalog_entry(project: Path) -> None:

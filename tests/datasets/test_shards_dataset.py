@@ -38,6 +38,13 @@ def test_it_exists_and_loads_once_the_set_is_complete(dataset: ShardsDataset):
     assert episodes.metadata == {"game": "doom"}
 
 
+def test_a_set_that_lost_a_shard_does_not_exist(dataset: ShardsDataset, tmp_path: Path):
+    for shard in shards():
+        dataset.save(shard)
+    (tmp_path / "episodes" / "shard-00000-of-00002.parquet").unlink()
+    assert not dataset.exists()
+
+
 def test_a_generator_node_fills_it(dataset: ShardsDataset):
     pipeline = Pipeline([Node(shards, inputs=None, outputs="episodes", name="play")])
     SequentialRunner().run(pipeline, DataCatalog({"episodes": dataset}))

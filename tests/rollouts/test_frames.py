@@ -1,6 +1,7 @@
 """Tests of frames dealt out as shuffled batches."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Generator
 from itertools import pairwise
@@ -134,6 +135,12 @@ def test_epochs_differ_in_order(episodes: EpisodeShards):
     assert dealt[:65] != dealt[65:130]
 
 
+def test_episodes_come_in_another_order_each_epoch(episodes: EpisodeShards):
+    dealt = take(deal(episodes, batch_size=5, pool_frames=1), 3 * 65)
+    orders = [list(dict.fromkeys(e for e, _ in dealt[n : n + 65])) for n in (0, 65)]
+    assert orders[0] != orders[1] != list(range(8))
+
+
 def test_the_frames_of_a_pool_are_mixed(episodes: EpisodeShards):
     dealt = take(deal(episodes, pool_frames=1000, batch_size=65), 65)
     changes = sum(a[0] != b[0] for a, b in pairwise(dealt))
@@ -152,10 +159,11 @@ def test_no_more_than_three_pools_are_in_memory(
 
     monkeypatch.setattr(EpisodeShards, "read", counted)
     batches = deal(episodes, batch_size=2, pool_frames=20)
-    dealt = 0
+    dealt = len(next(batches))
+    time.sleep(0.3)  # time enough to read the whole set many times over
     for _ in range(60):
-        dealt += len(next(batches))
         assert sum(read) - dealt <= 3 * 20
+        dealt += len(next(batches))
     batches.close()
 
 

@@ -48,6 +48,13 @@ def test_the_seed_decides_random_play():
     assert play(policy, 1, 50) != play(policy, 2, 50)
 
 
+def test_a_reset_ends_the_hold_of_the_episode_before():
+    policy = RandomPolicy(WHEEL, (5, 5))
+    expected = play(policy, 1, 20)
+    play(policy, 2, 3)
+    assert play(policy, 1, 20) == expected
+
+
 @pytest.fixture
 def frames() -> np.ndarray:
     """A short film with something moving."""
@@ -120,6 +127,7 @@ def test_sampled_latents_have_vs_deviation(world_model: WorldModel, frames: np.n
     controller = Controller(ControllerOptions(inputs="zh", bias=False), 4, 8, 1)
     controller.set_parameters(0.01 * torch.eye(controller.size)[0])
     policy = ControllerPolicy(world_model, controller, WHEEL, sample_latents=True)
+    torch.nn.init.constant_(world_model.vae.log_variance.bias, 3.0)
     mean, log_variance = world_model.vae.encode_frames(frames[:1])
     controls = [watch(policy, seed, frames[:1])[0] for seed in range(400)]
     latents = np.arctanh(controls) / 0.01

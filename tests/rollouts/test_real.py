@@ -93,19 +93,22 @@ def _nothing_left_behind(tmp_path: Path, _in_a_folder_of_its_own: None):
 
 @pytest.fixture(autouse=True)
 def _nothing_hangs(tmp_path: Path, _nothing_left_behind: None):
-    """A run that waits for a dead process is set free after a minute, and fails."""
+    """A run that waits for a dead process is set free after a while, and fails."""
     freed: list[str] = []
+    over = threading.Event()
 
     def free() -> None:
-        for process in psutil.process_iter():
-            if works_in(process, tmp_path):
-                freed.append(process.name())
-                process.kill()
+        while not over.wait(timeout=45):
+            for process in psutil.process_iter():
+                if works_in(process, tmp_path):
+                    freed.append(process.name())
+                    process.kill()
 
-    timer = threading.Timer(60, free)
-    timer.start()
+    watch = threading.Thread(target=free, daemon=True)
+    watch.start()
     yield
-    timer.cancel()
+    over.set()
+    watch.join()
     assert freed == []
 
 

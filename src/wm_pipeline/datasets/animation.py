@@ -54,7 +54,9 @@ class AnimationDataset(AbstractVersionedDataset[np.ndarray, np.ndarray]):
             frames = []
             for number in range(count):
                 image.seek(number)
-                frames.append(np.asarray(image.convert("RGB")))
+                # Pillow keeps equal frames in a row as one that is shown longer.
+                times = round(image.info["duration"] / self._milliseconds)
+                frames += [np.asarray(image.convert("RGB"))] * max(1, times)
             return np.stack(frames)
 
     def save(self, data: np.ndarray) -> None:

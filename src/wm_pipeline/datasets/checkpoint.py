@@ -65,7 +65,7 @@ def load_checkpoint(path: str | Path, model: type[Module]) -> Module:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
+            header = _read_header((file.metadata() or {}).get(_HEADER, ""))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(
@@ -77,7 +77,13 @@ def load_checkpoint(path: str | Path, model: type[Module]) -> Module:
             f"{path}: expected a checkpoint of {model.__name__}, found "
             f"{header.get('class', 'one that wm_pipeline did not write')}"
         )
-    module = model.from_config(header["config"])
+    try:
+        module = model.from_config(header["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: expected the config of a {model.__name__}, found one that builds "
+            f"none: {error}"
+        ) from error
     expected = {name: tuple(t.shape) for name, t in module.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != found:
@@ -91,6 +97,15 @@ def load_checkpoint(path: str | Path, model: type[Module]) -> Module:
     network.load_state_dict(tensors)
     network.eval()
     return module
+
+
+def _read_header(text: str) -> dict[str, Any]:
+    """The header of a checkpoint; empty when wm_pipeline did not write it."""
+    try:
+        header = json.loads(text)
+    except json.JSONDecodeError:
+        return {}
+    return header if isinstance(header, dict) else {}
 
 
 class CheckpointDataset(AbstractVersionedDataset[Any, Any]):

@@ -4,6 +4,7 @@ A *control* is the float vector by which V, M and C know an action: M reads it, 
 policies draw it, and only the real environment turns it into what its game accepts.
 """
 
+import math
 from typing import Annotated, Any, Literal
 
 import gymnasium
@@ -41,6 +42,11 @@ class ThresholdActions(Options):
         """The length of the control vector."""
         return 1
 
+    @property
+    def constants(self) -> np.ndarray:
+        """Each action as a control, (actions, 1) float32."""
+        return np.array([[-1], [0], [1]], np.float32)
+
     def decide(self, outputs: Tensor) -> Tensor:
         """Map outputs (..., 1) to controls (..., 1) in {-1, 0, 1}, float32."""
         squashed = torch.tanh(outputs)
@@ -56,11 +62,13 @@ class ThresholdActions(Options):
 
     def check(self, space: gymnasium.Space[Any]) -> None:
         """Raise ValueError unless the game's action space holds all three actions."""
-        highest = max(self.low, self.middle, self.high)
-        if not isinstance(space, gymnasium.spaces.Discrete) or highest >= space.n:
+        chosen = (self.low, self.middle, self.high)
+        if not isinstance(space, gymnasium.spaces.Discrete) or not all(
+            space.contains(action) for action in chosen
+        ):
             raise ValueError(
                 "environment.actions: kind 'threshold' with the actions "
-                f"{(self.low, self.middle, self.high)} needs a Discrete action space "
+                f"{chosen} needs a Discrete action space "
                 f"that holds them, found {space}"
             )
 
@@ -85,6 +93,11 @@ class DiscreteActions(Options):
         """The length of the control vector."""
         return self.count
 
+    @property
+    def constants(self) -> np.ndarray:
+        """Each action as a control, (count, count) float32."""
+        return np.eye(self.count, dtype=np.float32)
+
     def decide(self, outputs: Tensor) -> Tensor:
         """Map logits (..., count) to one-hot controls of the same shape, float32."""
         chosen = outputs.argmax(-1)
@@ -101,7 +114,7 @@ class DiscreteActions(Options):
 
     def check(self, space: gymnasium.Space[Any]) -> None:
         """Raise ValueError unless the game has exactly ``count`` actions."""
-        if not isinstance(space, gymnasium.spaces.Discrete) or space.n != self.count:
+        if space != gymnasium.spaces.Discrete(self.count):
             raise ValueError(
                 f"environment.actions: kind 'discrete' with count {self.count} needs "
                 f"the action space Discrete({self.count}), found {space}"
@@ -125,10 +138,11 @@ class BoxActions(Options):
     @model_validator(mode="after")
     def _bounds_match(self) -> "BoxActions":
         if len(self.low) != len(self.high) or not all(
-            low < high for low, high in zip(self.low, self.high, strict=True)
+            -math.inf < low < high < math.inf
+            for low, high in zip(self.low, self.high, strict=True)
         ):
             raise ValueError(
-                "low and high must be of one length, each low below its high; found "
+                "low and high must be finite, of one length, each low below its high; found "
                 f"low={self.low}, high={self.high}"
             )
         return self
@@ -143,6 +157,12 @@ class BoxActions(Options):
         """The length of the control vector."""
         return len(self.low)
 
+    @property
+    def constants(self) -> np.ndarray:
+        """The middle and both ends of each dimension, (1 + 2 dimensions, dimensions)."""
+        axes = np.eye(self.size, dtype=np.float32)
+        return np.concatenate((np.zeros((1, self.size), np.float32), axes, -axes))
+
     def decide(self, outputs: Tensor) -> Tensor:
         """Map outputs (..., dimensions) to controls in [-1, 1] of the same shape."""
         return torch.tanh(outputs)
@@ -155,7 +175,8 @@ class BoxActions(Options):
         """The game's action for a control, (dimensions,) float32."""
         low, high = np.array(self.low), np.array(self.high)
         scaled = low + (np.clip(control, -1, 1) + 1) / 2 * (high - low)
-        return scaled.astype(np.float32)
+        # Rounding to float32 must not leave the bounds.
+        return np.clip(scaled, low, high).astype(np.float32)
 
     def check(self, space: gymnasium.Space[Any]) -> None:
         """Raise ValueError unless the game's action space is this box."""

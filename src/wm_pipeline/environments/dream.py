@@ -113,6 +113,8 @@ def check_controls(actions: Actions, world_model: WorldModel) -> None:
 
 
 def _checked(temperature: float) -> float:
-    if not temperature > 0:
-        raise ValueError(f"temperature: expected above 0, found {temperature}")
+    if not 0 < temperature < np.inf:
+        raise ValueError(
+            f"temperature: expected above 0 and finite, found {temperature}"
+        )
     return float(temperature)

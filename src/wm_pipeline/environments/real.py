@@ -58,7 +58,7 @@ class RealEnv(gymnasium.Env):
         try:
             options.actions.check(self._game.action_space)
             self._check_frames()
-        except ValueError:
+        except BaseException:
             self._game.close()
             raise
         self.action_space = control_space(options.actions)

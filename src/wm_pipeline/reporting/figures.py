@@ -4,9 +4,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 POLICY_NAMES = {
-    "controller": "controller (trained in the dream)",
+    "controller": "controller",
     "random_held": "random, action held",
-    "random_uniform": "random, every step",
+    "random_uniform": "random, each step",
     "untrained": "untrained controller",
 }
 POLICY_COLOURS = {
@@ -54,7 +54,9 @@ def evaluation_histogram(episodes: pd.DataFrame) -> go.Figure:
     figure = go.Figure(layout={"template": "plotly_white", "barmode": "overlay"})
     largest = max(float(real["return"].max()), 1.0)
     smallest = min(float(real["return"].min()), 0.0)
-    bins = {"start": smallest, "end": largest, "size": (largest - smallest) / 40}
+    size = (largest - smallest) / 40
+    # Bins are half open: one more holds the largest return, that of the cap.
+    bins = {"start": smallest, "end": largest + size, "size": size}
     for policy, name in POLICY_NAMES.items():
         returns = real.loc[real["policy"] == policy, "return"]
         figure.add_histogram(

@@ -60,6 +60,8 @@ def outputs_table(names: Iterable[str], catalog: Any) -> Table:
         catalog: The run's catalog.
     """
     table = Table(title="Files", show_header=False)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
     for name in sorted(names, key=lambda name: _path(catalog, name)):
         table.add_row(name, _path(catalog, name))
     return table

@@ -1,5 +1,6 @@
 """Frames of stored episodes as shuffled batches, in bounded memory."""
 
+import contextlib
 import queue
 import threading
 from collections.abc import Generator, Iterator
@@ -34,19 +35,20 @@ def shuffled_frames(
     pools: queue.Queue[np.ndarray | BaseException] = queue.Queue(maxsize=1)
     closed = threading.Event()
 
+    def hand_over(pool: np.ndarray | BaseException) -> None:
+        while not closed.is_set():
+            with contextlib.suppress(queue.Full):
+                pools.put(pool, timeout=0.1)
+                return
+
     def fill() -> None:
         try:
             for pool in _pools(episodes, chosen, pool_frames, random):
-                while not closed.is_set():
-                    try:
-                        pools.put(pool, timeout=0.1)
-                        break
-                    except queue.Full:
-                        continue
+                hand_over(pool)
                 if closed.is_set():
                     return
         except BaseException as error:  # noqa: BLE001  raised again by the consumer
-            pools.put(error)
+            hand_over(error)
 
     thread = threading.Thread(target=fill, name="frame pools", daemon=True)
     thread.start()
@@ -74,7 +76,7 @@ def sample_frames(
     count: int,
     random: np.random.Generator,
 ) -> np.ndarray:
-    """Frames spread evenly over some episodes, as many from each as it takes.
+    """Frames drawn uniformly from all frames of some episodes.
 
     Args:
         episodes: The stored episodes.

@@ -1,8 +1,10 @@
 """Episodes of the real game, played in parallel worker processes that may die."""
 
+import contextlib
 import logging
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -155,8 +157,8 @@ class _Team:
                 deaths += 1
                 if deaths == ATTEMPTS:
                     raise RuntimeError(
-                        f"worker processes died {deaths} times while playing the "
-                        f"episode with seed {games[position][1]}: {error}"
+                        f"worker processes died {deaths} times in a row, at or soon "
+                        f"after the episode with seed {games[position][1]}: {error}"
                     ) from error
                 logger.warning("A worker process died; its episodes are played again")
                 self.close()
@@ -241,9 +243,22 @@ def _start_worker(
     """Prepare a worker process: own folder, one thread, Ctrl-C left to the parent."""
     global _worker  # noqa: PLW0603  a worker process holds its game for its lifetime
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _keep_pipes_from_games()
     os.chdir(tempfile.mkdtemp(dir=scratch))  # VizDoom writes into its folder
     torch.set_num_threads(1)
     _worker = _Worker(environment, policies, keep_frames)
+
+
+def _keep_pipes_from_games() -> None:
+    """Let no game inherit this worker's pipes.
+
+    loky sees a worker's death by a pipe closing; a game that holds a copy of its end
+    outlives a killed worker, and the run would wait for ever.
+    """
+    for name in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError):
+            if int(name) > sys.stderr.fileno():
+                os.set_inheritable(int(name), False)
 
 
 def _play(policy: str, seed: int) -> Episode:

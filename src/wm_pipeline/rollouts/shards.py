@@ -76,8 +76,12 @@ class Shard:
                 writer.write_table(table.cast(schema), row_group_size=len(table))
         if self.index + 1 < self.of:
             return gathering / name
-        shutil.rmtree(folder, ignore_errors=True)
-        gathering.rename(folder)
+        for old in folder.glob("shard-*-of-*.parquet"):
+            old.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        for new in sorted(gathering.iterdir()):
+            new.replace(folder / new.name)
+        gathering.rmdir()
         return folder / name
 
 
@@ -153,9 +157,11 @@ def complete_set(folder: Path) -> list[Path] | None:
     names = {path.name: path for path in folder.glob("shard-*-of-*.parquet")}
     matches = [match for name in names if (match := _NAME.fullmatch(name))]
     totals = {int(match[2]) for match in matches}
-    if len(totals) != 1 or len(matches) != (of := totals.pop()):
+    if len(totals) != 1:
         return None
-    return [names[f"shard-{index:05d}-of-{of:05d}.parquet"] for index in range(of)]
+    of = totals.pop()
+    wanted = [f"shard-{index:05d}-of-{of:05d}.parquet" for index in range(of)]
+    return [names[name] for name in wanted] if set(wanted) == set(names) else None
 
 
 def split_episodes(
@@ -248,7 +254,7 @@ def _to_array(column: pa.ChunkedArray, shape: list[int]) -> np.ndarray:
         count = len(array) * array.type.byte_width
         flat = np.frombuffer(array.buffers()[1], np.uint8, count, start)
     elif pa.types.is_fixed_size_list(array.type):
-        flat = array.flatten().to_numpy()
+        flat = array.flatten().to_numpy(zero_copy_only=False)
     else:
         flat = array.to_numpy(zero_copy_only=False)
     return flat.reshape(len(array), *shape)

@@ -1,12 +1,13 @@
 """Play the real game with a random policy."""
 
+import itertools
 from collections.abc import Iterator
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from wm_pipeline import progress
 from wm_pipeline.environments.real import EnvironmentOptions
-from wm_pipeline.options import Options
+from wm_pipeline.options import Options, StepRange
 from wm_pipeline.randomness import stream
 from wm_pipeline.rollouts.policies import RandomPolicy
 from wm_pipeline.rollouts.real import play_episodes
@@ -19,22 +20,18 @@ class CollectionOptions(Options):
     Attributes:
         seed: Of the games and the policy.
         episodes: How many, 1 or more.
-        hold: The least and the most steps a random action is held.
+        holds: Ranges, each the least and the most steps a random action is held; the
+            episodes take turns. Short holds alone never leave the middle of the game:
+            the dream then has no idea of its edges, and C learns to hide there.
         workers: Games played side by side, each in a process.
         episodes_per_shard: Episodes in one file.
     """
 
     seed: int = Field(ge=0)
     episodes: int = Field(ge=1)
-    hold: tuple[int, int]
+    holds: tuple[StepRange, ...] = Field(min_length=1)
     workers: int = Field(ge=1)
     episodes_per_shard: int = Field(ge=1)
-
-    @model_validator(mode="after")
-    def _hold_is_a_range(self) -> "CollectionOptions":
-        if not 1 <= self.hold[0] <= self.hold[1]:
-            raise ValueError(f"hold: expected 1 <= least <= most, found {self.hold}")
-        return self
 
 
 def collect_episodes(
@@ -51,8 +48,11 @@ def collect_episodes(
     """
     random = stream(options.seed, "collection")
     seeds = random.integers(2**31, size=options.episodes).tolist()
-    policies = {"random": RandomPolicy(environment.actions, options.hold)}
-    games = [("random", seed) for seed in seeds]
+    policies = {
+        f"held {least} to {most}": RandomPolicy(environment.actions, (least, most))
+        for least, most in options.holds
+    }
+    games = list(zip(itertools.cycle(policies), seeds, strict=False))
     of = -(-options.episodes // options.episodes_per_shard)
     metadata = {"environment": environment.model_dump(mode="json")}
     waiting = []

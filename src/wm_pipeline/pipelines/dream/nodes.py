@@ -12,7 +12,7 @@ from wm_pipeline.evolution.evaluators import DreamOptions
 from wm_pipeline.models.mdn_rnn import MDNRNN
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, build_world_model
-from wm_pipeline.options import Options
+from wm_pipeline.options import Options, StepRange
 from wm_pipeline.pipelines.memory.nodes import check_latents
 from wm_pipeline.reporting.pictures import enlarge
 from wm_pipeline.rollouts.dream import DreamNoise, Script, dream, random_script
@@ -37,7 +37,7 @@ class DreamCheckOptions(Options):
 
     seed: int = Field(ge=0)
     rollouts: int = Field(ge=1)
-    hold: tuple[int, int]
+    hold: StepRange
     animation_steps: int = Field(ge=1)
 
 
@@ -81,23 +81,33 @@ def check_dream(
 ) -> dict[str, float]:
     """How long simple policies live in the dream, beside the collected episodes.
 
-    A dream in which standing still or random play lasts much longer than in the game
-    is one in which nothing happens; a controller trained in it will be useless.
+    A dream in which doing the same all the time, or random play, lasts much longer than
+    in the game is one in which nothing happens; a controller trained in it will be
+    useless.
 
     Args:
         world_model: V and M.
-        latents: The real game's episodes, played by the held random policy.
+        latents: The real game's episodes, played by random policies.
         environment: The game.
         options: The dream.
         check: How many dreams.
 
     Returns:
-        Mean steps of the environment: ``still_dream``, ``random_held_dream`` and
-        ``collected_real``.
+        Mean steps of the environment: ``still_dream`` (all controls zero),
+        ``longest_constant_dream`` (the one action that lasts longest when it never
+        changes), ``random_held_dream`` and ``collected_real``.
     """
     mdn_rnn = world_model.mdn_rnn
     steps = max(1, options.max_steps // mdn_rnn.frame_skip)
-    still = Script(torch.zeros(check.rollouts, steps, mdn_rnn.action_size))
+
+    def lasts(script: Script, stage: str) -> float:
+        noise = DreamNoise.draw(world_model, check.rollouts, check.seed, stage)
+        result = dream(world_model, script, 1, noise, options.temperature, steps)
+        return result.steps.double().mean().item() * mdn_rnn.frame_skip
+
+    def constant(control: np.ndarray) -> Script:
+        return Script(torch.from_numpy(control).expand(check.rollouts, steps, -1))
+
     held = random_script(
         RandomPolicy(environment.actions, check.hold),
         check.rollouts,
@@ -105,15 +115,19 @@ def check_dream(
         mdn_rnn.frame_skip,
         check.seed,
     )
-    lengths = {}
-    for name, script in (("still_dream", still), ("random_held_dream", held)):
-        noise = DreamNoise.draw(world_model, check.rollouts, check.seed, name)
-        result = dream(world_model, script, 1, noise, options.temperature, steps)
-        lengths[name] = result.steps.double().mean().item() * mdn_rnn.frame_skip
-    lengths["collected_real"] = float(latents.lengths.mean())
+    constants = environment.actions.constants
+    lengths = {
+        "still_dream": lasts(constant(np.zeros_like(constants[0])), "still"),
+        "longest_constant_dream": max(
+            lasts(constant(control), "constant") for control in constants
+        ),
+        "random_held_dream": lasts(held, "random held"),
+        "collected_real": float(latents.lengths.mean()),
+    }
     logger.info(
-        "Standing still lasts %(still_dream).0f steps in the dream, random play "
-        "%(random_held_dream).0f; the collected episodes lasted %(collected_real).0f",
+        "In the dream standing still lasts %(still_dream).0f steps, the best constant "
+        "action %(longest_constant_dream).0f, random play %(random_held_dream).0f; the "
+        "collected episodes lasted %(collected_real).0f",
         lengths,
     )
     return lengths

@@ -13,7 +13,7 @@ from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.evolution.evaluators import DreamEvaluator, DreamOptions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.options import Options
+from wm_pipeline.options import Options, StepRange
 from wm_pipeline.randomness import stream
 from wm_pipeline.reporting.figures import evaluation_histogram
 from wm_pipeline.reporting.statistics import difference_interval, mean_interval
@@ -37,7 +37,7 @@ class EvaluationOptions(Options):
 
     seed: int = Field(ge=0)
     episodes: int = Field(ge=2)
-    hold: tuple[int, int]
+    hold: StepRange
     untrained_sigma: float = Field(gt=0)
     sample_latents: bool
     workers: int = Field(ge=1)

@@ -1,0 +1,24 @@
+"""Running Kedro in a copy of the project, as tests need it."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.session import KedroSession
+
+ROOT = Path(__file__).parents[1]
+KEDRO = [sys.executable, "-m", "kedro"]
+
+
+def run(
+    project: Path, stage: str, params: dict[str, object] | None = None, **what: object
+) -> None:
+    """Run a stage in this process; ``params`` as ``--params`` would give them."""
+    with KedroSession.create(project, env="test", runtime_params=params) as session:
+        session.run(pipeline_names=[stage], **what)
+
+
+def load(project: Path, name: str) -> Any:
+    """Load a dataset of the catalog."""
+    with KedroSession.create(project, env="test") as session:
+        return session.load_context().catalog.load(name)
