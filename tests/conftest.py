@@ -1,9 +1,13 @@
 """Fixtures that several test modules share."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+# Tiny networks on a busy machine: more threads than cores make them crawl.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -17,15 +21,6 @@ from wm_pipeline.models.world_model import WorldModel, digest
 from wm_pipeline.randomness import seeded_initialisation
 
 LATENT, HIDDEN, MIXTURES, FRAME_SKIP = 4, 8, 3, 2
-
-
-@pytest.fixture(autouse=True)
-def _two_threads():
-    """Tests share a small machine; more threads than cores make it crawl."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(before, 2))
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,6 @@
 """Tests of pictures and animations on disk."""
 
 import base64
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +8,8 @@ import pytest
 from kedro.io import DatasetError, Version
 from PIL import Image
 
+from tests.full_disk import files_of_at_most
 from wm_pipeline.datasets import AnimationDataset
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """A full disk: writing more than ``size`` bytes to a file fails."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 import json
 import re
-import resource
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from kedro.io import DatasetError, Version
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from tests.full_disk import files_of_at_most
 from wm_pipeline.datasets.checkpoint import (
     CheckpointDataset,
     load_checkpoint,
@@ -79,17 +78,6 @@ def path(tmp_path: Path, mdn_rnn: MDNRNN) -> Path:
     mdn_rnn.reward_range.copy_(torch.tensor([-1.0, 1.0]))
     save_checkpoint(tmp_path / "m.safetensors", mdn_rnn)
     return tmp_path / "m.safetensors"
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """A full disk: writing more than ``size`` bytes to a file fails."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def refused(path: Path, model: type = MDNRNN) -> str:

@@ -1,8 +1,5 @@
 """Tests of tables, JSON values and figures on disk."""
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import plotly.graph_objects as go
 import pytest
 from kedro.io import AbstractDataset, DatasetError, Version
 
+from tests.full_disk import files_of_at_most
 from wm_pipeline.datasets import FigureDataset, JSONDataset, TableDataset
 
 TABLE = pd.DataFrame(
@@ -38,17 +36,6 @@ def assert_same(found: Any, expected: Any) -> None:
         pd.testing.assert_frame_equal(found, expected)
     else:
         assert found == expected
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """A full disk: writing more than ``size`` bytes to a file fails."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize(("kind", "name", "data"), KINDS)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from wm_pipeline.models.fitting import cosine
 from wm_pipeline.models.mdn_rnn import (
     MDNRNN,
     MDNRNNOptions,
@@ -24,7 +25,6 @@ from wm_pipeline.models.mdn_rnn_training import (
     train_mdn_rnn,
     validate_mdn_rnn,
 )
-from wm_pipeline.models.vae_training import cosine
 from wm_pipeline.models.world_model import digest
 from wm_pipeline.randomness import seeded_initialisation
 

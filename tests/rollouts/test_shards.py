@@ -1,8 +1,6 @@
 """Tests of episodes on disk."""
 
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.full_disk import files_of_at_most
 from wm_pipeline.rollouts.shards import (
     EpisodeShards,
     Shard,
@@ -46,17 +45,6 @@ def write_set(folder: Path, shards: list[list[int]], first: int = 0) -> list[Pat
         shard = Shard(index, len(shards), episodes, {"game": "doom"})
         paths.append(shard.save(folder))
     return [folder / path.name for path in paths]
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """A full disk: writing more than ``size`` bytes to a file fails."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @settings(

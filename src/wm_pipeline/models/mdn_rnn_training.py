@@ -1,6 +1,5 @@
 """Training M on windows of latent sequences."""
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,34 +10,24 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from wm_pipeline import progress
+from wm_pipeline.models.fitting import FittingOptions, fit
 from wm_pipeline.models.mdn_rnn import MDNRNN, mixture_negative_log_likelihood
 from wm_pipeline.models.vae import reparameterise
-from wm_pipeline.models.vae_training import cosine
-from wm_pipeline.options import Options
 from wm_pipeline.randomness import torch_stream
 
 
-class MDNRNNTrainingOptions(Options):
-    """How M is trained.
+class MDNRNNTrainingOptions(FittingOptions):
+    """How M is trained, beside what ``FittingOptions`` say.
 
     Attributes:
-        steps: Optimiser steps.
-        batch_size: Sequences side by side.
         sequence_length: Steps of M in one window of truncated backpropagation.
-        learning_rate: Adam's, decayed to zero along a cosine.
         clip_norm: The gradient's norm is cut to this.
         done_weight: Weight of a step in which an episode ends (paper: 10).
-        validate_every: Steps between validations; the best weights are kept.
     """
 
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
     sequence_length: int = Field(ge=2)
-    learning_rate: float = Field(gt=0)
     clip_norm: float = Field(gt=0)
     done_weight: float = Field(ge=1)
-    validate_every: int = Field(ge=1)
 
 
 @dataclass(frozen=True)
@@ -171,43 +160,28 @@ def train_mdn_rnn(
     Returns:
         The history: step, split, metric, value.
     """
-    optimiser = torch.optim.Adam(
-        mdn_rnn.parameters(), lr=options.learning_rate, fused=True
-    )
     generator = torch_stream(seed, "mdn-rnn noise")
     state = mdn_rnn.initial_state(options.batch_size)
-    rows: list[tuple[int, str, str, float]] = []
-    best_nll, best_weights = math.inf, mdn_rnn.state_dict()
-    figures = ""
-    with progress.task("Training M", options.steps, "steps") as task:
-        for step in range(1, options.steps + 1):
-            for group in optimiser.param_groups:
-                group["lr"] = cosine(options.learning_rate, step - 1, options.steps)
-            loss, _, state = mdn_rnn_losses(
-                mdn_rnn, next(windows), state, generator, options.done_weight
-            )
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(mdn_rnn.parameters(), options.clip_norm)
-            optimiser.step()
-            if step % options.validate_every == 0 or step == options.steps:
-                scores = validate_mdn_rnn(
-                    mdn_rnn, validation, trivial, options.done_weight, seed
-                )
-                rows += [(step, "training", "loss", loss.item())]
-                rows += [(step, "validation", k, v) for k, v in scores.items()]
-                if not math.isfinite(scores["nll"]):
-                    raise FloatingPointError(
-                        f"M diverged: its validation likelihood at step {step} is "
-                        f"{scores['nll']}. Lower memory.training.learning_rate"
-                    )
-                if scores["nll"] < best_nll:
-                    best_nll = scores["nll"]
-                    best_weights = copy.deepcopy(mdn_rnn.state_dict())
-                figures = f"nll {scores['nll']:.2f}"
-            task.advance(figures=figures)
-    mdn_rnn.load_state_dict(best_weights)
-    return pd.DataFrame(rows, columns=["step", "split", "metric", "value"])
+
+    def step_loss() -> Tensor:
+        nonlocal state
+        loss, _, state = mdn_rnn_losses(
+            mdn_rnn, next(windows), state, generator, options.done_weight
+        )
+        return loss
+
+    return fit(
+        "M",
+        mdn_rnn,
+        step_loss,
+        lambda: validate_mdn_rnn(
+            mdn_rnn, validation, trivial, options.done_weight, seed
+        ),
+        options,
+        select="nll",
+        show="nll",
+        clip_norm=options.clip_norm,
+    )
 
 
 @torch.inference_mode()

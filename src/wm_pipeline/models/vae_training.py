@@ -1,6 +1,5 @@
 """Training V on a stream of frames."""
 
-import copy
 import math
 from collections.abc import Iterator
 
@@ -10,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from wm_pipeline import progress
+from wm_pipeline.models.fitting import FittingOptions, fit
 from wm_pipeline.models.vae import ConvVAE, reparameterise, to_pixels
 from wm_pipeline.options import Options
 from wm_pipeline.randomness import torch_stream
@@ -33,27 +32,19 @@ class SalienceOptions(Options):
     weight: float = Field(ge=1)
 
 
-class VAETrainingOptions(Options):
-    """How V is trained.
+class VAETrainingOptions(FittingOptions):
+    """How V is trained, beside what ``FittingOptions`` say.
 
     Attributes:
-        steps: Optimiser steps.
-        batch_size: Frames a step.
-        learning_rate: Adam's, decayed to zero along a cosine.
         beta: Weight of the KL divergence.
         free_nats: KL a latent dimension that costs nothing (paper: 0.5).
         salience: The pixels that matter.
-        validate_every: Steps between validations; the best weights are kept.
         validation_frames: Frames of the held-out episodes that are scored.
     """
 
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
     beta: float = Field(ge=0)
     free_nats: float = Field(ge=0)
     salience: SalienceOptions
-    validate_every: int = Field(ge=1)
     validation_frames: int = Field(ge=1)
 
 
@@ -116,39 +107,20 @@ def train_vae(
     Returns:
         The history: step, split, metric, value.
     """
-    optimiser = torch.optim.Adam(vae.parameters(), lr=options.learning_rate, fused=True)
     generator = torch_stream(seed, "vae noise")
-    rows: list[tuple[int, str, str, float]] = []
-    best_loss, best_weights = math.inf, vae.state_dict()
-    with progress.task("Training V", options.steps, "steps") as task:
-        for step in range(1, options.steps + 1):
-            for group in optimiser.param_groups:
-                group["lr"] = cosine(options.learning_rate, step - 1, options.steps)
-            loss, logs = vae_loss(vae, to_pixels(next(batches)), options, generator)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            if step % options.validate_every == 0 or step == options.steps:
-                scores = validate_vae(vae, validation, options, seed)
-                rows += [(step, "training", "loss", loss.item())]
-                rows += [
-                    (step, "training", k, logs[k]) for k in ("reconstruction", "kl")
-                ]
-                rows += [(step, "validation", k, v) for k, v in scores.items()]
-                if not math.isfinite(scores["loss"]):
-                    raise FloatingPointError(
-                        f"V diverged: its validation loss at step {step} is "
-                        f"{scores['loss']}. Lower vision.training.learning_rate"
-                    )
-                if scores["loss"] < best_loss:
-                    best_loss = scores["loss"]
-                    best_weights = copy.deepcopy(vae.state_dict())
-                figures = f"recall {scores['salient_recall']:.2f}"
-            elif step == 1:
-                figures = ""
-            task.advance(figures=figures)
-    vae.load_state_dict(best_weights)
-    return pd.DataFrame(rows, columns=["step", "split", "metric", "value"])
+
+    def step_loss() -> Tensor:
+        return vae_loss(vae, to_pixels(next(batches)), options, generator)[0]
+
+    return fit(
+        "V",
+        vae,
+        step_loss,
+        lambda: validate_vae(vae, validation, options, seed),
+        options,
+        select="loss",
+        show="salient_recall",
+    )
 
 
 @torch.inference_mode()
@@ -188,11 +160,6 @@ def validate_vae(
         "salient_precision": _ratio(both, painted),
         "salient_iou": _ratio(both, seen + painted - both),
     }
-
-
-def cosine(start: float, step: int, steps: int) -> float:
-    """A learning rate that falls from ``start`` to zero along half a cosine."""
-    return start * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def _ratio(part: float, whole: float) -> float:
