@@ -18,6 +18,8 @@ from kedro.io import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
 
 from tests.kedro_runs import KEDRO, ROOT, load, run
+from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.vae import ConvVAE
 
 STAGES = (
     "collection",
@@ -139,12 +141,19 @@ def test_another_seed_gives_another_log(
         assert not load(copy, log)[column].equals(load(project, log)[column])
 
 
-@pytest.mark.parametrize("stage", ["dream", "controller"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*KEDRO, "run", "--pipeline", "controller"],
+        [sys.executable, "-m", "wm_pipeline", "--pipeline", "dream"],
+    ],
+    ids=["kedro run", "python -m wm_pipeline"],
+)
 def test_a_stage_runs_alone_and_quietly_in_a_fresh_process(
-    project: Path, stage: str
+    project: Path, command: list[str]
 ) -> None:
     done = subprocess.run(
-        [*KEDRO, "run", "--env", "test", "--pipeline", stage],
+        [*command, "--env", "test"],
         cwd=project,
         capture_output=True,
         text=True,
@@ -194,6 +203,22 @@ def test_every_environment_builds_every_options_class(project: Path, env: str) -
     assert {"environment", "dream", *STAGES} <= set(params)
     for stage in ("environment", *STAGES):
         assert not isinstance(params[stage], dict), f"{stage} was not validated"
+
+
+def test_the_paper_environment_has_the_sizes_of_the_paper(project: Path) -> None:
+    with KedroSession.create(project, env="paper") as session:
+        params = session.load_context().params
+    vae = ConvVAE(params["vision"].model)
+    weights = sum(p.numel() for p in vae.parameters()) - vae.image.numel()
+    # World Models, appendix A: the Doom experiment. The learned image is ours.
+    assert weights == 4_446_915
+    controller = Controller(
+        params["controller"].model,
+        vae.latent_size,
+        params["memory"].model.hidden_size,
+        params["environment"].actions.outputs,
+    )
+    assert controller.size == 1_088
 
 
 def test_other_environments_hold_deltas_only() -> None:

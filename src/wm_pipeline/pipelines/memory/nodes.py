@@ -1,5 +1,7 @@
 """Train M on the latents of whole episodes."""
 
+import logging
+
 import pandas as pd
 import torch
 from pydantic import Field
@@ -21,6 +23,8 @@ from wm_pipeline.rollouts.sequences import (
     validation_windows,
 )
 from wm_pipeline.rollouts.shards import EpisodeShards, split_episodes
+
+logger = logging.getLogger(__name__)
 
 
 class MemoryOptions(Options):
@@ -88,6 +92,16 @@ def train_memory(
     )
     scores = validate_mdn_rnn(
         mdn_rnn, validation, statistics.trivial, settings.done_weight, options.seed
+    )
+    logger.info(
+        "On held-out episodes M's negative log-likelihood is %.3f nats a dimension "
+        "(nothing changes: %.3f, marginal: %.3f); it foresees %.0f%% of the ends, with "
+        "%.1f%% false alarms",
+        scores["nll"],
+        scores["nll_unchanged"],
+        scores["nll_marginal"],
+        100 * scores["done_recall"],
+        100 * scores["done_false_alarms"],
     )
     return mdn_rnn, history, scores
 

@@ -1,5 +1,6 @@
 """Train V on frames, and encode every frame."""
 
+import logging
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,6 +21,8 @@ from wm_pipeline.randomness import seeded_initialisation, stream
 from wm_pipeline.reporting.pictures import enlarge, pairs_of_rows
 from wm_pipeline.rollouts.frames import mean_frame, sample_frames, shuffled_frames
 from wm_pipeline.rollouts.shards import EpisodeShards, Shard, split_episodes
+
+logger = logging.getLogger(__name__)
 
 PICTURE_ROWS, PICTURE_COLUMNS = 3, 8
 
@@ -102,6 +105,11 @@ def score_vision(
     """
     frames = _validation_frames(episodes, options)
     scores = validate_vae(vae, frames, options.training, options.seed)
+    logger.info(
+        "On held-out frames V paints %(salient_recall).0f%% of the salient pixels, and "
+        "%(salient_precision).0f%% of what it paints is there",
+        {name: 100 * value for name, value in scores.items()},
+    )
     salience = options.training.salience
     bright = frames[..., salience.channel] > salience.threshold * 255
     count = PICTURE_ROWS * PICTURE_COLUMNS
