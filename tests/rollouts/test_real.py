@@ -1,7 +1,10 @@
 """Tests of real games in real worker processes, which are really killed."""
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -258,3 +261,37 @@ def test_a_wrong_environment_fails_before_any_worker_starts(
     wrong = short.model_copy(update={"frame_key": "picture"})
     with pytest.raises(ValueError, match=r"environment\.frame_key"):
         next(play(wrong, policy))
+
+
+def test_workers_and_games_end_with_a_killed_parent(
+    doom: EnvironmentOptions, tmp_path: Path
+) -> None:
+    script = f"""
+from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.rollouts.policies import RandomPolicy
+from wm_pipeline.rollouts.real import play_episodes
+
+doom = EnvironmentOptions.model_validate_json({doom.model_dump_json()!r})
+policies = {{"random": RandomPolicy(doom.actions, (1, 5))}}
+games = [("random", seed) for seed in range(100_000)]
+for number, _ in enumerate(play_episodes(doom, policies, games, 2, keep_frames=False)):
+    if number == 0:
+        print("playing", flush=True)
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "playing\n"
+        descendants = psutil.Process(parent.pid).children(recursive=True)
+        assert sum("vizdoom" in process.name() for process in descendants) == 2
+        parent.kill()
+    _, alive = psutil.wait_procs(descendants, timeout=20)
+    assert alive == []
+    for folder in tmp_path.glob("wm_games_*"):  # a killed parent cannot tidy up
+        shutil.rmtree(folder)

@@ -3,9 +3,9 @@
 import contextlib
 import logging
 import os
-import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -137,7 +137,13 @@ class _Team:
         workers: int,
         scratch: Path,
     ) -> None:
-        self._arguments = (environment, policies, keep_frames, str(scratch))
+        self._arguments = (
+            environment,
+            policies,
+            keep_frames,
+            str(scratch),
+            os.getpid(),
+        )
         self._workers, self._scratch = workers, scratch
         self._executor = self._start()
 
@@ -239,14 +245,30 @@ def _start_worker(
     policies: Mapping[str, Policy],
     keep_frames: bool,
     scratch: str,
+    parent: int,
 ) -> None:
     """Prepare a worker process: own folder, one thread, Ctrl-C left to the parent."""
     global _worker  # noqa: PLW0603  a worker process holds its game for its lifetime
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpgrp()  # a terminal sends Ctrl-C to its whole group, the games included
+    watch = threading.Thread(target=_end_with, args=(parent,), daemon=True)
+    watch.start()
     _keep_pipes_from_games()
     os.chdir(tempfile.mkdtemp(dir=scratch))  # VizDoom writes into its folder
     torch.set_num_threads(1)
     _worker = _Worker(environment, policies, keep_frames)
+
+
+def _end_with(parent: int) -> None:
+    """End this worker and its game when the process that started it is gone.
+
+    A killed parent tells nobody; worker and game would wait for work for ever.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(parent).wait()
+    for game in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            game.kill()
+    os._exit(1)
 
 
 def _keep_pipes_from_games() -> None:
