@@ -15,11 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.full_disk import files_of_at_most
-from wm_pipeline.datasets.checkpoint import (
-    CheckpointDataset,
-    load_checkpoint,
-    save_checkpoint,
-)
+from wm_pipeline.checkpoints import load_checkpoint, save_checkpoint
+from wm_pipeline.datasets.checkpoint import CheckpointDataset
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.mdn_rnn import MDNRNN
 from wm_pipeline.models.vae import ConvVAE

@@ -8,7 +8,8 @@ from wm_pipeline.environments.actions import BoxActions, ThresholdActions
 from wm_pipeline.evolution.evaluators import DreamEvaluator, DreamOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.rollouts.dream import DreamNoise, Population, dream
+from wm_pipeline.rollouts.dream import DreamNoise, dream
+from wm_pipeline.rollouts.dreamers import Population
 
 ACTIONS = ThresholdActions(kind="threshold", low=2, middle=0, high=1)
 OPTIONS = DreamOptions(temperature=1.2, max_steps=41)

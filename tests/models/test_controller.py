@@ -7,7 +7,7 @@ import torch
 
 from wm_pipeline.environments.actions import BoxActions, ThresholdActions
 from wm_pipeline.models.controller import Controller, ControllerOptions
-from wm_pipeline.rollouts.dream import Population
+from wm_pipeline.rollouts.dreamers import Population
 
 
 def controller(

@@ -15,14 +15,8 @@ from wm_pipeline.environments.actions import (
 )
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.rollouts.dream import (
-    DreamNoise,
-    DreamResult,
-    Population,
-    Script,
-    dream,
-    random_script,
-)
+from wm_pipeline.rollouts.dream import DreamNoise, DreamResult, dream
+from wm_pipeline.rollouts.dreamers import Population, Script, random_script
 from wm_pipeline.rollouts.policies import RandomPolicy
 
 CANDIDATES, ROLLOUTS, MAX_STEPS, TEMPERATURE = 4, 6, 25, 1.3

@@ -9,9 +9,9 @@ import torch
 from pydantic import Field
 
 from wm_pipeline.environments.actions import ActionOptions, control_space
+from wm_pipeline.models.vae import FRAME_SIZE
 from wm_pipeline.options import Options
 
-FRAME_SIZE = 64
 FRAME_SHAPE = (FRAME_SIZE, FRAME_SIZE, 3)
 
 

@@ -9,7 +9,8 @@ from wm_pipeline.environments.dream import check_controls
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.options import Options
-from wm_pipeline.rollouts.dream import DreamNoise, DreamResult, Population, dream
+from wm_pipeline.rollouts.dream import DreamNoise, DreamResult, dream
+from wm_pipeline.rollouts.dreamers import Population
 
 
 class DreamOptions(Options):
@@ -22,6 +23,10 @@ class DreamOptions(Options):
 
     temperature: float = Field(gt=0)
     max_steps: int = Field(ge=1)
+
+    def steps(self, frame_skip: int) -> int:
+        """The cap in steps of an M with that ``frame_skip``."""
+        return max(1, self.max_steps // frame_skip)
 
 
 class DreamEvaluator:
@@ -66,14 +71,13 @@ class DreamEvaluator:
         """
         parameters = torch.from_numpy(candidates).float()
         noise = DreamNoise.draw(self.world_model, rollouts, self.seed, stage, *index)
-        frame_skip = self.world_model.mdn_rnn.frame_skip
         result = dream(
             self.world_model,
             Population(self.controller, parameters, rollouts, self.actions),
             len(candidates),
             noise,
             self.options.temperature,
-            max(1, self.options.max_steps // frame_skip),
+            self.options.steps(self.world_model.mdn_rnn.frame_skip),
         )
         shape = (len(candidates), rollouts)
         return DreamResult(result.returns.view(shape), result.steps.view(shape))

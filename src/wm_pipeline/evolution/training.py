@@ -86,34 +86,26 @@ def evolve(
             leader = int(np.where(failed, -np.inf, fitness).argmax())
             if not failed[leader] and fitness[leader] > best_fitness:
                 best, best_fitness = candidates[leader], fitness[leader]
-            steps = int(result.steps.sum())
             rows.append(
                 {
                     "generation": generation,
                     "evaluations": (generation + 1) * len(candidates),
-                    "best": fitness.max(),
-                    "mean": fitness.mean(),
-                    "median": np.median(fitness),
-                    "worst": fitness.min(),
-                    "std": fitness.std(),
+                    **_fitness_figures(fitness),
                     "sigma": search.sigma,
                     "best_so_far": best_fitness,
                     "non_finite": int(failed.sum()),
-                    "dream_steps": steps,
+                    "dream_steps": int(result.steps.sum()),
                     "ask_seconds": asked - started,
                     "evaluate_seconds": evaluated - asked,
                     "tell_seconds": told - evaluated,
-                    "steps_per_second": steps / (evaluated - asked),
                 }
             )
             task.advance(figures=f"mean {fitness.mean():,.0f} best {best_fitness:,.0f}")
-    finalists = np.stack((search.mean, best))
-    final = evaluator.evaluate(finalists, options.final_rollouts, "final dreams")
-    scores = final.returns.mean(1).numpy()
-    winner = int(np.where(np.isfinite(scores), scores, -np.inf).argmax())
-    controller.set_parameters(torch.from_numpy(finalists[winner]).float())
-    delivered = ("mean", "best")[winner]
-    return EvolutionResult(controller, delivered, pd.DataFrame(rows))
+    delivered, vector = _better(evaluator, search.mean, best, options.final_rollouts)
+    controller.set_parameters(torch.from_numpy(vector).float())
+    log = pd.DataFrame(rows)
+    log["steps_per_second"] = log["dream_steps"] / log["evaluate_seconds"]
+    return EvolutionResult(controller, delivered, log)
 
 
 def finite(fitness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,3 +121,28 @@ def finite(fitness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     failed = ~np.isfinite(fitness)
     worst = fitness[~failed].min() if not failed.all() else 0.0
     return np.where(failed, worst, fitness), failed
+
+
+def _fitness_figures(fitness: np.ndarray) -> dict[str, float]:
+    """The fitness columns of the log, for one generation (population,)."""
+    return {
+        "best": fitness.max(),
+        "mean": fitness.mean(),
+        "median": np.median(fitness),
+        "worst": fitness.min(),
+        "std": fitness.std(),
+    }
+
+
+def _better(
+    evaluator: DreamEvaluator, mean: np.ndarray, best: np.ndarray, rollouts: int
+) -> tuple[str, np.ndarray]:
+    """Whichever of mean and best does better on fresh dreams, by name, and itself.
+
+    The best of a noisy generation is luck; one that fails is not delivered.
+    """
+    finalists = np.stack((mean, best))
+    final = evaluator.evaluate(finalists, rollouts, "final dreams")
+    scores = final.returns.mean(1).numpy()
+    winner = int(np.where(np.isfinite(scores), scores, -np.inf).argmax())
+    return ("mean", "best")[winner], finalists[winner]

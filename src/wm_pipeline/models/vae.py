@@ -107,14 +107,9 @@ class ConvVAE(nn.Module):
         log_variance = self.log_variance(features).clamp(*LOG_VARIANCE_RANGE)
         return self.mean(features), log_variance
 
-    def decode_logits(self, latents: Tensor) -> Tensor:
-        """Pixels before the sigmoid, (batch, 3, 64, 64), for z (batch, latent)."""
-        pixels: Tensor = self.decoder(self.expand(latents))
-        return pixels + self.image
-
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels in [0, 1], (batch, 3, 64, 64), for z (batch, latent)."""
-        return torch.sigmoid(self.decode_logits(latents))
+        return torch.sigmoid(self.decoder(self.expand(latents)) + self.image)
 
     @torch.inference_mode()
     def encode_frames(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 
 import numpy as np
 
+from wm_pipeline.environments.real import FRAME_SHAPE
 from wm_pipeline.rollouts.shards import EpisodeShards, in_groups
 
 
@@ -52,7 +53,7 @@ def shuffled_frames(
 
     thread = threading.Thread(target=fill, name="frame pools", daemon=True)
     thread.start()
-    rest = np.empty((0, 64, 64, 3), np.uint8)
+    rest = np.empty((0, *FRAME_SHAPE), np.uint8)
     try:
         while True:
             pool = pools.get()
@@ -113,7 +114,7 @@ def _pools(
     while True:
         for group in in_groups(random.permutation(chosen), lengths, pool_frames):
             total = int(lengths[group].sum())
-            pool = np.empty((total, 64, 64, 3), np.uint8)
+            pool = np.empty((total, *FRAME_SHAPE), np.uint8)
             places = random.permutation(total)
             start = 0
             for episode in group:

@@ -7,6 +7,7 @@ import torch
 
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.vae import reparameterise
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.randomness import stream, torch_stream
 
@@ -84,8 +85,7 @@ class ControllerPolicy:
             mean, log_variance = self.world_model.vae.encode_frames(frame[None])
             latent = mean
             if self.sample_latents:
-                noise = torch.randn(mean.shape, generator=self._random)
-                latent = mean + noise * torch.exp(log_variance / 2)
+                latent = reparameterise(mean, log_variance, self._random)
             outputs = self.controller(latent, *self._state)
             control = self.actions.decide(outputs)
             self._state = mdn_rnn.remember(latent, control, self._state)

@@ -9,86 +9,20 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import psutil
 import torch
 from loky.process_executor import ProcessPoolExecutor
 
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
+from wm_pipeline.rollouts.episodes import Episode, play_episode
 from wm_pipeline.rollouts.policies import Policy
-from wm_pipeline.rollouts.shards import Steps
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 """How often an episode is played before its failure is the caller's."""
-
-
-@dataclass(frozen=True)
-class Episode:
-    """One played episode of T steps.
-
-    Attributes:
-        seed: What it was reset with.
-        frames: (T, 64, 64, 3) uint8, the frame each action answered; None when not
-            kept.
-        actions: (T, size) float32 controls.
-        rewards: (T,) float32.
-        terminated: Whether the game ended it, rather than the cap on its length.
-    """
-
-    seed: int
-    frames: np.ndarray | None
-    actions: np.ndarray
-    rewards: np.ndarray
-    terminated: bool
-
-    def steps(self, index: int) -> Steps:
-        """The columns of a shard's episode."""
-        assert self.frames is not None, "an episode without frames cannot be stored"
-        ends = np.zeros((2, len(self.rewards)), bool)
-        ends[0 if self.terminated else 1, -1] = True
-        return {
-            "episode": np.full(len(self.rewards), index, np.int32),
-            "seed": np.full(len(self.rewards), self.seed, np.int64),
-            "frame": self.frames,
-            "action": self.actions,
-            "reward": self.rewards,
-            "terminated": ends[0],
-            "truncated": ends[1],
-        }
-
-
-def play_episode(env: RealEnv, policy: Policy, seed: int, keep_frames: bool) -> Episode:
-    """Play one episode to its end.
-
-    Args:
-        env: The game.
-        policy: Who plays.
-        seed: Seeds both the game and the policy.
-        keep_frames: Whether the frames are returned.
-    """
-    policy.reset(seed)
-    frame, _ = env.reset(seed=seed)
-    frames, actions, rewards = [], [], []
-    terminated = truncated = False
-    while not (terminated or truncated):
-        control = policy.act(frame)
-        if keep_frames:
-            frames.append(frame)
-        frame, reward, terminated, truncated, _ = env.step(control)
-        actions.append(control)
-        rewards.append(reward)
-    return Episode(
-        seed=seed,
-        frames=np.stack(frames) if keep_frames else None,
-        actions=np.stack(actions),
-        rewards=np.array(rewards, np.float32),
-        terminated=terminated,
-    )
 
 
 def play_episodes(
@@ -148,6 +82,7 @@ class _Team:
         self._executor = self._start()
 
     def play(self, games: Sequence[tuple[str, int]]) -> Iterator[Episode]:
+        """The episodes in order; those of a worker that died are played again."""
         # A few more than the workers keeps them busy, and memory bounded.
         ahead = 3 * self._workers
         pending: dict[int, Future[Episode]] = {}
@@ -218,6 +153,7 @@ class _Worker:
         self._env: RealEnv | None = None
 
     def play(self, policy: str, seed: int) -> Episode:
+        """One episode, in a new game where the last one failed."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 if self._env is None:

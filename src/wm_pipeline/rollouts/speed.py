@@ -14,7 +14,8 @@ from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream import DreamEnv
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.rollouts.dream import DreamNoise, Population, dream
+from wm_pipeline.rollouts.dream import DreamNoise, dream
+from wm_pipeline.rollouts.dreamers import Population
 
 
 def machine() -> dict[str, Any]:
@@ -28,9 +29,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def medians(
-    subjects: dict[str, Callable[[], float]], repeats: int
-) -> dict[str, dict[str, float]]:
+def medians(subjects: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
     """Run every subject once unmeasured, then in turn, ``repeats`` times each.
 
     Taking turns means that a machine that slows down slows down all of them.
@@ -40,26 +39,17 @@ def medians(
         repeats: Rounds, 1 or more.
 
     Returns:
-        For each subject ``per_second`` (median) and ``seconds`` (median of a piece).
+        The median rate of each subject, in units a second.
     """
     rates: dict[str, list[float]] = {name: [] for name in subjects}
-    seconds: dict[str, list[float]] = {name: [] for name in subjects}
     for run in subjects.values():
         run()
     for _ in range(repeats):
         for name, run in subjects.items():
             started = time.perf_counter()
             units = run()
-            elapsed = time.perf_counter() - started
-            rates[name].append(units / elapsed)
-            seconds[name].append(elapsed)
-    return {
-        name: {
-            "per_second": float(np.median(rates[name])),
-            "seconds": float(np.median(seconds[name])),
-        }
-        for name in subjects
-    }
+            rates[name].append(units / (time.perf_counter() - started))
+    return {name: float(np.median(measured)) for name, measured in rates.items()}
 
 
 def decisions(

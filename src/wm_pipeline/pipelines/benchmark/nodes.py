@@ -24,6 +24,9 @@ CALLS = 100
 """Controller calls in one measured piece."""
 
 
+LIMIT = "dream, matrix products alone"
+
+
 class BenchmarkOptions(Options):
     """What is measured.
 
@@ -59,9 +62,9 @@ def benchmark(
         options: What is measured.
 
     Returns:
-        One row a subject: subject, batch, unit, per_second and microseconds (of one
-        piece, median), of_limit (share of the matrix products' rate), the controller's
-        parameters, and the machine.
+        One row a subject: subject, batch, unit, per_second (median) and
+        microseconds_a_call (of one batch), of_limit (share of the matrix products'
+        rate), the controller's parameters, and the machine.
     """
     actions = environment.actions
     dreams = options.population * options.rollouts
@@ -72,9 +75,7 @@ def benchmark(
         for batch in options.batch_sizes
     }
     dreaming = {
-        "dream, matrix products alone": matrix_products(
-            world_model, dreams, options.steps
-        ),
+        LIMIT: matrix_products(world_model, dreams, options.steps),
         "dream, whole population in one batch": batched_dreams(
             world_model,
             controller,
@@ -88,28 +89,22 @@ def benchmark(
             world_model, controller, actions, options.steps, options.seed
         ),
     }
-    batches = [*options.batch_sizes, dreams, dreams, 1]
-    figures = {
-        **medians(deciding, options.repeats),
-        **medians(dreaming, options.repeats),
-    }
-    limit = figures["dream, matrix products alone"]["per_second"]
-    rows = []
-    for (subject, figure), batch in zip(figures.items(), batches, strict=True):
-        of_dream = subject.startswith("dream")
-        unit = "steps" if of_dream else "decisions"
-        rate = figure["per_second"]
-        rows.append(
-            {
-                "subject": subject,
-                "batch": batch,
-                "unit": unit,
-                "per_second": rate,
-                "microseconds_a_call": 1e6 * batch / rate,
-                "of_limit": rate / limit if of_dream else None,
-                "controller_parameters": controller.size,
-                **machine(),
-            }
+    decided = medians(deciding, options.repeats)
+    dreamed = medians(dreaming, options.repeats)
+    rates = {**decided, **dreamed}
+    table = pd.DataFrame(
+        {
+            "subject": list(rates),
+            "batch": [*options.batch_sizes, dreams, dreams, 1],
+            "unit": ["decisions"] * len(decided) + ["steps"] * len(dreamed),
+            "per_second": list(rates.values()),
+        }
+    )
+    table["microseconds_a_call"] = 1e6 * table["batch"] / table["per_second"]
+    of_dreams = table["unit"] == "steps"
+    table["of_limit"] = (table["per_second"] / rates[LIMIT]).where(of_dreams)
+    for row in table.itertuples():
+        logger.info(
+            "%s: %s %s a second", row.subject, f"{row.per_second:,.0f}", row.unit
         )
-        logger.info("%s: %s %s a second", subject, f"{rate:,.0f}", unit)
-    return pd.DataFrame(rows)
+    return table.assign(controller_parameters=controller.size, **machine())

@@ -15,7 +15,8 @@ from wm_pipeline.models.world_model import WorldModel, build_world_model
 from wm_pipeline.options import Options, StepRange
 from wm_pipeline.pipelines.memory.nodes import check_latents
 from wm_pipeline.reporting.pictures import enlarge
-from wm_pipeline.rollouts.dream import DreamNoise, Script, dream, random_script
+from wm_pipeline.rollouts.dream import DreamNoise, dream
+from wm_pipeline.rollouts.dreamers import Script, random_script
 from wm_pipeline.rollouts.policies import RandomPolicy
 from wm_pipeline.rollouts.shards import EpisodeShards
 
@@ -98,7 +99,7 @@ def check_dream(
         changes), ``random_held_dream`` and ``collected_real``.
     """
     mdn_rnn = world_model.mdn_rnn
-    steps = max(1, options.max_steps // mdn_rnn.frame_skip)
+    steps = options.steps(mdn_rnn.frame_skip)
 
     def lasts(script: Script, stage: str) -> float:
         noise = DreamNoise.draw(world_model, check.rollouts, check.seed, stage)

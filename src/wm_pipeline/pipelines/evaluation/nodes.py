@@ -17,7 +17,8 @@ from wm_pipeline.options import Options, StepRange
 from wm_pipeline.randomness import stream
 from wm_pipeline.reporting.figures import evaluation_histogram
 from wm_pipeline.reporting.statistics import difference_interval, mean_interval
-from wm_pipeline.rollouts.dream import DreamNoise, dream, random_script
+from wm_pipeline.rollouts.dream import DreamNoise, dream
+from wm_pipeline.rollouts.dreamers import random_script
 from wm_pipeline.rollouts.policies import ControllerPolicy, Policy, RandomPolicy
 from wm_pipeline.rollouts.real import play_episodes
 
@@ -138,7 +139,7 @@ def _dream_at_random(
     options: EvaluationOptions,
 ) -> pd.DataFrame:
     frame_skip = world_model.mdn_rnn.frame_skip
-    steps = max(1, dream_options.max_steps // frame_skip)
+    steps = dream_options.steps(frame_skip)
     script = random_script(policy, options.episodes, steps, frame_skip, options.seed)
     noise = DreamNoise.draw(
         world_model, options.episodes, options.seed, "evaluation dreams"
