@@ -31,6 +31,12 @@ def torch_stream(seed: int, stage: str, *index: int) -> torch.Generator:
     return generator
 
 
+def standard_gumbel(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Standard Gumbel noise, float32: the largest of logits plus it is a softmax draw."""
+    uniform = torch.rand(shape, generator=generator)
+    return -torch.log(-torch.log(uniform.clamp_(1e-10, 1 - 1e-7)))
+
+
 @contextmanager
 def seeded_initialisation(seed: int, stage: str) -> Iterator[None]:
     """Seed torch's global generator inside the block and put it back afterwards.

@@ -33,6 +33,11 @@ class ThresholdActions(Options):
     high: int = Field(ge=0)
 
     @property
+    def sampled(self) -> bool:
+        """Whether a decision is drawn."""
+        return False
+
+    @property
     def outputs(self) -> int:
         """How many numbers a controller must put out."""
         return 1
@@ -47,7 +52,16 @@ class ThresholdActions(Options):
         """Each action as a control, (actions, 1) float32."""
         return np.array([[-1], [0], [1]], np.float32)
 
-    def decide(self, outputs: Tensor) -> Tensor:
+    @property
+    def space(self) -> gymnasium.spaces.Discrete:
+        """What an agent in the dream chooses from: the rows of ``constants``."""
+        return gymnasium.spaces.Discrete(len(self.constants))
+
+    def to_controls(self, chosen: np.ndarray) -> np.ndarray:
+        """Controls (batch, 1) float32 of elements of ``space``, (batch,) integers."""
+        return self.constants[chosen]
+
+    def decide(self, outputs: Tensor, gumbel: Tensor | None = None) -> Tensor:
         """Map outputs (..., 1) to controls (..., 1) in {-1, 0, 1}, float32."""
         squashed = torch.tanh(outputs)
         return (squashed > 1 / 3).float() - (squashed < -1 / 3).float()
@@ -74,14 +88,17 @@ class ThresholdActions(Options):
 
 
 class DiscreteActions(Options):
-    """A choice among ``count`` actions: the largest logit; the control is one-hot.
+    """A choice among ``count`` actions by their logits; the control is one-hot.
 
     Attributes:
         count: How many actions the game has, 2 or more.
+        sampled: Whether the action is drawn from the softmax of the logits, rather
+            than being that of the largest one.
     """
 
     kind: Literal["discrete"]
     count: int = Field(ge=2)
+    sampled: bool = False
 
     @property
     def outputs(self) -> int:
@@ -98,8 +115,23 @@ class DiscreteActions(Options):
         """Each action as a control, (count, count) float32."""
         return np.eye(self.count, dtype=np.float32)
 
-    def decide(self, outputs: Tensor) -> Tensor:
-        """Map logits (..., count) to one-hot controls of the same shape, float32."""
+    @property
+    def space(self) -> gymnasium.spaces.Discrete:
+        """What an agent in the dream chooses from."""
+        return gymnasium.spaces.Discrete(self.count)
+
+    def to_controls(self, chosen: np.ndarray) -> np.ndarray:
+        """Controls (batch, count) float32 of elements of ``space``, (batch,) integers."""
+        return self.constants[chosen]
+
+    def decide(self, outputs: Tensor, gumbel: Tensor | None = None) -> Tensor:
+        """Map logits (..., count) to one-hot controls of the same shape, float32.
+
+        ``gumbel`` is standard Gumbel noise of that shape, by which a ``sampled``
+        action is drawn; without it the largest logit wins.
+        """
+        if self.sampled and gumbel is not None:
+            outputs = outputs + gumbel
         chosen = outputs.argmax(-1)
         return torch.nn.functional.one_hot(chosen, self.count).float()
 
@@ -148,6 +180,11 @@ class BoxActions(Options):
         return self
 
     @property
+    def sampled(self) -> bool:
+        """Whether a decision is drawn."""
+        return False
+
+    @property
     def outputs(self) -> int:
         """How many numbers a controller must put out."""
         return len(self.low)
@@ -163,7 +200,18 @@ class BoxActions(Options):
         axes = np.eye(self.size, dtype=np.float32)
         return np.concatenate((np.zeros((1, self.size), np.float32), axes, -axes))
 
-    def decide(self, outputs: Tensor) -> Tensor:
+    @property
+    def space(self) -> gymnasium.spaces.Box:
+        """What an agent in the dream chooses from: the game's own actions."""
+        low, high = np.array(self.low, np.float32), np.array(self.high, np.float32)
+        return gymnasium.spaces.Box(low, high, dtype=np.float32)
+
+    def to_controls(self, chosen: np.ndarray) -> np.ndarray:
+        """Controls (batch, dimensions) float32 of the game's actions, same shape."""
+        low, high = np.array(self.low), np.array(self.high)
+        return ((chosen - low) / (high - low) * 2 - 1).astype(np.float32)
+
+    def decide(self, outputs: Tensor, gumbel: Tensor | None = None) -> Tensor:
         """Map outputs (..., dimensions) to controls in [-1, 1] of the same shape."""
         return torch.tanh(outputs)
 

@@ -1,14 +1,29 @@
-"""C: the controller, a linear map from what V and M know to an action.
+"""C: the controller, from what V and M know to an action; linear, or an MLP.
 
-Source: World Models, sec. 2.3.
+Source: World Models, sec. 2.3; two heads: a diagonal Gaussian policy.
 """
 
-from typing import Any, Literal, Self
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from wm_pipeline.options import Options
+
+LOG_DEVIATION_RANGE = (-5.0, 2.0)
+"""The second head of a Gaussian policy is kept within these."""
+
+_ACTIVATIONS = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "elu": nn.functional.elu,
+    "silu": nn.functional.silu,
+}
+
+Layer = tuple[Tensor, Tensor]
+"""Weights (population, outputs, inputs) and biases (population, 1, outputs)."""
 
 
 class ControllerOptions(Options):
@@ -17,18 +32,25 @@ class ControllerOptions(Options):
     Attributes:
         inputs: ``zh`` reads the latent and M's h; ``zhc`` reads M's c as well (the
             paper's Doom controller).
-        bias: Whether the linear map has a bias.
+        hidden_sizes: Units of each hidden layer; none makes C linear.
+        activation: After each hidden layer.
+        bias: Whether the layers have biases.
+        policy: ``deterministic``, or ``gaussian``: a second head gives the logarithm
+            of a standard deviation, and the outputs are drawn.
     """
 
     inputs: Literal["zh", "zhc"]
+    hidden_sizes: tuple[Annotated[int, Field(ge=1)], ...]
+    activation: Literal["tanh", "relu", "elu", "silu"]
     bias: bool
+    policy: Literal["deterministic", "gaussian"]
 
 
 class Controller(nn.Module):
     """C, whose weights are one flat vector.
 
     Args:
-        options: Its inputs and bias.
+        options: Its architecture.
         latent_size: Length of z.
         hidden_size: Length of h.
         outputs: Numbers it puts out, those the action mapping reads.
@@ -46,14 +68,24 @@ class Controller(nn.Module):
         self.latent_size, self.hidden_size = latent_size, hidden_size
         self.outputs = outputs
         self.features = latent_size + hidden_size * len(options.inputs[1:])
+        heads = 2 if self.stochastic else 1
+        widths = (self.features, *options.hidden_sizes, heads * outputs)
+        self._shapes = [(after, before) for before, after in pairwise(widths)]
         self.register_buffer("parameters_vector", torch.zeros(self.size))
 
     parameters_vector: Tensor
 
     @property
+    def stochastic(self) -> bool:
+        """Whether the outputs are drawn."""
+        return self.options.policy == "gaussian"
+
+    @property
     def size(self) -> int:
         """How many parameters there are."""
-        return self.outputs * (self.features + self.options.bias)
+        return sum(
+            after * (before + self.options.bias) for after, before in self._shapes
+        )
 
     def config(self) -> dict[str, Any]:
         """What ``from_config`` needs to build this module again, as JSON values."""
@@ -72,6 +104,10 @@ class Controller(nn.Module):
             options, config["latent_size"], config["hidden_size"], config["outputs"]
         )
 
+    def get_parameters(self) -> Tensor:
+        """A copy of the parameters, one flat vector (size,) float32."""
+        return self.parameters_vector.clone()
+
     def set_parameters(self, vector: Tensor) -> None:
         """Take a flat vector (size,) as the parameters; ValueError on a wrong length."""
         if tuple(vector.shape) != (self.size,):
@@ -86,20 +122,53 @@ class Controller(nn.Module):
         parts = (latents, h, c) if self.options.inputs == "zhc" else (latents, h)
         return torch.cat(parts, -1)
 
-    def forward(self, latents: Tensor, h: Tensor, c: Tensor) -> Tensor:
-        """Outputs (batch, outputs) for z (batch, latent), h and c (batch, hidden)."""
-        features = self.read(latents, h, c)
-        weights, bias = self.unpack(self.parameters_vector[None])
-        return features @ weights[0].T + bias[0]
+    def forward(
+        self, latents: Tensor, h: Tensor, c: Tensor, normal: Tensor | None = None
+    ) -> Tensor:
+        """Outputs (batch, outputs) for z (batch, latent), h and c (batch, hidden).
 
-    def unpack(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (population, outputs, features) and biases (population, outputs).
+        ``normal`` is the noise of a Gaussian policy, (batch, outputs); without it the
+        outputs are the distribution's means.
+        """
+        layers = self.unpack(self.parameters_vector[None])
+        return self.respond(layers, self.read(latents, h, c)[None], normal)[0]
+
+    def unpack(self, vectors: Tensor) -> list[Layer]:
+        """The layers of a population of flat vectors, (population, size)."""
+        layers, start = [], 0
+        for after, before in self._shapes:
+            weights = vectors[:, start : start + after * before]
+            start += after * before
+            biases = vectors.new_zeros(len(vectors), 1, after)
+            if self.options.bias:
+                biases = vectors[:, None, start : start + after]
+                start += after
+            layers.append((weights.unflatten(1, (after, before)), biases))
+        return layers
+
+    def respond(
+        self, layers: list[Layer], features: Tensor, normal: Tensor | None = None
+    ) -> Tensor:
+        """The outputs of a whole population in one pass.
 
         Args:
-            vectors: A population of flat vectors, (population, size).
+            layers: Of ``unpack``.
+            features: (population, batch, features).
+            normal: The noise of a Gaussian policy, (batch, outputs), shared by the
+                population; without it the outputs are the means.
+
+        Returns:
+            (population, batch, outputs).
         """
-        weights = vectors[:, : self.outputs * self.features]
-        biases = vectors[:, self.outputs * self.features :]
-        if not self.options.bias:
-            biases = vectors.new_zeros(len(vectors), self.outputs)
-        return weights.unflatten(1, (self.outputs, self.features)), biases
+        activation = _ACTIVATIONS[self.options.activation]
+        values = features
+        for number, (weights, biases) in enumerate(layers, 1):
+            values = torch.baddbmm(biases, values, weights.transpose(1, 2))
+            if number < len(layers):
+                values = activation(values)
+        if not self.stochastic:
+            return values
+        means, log_deviations = values.split(self.outputs, -1)
+        if normal is None:
+            return means
+        return means + log_deviations.clamp(*LOG_DEVIATION_RANGE).exp() * normal

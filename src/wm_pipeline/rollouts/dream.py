@@ -7,7 +7,9 @@ matrix) and the head's (B x hidden x outputs), and elementwise work between them
 
 All candidates meet the same dreams: the noise of a step belongs to the rollout, not to
 the candidate, so it is drawn once a rollout (common random numbers). Finished dreams
-leave the batch once they are a tenth of it.
+leave the batch once they are a tenth of it. A dream does not depend on the others in
+its batch, to the last digit: very small batches are filled up, because BLAS multiplies
+few rows by another path.
 """
 
 from collections.abc import Iterator
@@ -18,11 +20,14 @@ from torch import Tensor
 
 from wm_pipeline.models.mdn_rnn import LOG_SIGMA_RANGE
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.randomness import torch_stream
+from wm_pipeline.randomness import standard_gumbel, torch_stream
 from wm_pipeline.rollouts.dreamers import Dreamers
 
 FINISHED_SHARE = 0.1
 """Finished dreams are dropped when they are this share of the batch."""
+
+LEAST_ROWS = 8
+"""Rows a thread in a matrix product, at least; with fewer, MKL takes another path."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +35,26 @@ class DreamNoise:
     """Where each rollout begins and all the noise it meets.
 
     Attributes:
-        starts: First latents, (rollouts, latent).
+        starts: First latents, (dreams, latent), of the ``part`` of the rollouts.
         generator: Draws each step's noise for all rollouts.
+        rollouts: How many there are.
+        part: Which of them are dreamed.
     """
 
     starts: Tensor
     generator: torch.Generator
+    rollouts: int
+    part: slice
 
     @classmethod
     def draw(
-        cls, world_model: WorldModel, rollouts: int, seed: int, stage: str, *index: int
+        cls,
+        world_model: WorldModel,
+        rollouts: int,
+        seed: int,
+        stage: str,
+        *index: int,
+        part: slice = slice(None),
     ) -> "DreamNoise":
         """The dreams of one purpose; the same arguments give the same dreams."""
         generator = torch_stream(seed, stage, *index)
@@ -48,15 +63,18 @@ class DreamNoise:
         )
         shape = (rollouts, world_model.vae.latent_size)
         normal = torch.randn(shape, generator=generator)
-        return cls(world_model.start(choices, normal), generator)
+        device = world_model.start_means.device
+        starts = world_model.start(choices.to(device), normal.to(device))
+        return cls(starts[part], generator, rollouts, part)
 
     def steps(self, mixtures: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Endless (Gumbel noise (rollouts, latent, mixtures), normal (rollouts, latent))."""
-        rollouts, latent = self.starts.shape
+        """Endless (Gumbel noise (dreams, latent, mixtures), normal (dreams, latent))."""
+        latent, device = self.starts.shape[1], self.starts.device
         while True:
-            uniform = torch.rand(rollouts, latent, mixtures, generator=self.generator)
-            gumbel = -torch.log(-torch.log(uniform.clamp_(1e-10, 1 - 1e-7)))
-            yield gumbel, torch.randn(rollouts, latent, generator=self.generator)
+            shape = (self.rollouts, latent)
+            gumbel = standard_gumbel((*shape, mixtures), self.generator)
+            normal = torch.randn(shape, generator=self.generator)
+            yield gumbel[self.part].to(device), normal[self.part].to(device)
 
 
 @dataclass(frozen=True)
@@ -96,37 +114,50 @@ def dream(
     """
     mdn_rnn = world_model.mdn_rnn
     latent, hidden = mdn_rnn.latent_size, mdn_rnn.hidden_size
-    mixtures = mdn_rnn.options.mixtures
+    mixtures, device = mdn_rnn.options.mixtures, noise.starts.device
     cell_weights, cell_bias = _joined_cell(mdn_rnn.lstm, latent)
     head_weights, head_bias = mdn_rnn.head.weight.T.contiguous(), mdn_rnn.head.bias
     rollouts = len(noise.starts)
     total = copies * rollouts
-    returns, lengths = torch.zeros(total), torch.zeros(total, dtype=torch.int64)
-    row = torch.arange(total)
-    alive = torch.ones(total, dtype=torch.bool)
+    returns = torch.zeros(total, device=device)
+    lengths = torch.zeros(total, dtype=torch.int64, device=device)
+    row = torch.arange(total, device=device)
+    alive = torch.ones(total, dtype=torch.bool, device=device)
     # One buffer holds what the cell reads: [z, h, action].
-    x = torch.zeros(total, latent + hidden + mdn_rnn.action_size)
+    x = noise.starts.new_zeros(total, latent + hidden + mdn_rnn.action_size)
     x[:, :latent] = noise.starts.repeat(copies, 1)
-    cells = torch.zeros(total, hidden)
+    x, cells = _filled_up(x), _filled_up(x.new_zeros(total, hidden))
     for step, (gumbels, normals) in enumerate(noise.steps(mixtures)):
-        x[:, latent + hidden :] = dreamers.act(x[:, : latent + hidden], cells, step)
+        dreams = slice(len(row))
+        x[dreams, latent + hidden :] = dreamers.act(
+            x[dreams, : latent + hidden], cells[dreams], step
+        )
         gates = torch.addmm(cell_bias, x, cell_weights)
         cells, h = _cell(gates, cells, hidden)
         x[:, latent : latent + hidden] = h
-        outputs = torch.addmm(head_bias, h, head_weights)
+        outputs = torch.addmm(head_bias, h, head_weights)[dreams]
         gumbel, normal = gumbels[row % rollouts], normals[row % rollouts]
-        x[:, :latent] = _sample(outputs, latent, mixtures, temperature, gumbel, normal)
+        x[dreams, :latent] = _sample(
+            outputs, latent, mixtures, temperature, gumbel, normal
+        )
         returns[row] += torch.where(alive, mdn_rnn.reward(outputs[:, -2]), 0.0)
         lengths[row] += alive
         alive &= ~(outputs[:, -1] > 0)
         finished = len(row) - int(alive.sum())
         if step + 1 == max_steps or finished == len(row):
-            return DreamResult(returns, lengths)
+            return DreamResult(returns.cpu(), lengths.cpu())
         if finished > FINISHED_SHARE * len(row):
             kept = alive.nonzero()[:, 0]
-            row, alive, x, cells = row[kept], alive[kept], x[kept], cells[kept]
+            row, alive = row[kept], alive[kept]
+            x, cells = _filled_up(x[kept]), _filled_up(cells[kept])
             dreamers.keep(kept)
     raise AssertionError("unreachable")
+
+
+def _filled_up(rows: Tensor) -> Tensor:
+    """The rows (dreams, size), followed by zeros where they are fewer than the least."""
+    missing = LEAST_ROWS * torch.get_num_threads() - len(rows)
+    return torch.nn.functional.pad(rows, (0, 0, 0, max(0, missing)))
 
 
 def _joined_cell(lstm: torch.nn.LSTM, latent: int) -> tuple[Tensor, Tensor]:

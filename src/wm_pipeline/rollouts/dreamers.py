@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller
-from wm_pipeline.rollouts.policies import RandomPolicy
+from wm_pipeline.rollouts.policies import RandomPolicy, decision_noise
 
 
 class Dreamers(Protocol):
@@ -29,6 +29,9 @@ class Population:
         parameters: (population, size) float32.
         rollouts: Dreams a candidate.
         actions: The action mapping.
+        noise: Draws what stochastic decisions need, once a rollout: the candidates
+            meet the same noise.
+        part: Which of the rollouts these dreams are; all of them if not given.
     """
 
     def __init__(
@@ -37,23 +40,40 @@ class Population:
         parameters: Tensor,
         rollouts: int,
         actions: Actions,
+        noise: torch.Generator,
+        part: slice = slice(None),
     ) -> None:
-        weights, biases = controller.unpack(parameters)
-        self._weights = weights.repeat_interleave(rollouts, 0)
-        self._biases = biases.repeat_interleave(rollouts, 0)
-        self._reads_cells = controller.options.inputs == "zhc"
-        self._actions = actions
+        self._controller, self._actions = controller, actions
+        self._rollouts, self._noise, self._part = rollouts, noise, part
+        # A batched product of one takes another path through BLAS, with other last
+        # digits; a candidate's dreams must not depend on its company.
+        parameters = torch.cat((parameters, parameters))[: max(2, len(parameters))]
+        self._layers = controller.unpack(parameters)
+        dreams = len(range(*part.indices(rollouts)))
+        self._features = parameters.new_zeros(
+            len(parameters), dreams, controller.features
+        )
+        self._rows = torch.arange(len(parameters) * dreams, device=parameters.device)
 
     def act(self, features: Tensor, cells: Tensor, step: int) -> Tensor:
         """Each dream's candidate decides."""
-        if self._reads_cells:
+        if self._controller.options.inputs == "zhc":
             features = torch.cat((features, cells), 1)
-        outputs = (self._weights * features[:, None]).sum(-1) + self._biases
-        return self._actions.decide(outputs)
+        rows = self._rows[: len(features)]
+        self._features.flatten(0, 1)[rows] = features
+        normal, gumbel = decision_noise(
+            self._controller, self._actions, self._rollouts, self._noise
+        )
+        if normal is not None:
+            normal = normal[self._part].to(features.device)
+        if gumbel is not None:
+            gumbel = gumbel[self._part].to(features.device)
+        outputs = self._controller.respond(self._layers, self._features, normal)
+        return self._actions.decide(outputs, gumbel).flatten(0, 1)[rows]
 
     def keep(self, rows: Tensor) -> None:
-        """Drop the finished dreams' copies of the weights."""
-        self._weights, self._biases = self._weights[rows], self._biases[rows]
+        """Remember whose dreams the rows now are."""
+        self._rows = self._rows[rows]
 
 
 class Script:

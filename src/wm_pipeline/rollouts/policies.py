@@ -4,12 +4,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.vae import reparameterise
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.randomness import stream, torch_stream
+from wm_pipeline.randomness import standard_gumbel, stream, torch_stream
 
 
 class Policy(Protocol):
@@ -86,9 +87,34 @@ class ControllerPolicy:
             latent = mean
             if self.sample_latents:
                 latent = reparameterise(mean, log_variance, self._random)
-            outputs = self.controller(latent, *self._state)
-            control = self.actions.decide(outputs)
+            normal, gumbel = decision_noise(
+                self.controller, self.actions, 1, self._random
+            )
+            outputs = self.controller(latent, *self._state, normal)
+            control = self.actions.decide(outputs, gumbel)
             self._state = mdn_rnn.remember(latent, control, self._state)
             self._control = control[0].numpy()
         self._step += 1
         return self._control
+
+
+def decision_noise(
+    controller: Controller, actions: Actions, batch: int, generator: torch.Generator
+) -> tuple[Tensor | None, Tensor | None]:
+    """The noise of decisions: a Gaussian policy's, and that of sampled actions.
+
+    Args:
+        controller: C.
+        actions: The action mapping.
+        batch: How many decisions.
+        generator: Draws it.
+
+    Returns:
+        Standard normal and standard Gumbel noise, (batch, outputs) float32 each, or
+        None where none is needed.
+    """
+    shape = (batch, controller.outputs)
+    return (
+        torch.randn(shape, generator=generator) if controller.stochastic else None,
+        standard_gumbel(shape, generator) if actions.sampled else None,
+    )
