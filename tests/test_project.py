@@ -286,7 +286,7 @@ def test_a_truncated_checkpoint_is_refused(
     newest.write_bytes(newest.read_bytes()[:-10])
     with (
         contextlib.chdir(copy),
-        pytest.raises(DatasetError, match="expected a safetensors checkpoint"),
+        pytest.raises(DatasetError, match="expected a safetensors file"),
     ):
         run(copy, "dream")
 

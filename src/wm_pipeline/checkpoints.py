@@ -1,16 +1,59 @@
-"""Checkpoints: weights as safetensors, and what builds the module in its header."""
+"""Checkpoints: weights as safetensors, and what builds the module in its header.
+
+Nothing is ever a pickle, and nothing half-written bears a final name.
+"""
 
 import json
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, cast
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from wm_pipeline.files import replacing
 
 _HEADER = "wm_pipeline"
+
+
+def write_safetensors(
+    path: str | Path, tensors: dict[str, np.ndarray], header: dict[str, Any]
+) -> None:
+    """Write arrays and JSON values as one safetensors file.
+
+    Args:
+        path: The file, conventionally ``*.safetensors``.
+        tensors: Arrays by name.
+        header: JSON values, kept in the file's header.
+    """
+    # safetensors writes an array's memory as it lies.
+    plain = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    plain = {name: plain[name].reshape(tensors[name].shape) for name in tensors}
+    with replacing(path) as partial:
+        save_file(plain, partial, metadata={_HEADER: json.dumps(header)})
+
+
+def read_safetensors(
+    path: str | Path,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read the header and the arrays of a file of ``write_safetensors``.
+
+    Returns:
+        The header, empty when wm_pipeline did not write the file, and the arrays.
+
+    Raises:
+        ValueError: The file is missing, cut short or no safetensors.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            header = _read_header((file.metadata() or {}).get(_HEADER, ""))
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path}: expected a safetensors file, found one that is missing, cut "
+            f"short or of another format ({error})"
+        ) from error
 
 
 class Checkpointable(Protocol):
@@ -38,13 +81,11 @@ def save_checkpoint(path: str | Path, module: Checkpointable) -> None:
         module: Any of V, M, C or the world model.
     """
     header = {"class": type(module).__name__, "config": module.config()}
-    # Every tensor is written by itself, contiguous in the plain format.
     tensors = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        name: tensor.detach().cpu().numpy()
         for name, tensor in module.state_dict().items()
     }
-    with replacing(path) as partial:
-        save_file(tensors, partial, metadata={_HEADER: json.dumps(header)})
+    write_safetensors(path, tensors, header)
 
 
 def load_checkpoint(path: str | Path, model: type[Module]) -> Module:
@@ -61,15 +102,8 @@ def load_checkpoint(path: str | Path, model: type[Module]) -> Module:
         ValueError: The file is missing, empty, truncated, no safetensors, of another
             class, or its tensors are not those its config asks for.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = _read_header((file.metadata() or {}).get(_HEADER, ""))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{path}: expected a safetensors checkpoint, found a file that is missing, "
-            f"cut short or of another format ({error})"
-        ) from error
+    header, arrays = read_safetensors(path)
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     if header.get("class") != model.__name__:
         raise ValueError(
             f"{path}: expected a checkpoint of {model.__name__}, found "

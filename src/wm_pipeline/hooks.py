@@ -1,15 +1,72 @@
-"""What a run says of itself: seconds a stage, and the summary at its end."""
+"""Around a run: which stages it is, its curves, its summary."""
 
+import pkgutil
 import time
 from typing import Any
 
 import rich
+from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+import wm_pipeline.pipelines
+from wm_pipeline import progress
+from wm_pipeline.datasets import CurvesDataset
 from wm_pipeline.reporting.summary import outputs_table, scores_table, stages_table
+from wm_pipeline.reporting.tensorboard import Curves
+
+
+class DefaultStages:
+    """Makes ``kedro run`` run the stages that globals.yml lists."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Put them together, now that the conf environment is known."""
+        stages = context.config_loader["globals"]["stages"]
+        known = {m.name for m in pkgutil.iter_modules(wm_pipeline.pipelines.__path__)}
+        if unknown := set(stages) - known:
+            raise ValueError(
+                f"globals.yml: expected stages out of {', '.join(sorted(known))}, "
+                f"found {', '.join(sorted(unknown))}"
+            )
+        # Kedro loads only the pipelines asked for.
+        found = [pipelines[stage] for stage in stages if stage in pipelines]
+        pipelines["__default__"] = sum(found, Pipeline([]))
+
+
+class LiveCurves:
+    """Writes what is recorded while stages train, for TensorBoard."""
+
+    def __init__(self) -> None:
+        self._curves: Curves | None = None
+
+    @hook_impl
+    def before_pipeline_run(self, catalog: DataCatalog) -> None:
+        """Listen, if the catalog says where curves go."""
+        self._stop()
+        folders = catalog.get("tensorboard")
+        if isinstance(folders, CurvesDataset):
+            self._curves = Curves(folders.run_folder())
+            progress.listeners.append(self._curves)
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """End the event file."""
+        self._stop()
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """End the event file."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._curves is not None:
+            progress.listeners.remove(self._curves)
+            self._curves.close()
+            self._curves = None
 
 
 class RunReport:

@@ -5,6 +5,5 @@ from kedro.pipeline import Pipeline
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Every stage by name; ``__default__`` is the whole chain."""
-    pipelines = find_pipelines(raise_errors=True)
-    return {**pipelines, "__default__": sum(pipelines.values(), Pipeline([]))}
+    """Every stage by name; ``hooks.DefaultStages`` says what ``__default__`` is."""
+    return {"__default__": Pipeline([]), **find_pipelines(raise_errors=True)}

@@ -1,10 +1,12 @@
-"""One progress bar for a long task: rate, latest figures and the time left."""
+"""How a long task is doing: a progress bar on the terminal, and figures for curves."""
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol
 
+import numpy as np
 import rich
 from rich.progress import (
     BarColumn,
@@ -20,24 +22,63 @@ logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 30.0
 
 
+class Listener(Protocol):
+    """Hears the figures of long tasks, e.g. to draw curves while they run."""
+
+    def __call__(
+        self,
+        name: str,
+        step: int,
+        figures: Mapping[str, float],
+        weights: Mapping[str, np.ndarray],
+    ) -> None:
+        """See ``record``."""
+
+
+listeners: list[Listener] = []
+"""Those who hear what is recorded, as handlers hear what is logged."""
+
+
+def record(
+    name: str,
+    step: int,
+    figures: Mapping[str, float],
+    weights: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Tell the listeners how a task is doing.
+
+    Args:
+        name: Of what is trained, e.g. ``"V"``.
+        step: How far it is.
+        figures: Scalars by name.
+        weights: Arrays by name, whose distribution is of interest.
+    """
+    for listener in listeners:
+        listener(name, step, figures, weights or {})
+
+
 class Task:
     """A running task, told of every piece of work done.
 
     On a terminal it draws a bar; elsewhere (a file, CI) it logs a line now and then.
     """
 
-    def __init__(self, name: str, total: int, unit: str, bar: Progress | None) -> None:
+    def __init__(
+        self, name: str, total: int, unit: str, done: int, bar: Progress | None
+    ) -> None:
         self.name, self.total, self.unit = name, total, unit
-        self.done = 0
+        self.done = self._first = done
         self._bar = bar
-        self._id = None if bar is None else bar.add_task(name, total=total, figures="")
+        self._id = None
+        if bar is not None:
+            self._id = bar.add_task(name, total=total, completed=done, figures="")
         self._start = self._last_line = time.monotonic()
 
     def advance(self, amount: int = 1, figures: str = "") -> None:
         """Count ``amount`` more units of work; ``figures`` is shown beside the bar."""
         self.done += amount
         now = time.monotonic()
-        rate = self.done / max(now - self._start, 1e-9)
+        rate = (self.done - self._first) / max(now - self._start, 1e-9)
         if self._bar is not None and self._id is not None:
             text = f"{rate:,.{0 if rate >= 10 else 1}f}/s {figures}"  # noqa: PLR2004
             self._bar.update(self._id, completed=self.done, figures=text)
@@ -56,13 +97,14 @@ class Task:
 
 
 @contextmanager
-def task(name: str, total: int, unit: str) -> Iterator[Task]:
+def task(name: str, total: int, unit: str, done: int = 0) -> Iterator[Task]:
     """Show the progress of the block.
 
     Args:
         name: What is being done, a few words.
         total: How many units of work there are.
         unit: The unit's plural, e.g. ``"episodes"``.
+        done: How many were done before, e.g. by a run that is resumed.
 
     Yields:
         The task; call its ``advance`` as work is done.
@@ -79,11 +121,11 @@ def task(name: str, total: int, unit: str) -> Iterator[Task]:
             TextColumn("{task.fields[figures]}"),
         )
         with Progress(*columns, console=console, transient=True) as bar:
-            running = Task(name, total, unit, bar)
+            running = Task(name, total, unit, done, bar)
             yield running
     else:
-        logger.info("%s: %d %s to go", name, total, unit)
-        running = Task(name, total, unit, None)
+        logger.info("%s: %d %s to go", name, total - done, unit)
+        running = Task(name, total, unit, done, None)
         yield running
     seconds = time.monotonic() - start
     logger.info("%s: %d %s in %.0f s", name, running.done, unit, seconds)

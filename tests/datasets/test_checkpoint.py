@@ -149,7 +149,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(
     path: Path, damage: Callable[[Path], None]
 ):
     damage(path)
-    assert "expected a safetensors checkpoint, found" in refused(path)
+    assert "expected a safetensors file, found" in refused(path)
 
 
 @pytest.mark.parametrize(

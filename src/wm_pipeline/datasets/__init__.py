@@ -2,14 +2,25 @@
 
 from wm_pipeline.datasets.animation import AnimationDataset
 from wm_pipeline.datasets.checkpoint import CheckpointDataset
-from wm_pipeline.datasets.documents import FigureDataset, JSONDataset, TableDataset
+from wm_pipeline.datasets.curves import CurvesDataset
+from wm_pipeline.datasets.documents import (
+    CSVDataset,
+    FigureDataset,
+    JSONDataset,
+    TableDataset,
+)
+from wm_pipeline.datasets.search_state import EarlierSearchDataset, SearchStateDataset
 from wm_pipeline.datasets.shards import ShardsDataset
 
 __all__ = [
     "AnimationDataset",
+    "CSVDataset",
     "CheckpointDataset",
+    "CurvesDataset",
+    "EarlierSearchDataset",
     "FigureDataset",
     "JSONDataset",
+    "SearchStateDataset",
     "ShardsDataset",
     "TableDataset",
 ]

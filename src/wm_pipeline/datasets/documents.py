@@ -10,14 +10,16 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 from kedro_datasets.json import JSONDataset as KedroJSONDataset
+from kedro_datasets.pandas import CSVDataset as KedroCSVDataset
 from kedro_datasets.pandas import ParquetDataset
 from kedro_datasets.plotly import JSONDataset as KedroPlotlyDataset
 
+from wm_pipeline.datasets.growing import Growing
 from wm_pipeline.files import replacing
 
 
-class TableDataset(ParquetDataset):
-    """A pandas data frame as Parquet, on a local path.
+class TableDataset(Growing, ParquetDataset):
+    """A pandas data frame as Parquet, on a local path; a log may be saved as it grows.
 
     Example:
         .. code-block:: yaml
@@ -32,6 +34,15 @@ class TableDataset(ParquetDataset):
         """Write the frame; its index is not kept."""
         with replacing(self._get_save_path()) as partial:
             data.to_parquet(partial, index=False)
+
+
+class CSVDataset(Growing, KedroCSVDataset):
+    """A pandas data frame as CSV, on a local path; a log may be saved as it grows."""
+
+    def save(self, data: pd.DataFrame) -> None:
+        """Write the frame; its index is not kept."""
+        with replacing(self._get_save_path()) as partial:
+            data.to_csv(partial, index=False)
 
 
 class JSONDataset(KedroJSONDataset):

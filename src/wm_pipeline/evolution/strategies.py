@@ -1,53 +1,77 @@
-"""The search strategy: pycma's CMA-ES behind ask and tell."""
+"""The search strategies: pycma's CMA-ES and its restricted kin, behind ask and tell."""
 
 import warnings
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from wm_pipeline.evolution.snapshots import Snapshot, restore, take
 from wm_pipeline.options import Options
 
 with warnings.catch_warnings():
     # pycma warns that its plots need matplotlib; ours are made elsewhere.
     warnings.filterwarnings("ignore", "Could not import matplotlib")
     import cma
+    from cma.restricted_gaussian_sampler import GaussVDSampler, GaussVkDSampler
+
+LARGEST_FULL = 5_000
+"""Parameters for which a full covariance is kept: 0.2 GB a matrix, some five of them."""
+
+LEAST_VD = 10
+"""Parameters below which pycma advises against VD-CMA."""
+
+FIRST_GENERATIONS = 3
+"""After so many, a search of pycma has all attributes it will ever have."""
 
 
 class StrategyOptions(Options):
     """CMA-ES.
 
     Attributes:
+        kind: What the covariance may be: ``full`` (Hansen 2006; up to 5,000
+            parameters), ``separable``, a diagonal (Ros & Hansen 2008), ``vd``, a
+            diagonal and one direction (Akimoto et al. 2014), or ``vkd``, a diagonal
+            and as many directions as pay (Akimoto & Hansen 2016).
         population: Candidates a generation, 2 or more (typically 8 to 64).
         sigma: The initial standard deviation, above 0 (typically 0.1 to 1.0).
     """
 
+    kind: Literal["full", "separable", "vd", "vkd"]
     population: int = Field(ge=2)
     sigma: float = Field(gt=0)
 
 
 class CMAES:
-    """Maximises a fitness with CMA-ES (Hansen 2006), starting from zero.
+    """Maximises a fitness with CMA-ES, starting from zero.
 
     Args:
-        options: Population and initial sigma.
+        options: Kind, population and initial sigma.
         size: The number of parameters.
-        seed: Of the search's own random numbers, 1 or more (0 means the clock to
-            pycma).
+        seed: Of the search's own random numbers.
+
+    Raises:
+        ValueError: The kind is not for so many, or so few, parameters.
     """
 
     def __init__(self, options: StrategyOptions, size: int, seed: int) -> None:
-        assert seed > 0, f"pycma takes seed {seed} from the clock"
-        self._search = cma.CMAEvolutionStrategy(
-            np.zeros(size),
-            options.sigma,
-            {
-                "popsize": options.population,
-                "seed": seed,
-                "verbose": -9,
-                "verb_log": 0,
-                "randn": np.random.RandomState(seed).randn,
-            },
-        )
+        _check_size(options.kind, size)
+        self.options, self.size = options, size
+        self._random = np.random.RandomState(seed)
+        settings: dict[str, Any] = {
+            "popsize": options.population,
+            "verbose": -9,
+            "verb_log": 0,
+            "randn": self._random.randn,
+            "CMA_diagonal": options.kind == "separable",
+            # The samplers of vd and vkd would else draw from NumPy's global stream.
+            "CMA_sampler_options": {"randn": self._random.randn},
+        }
+        if options.kind == "vd":
+            settings = GaussVDSampler.extend_cma_options(settings)
+        elif options.kind == "vkd":
+            settings = GaussVkDSampler.extend_cma_options(settings)
+        self._search = cma.CMAEvolutionStrategy(np.zeros(size), options.sigma, settings)
 
     @property
     def mean(self) -> np.ndarray:
@@ -57,7 +81,23 @@ class CMAES:
     @property
     def sigma(self) -> float:
         """The step size."""
-        return float(self._search.sigma)
+        # VkD adapts a step size of its own, in its sampler.
+        return float(self._search.sigma * getattr(self._search.sm, "sigma", 1.0))
+
+    @property
+    def axis_ratio(self) -> float:
+        """The longest standard deviation of the distribution over the shortest.
+
+        Along the principal axes for ``full``; along the parameters' axes for the
+        others, which for ``vd`` and ``vkd`` is a lower bound.
+        """
+        if self.options.kind == "full":
+            deviations = self._search.D
+        elif self.options.kind == "separable":
+            deviations = self._search.sigma_vec.scaling
+        else:
+            deviations = np.sqrt(self._search.sm.variances)
+        return float(np.max(deviations) / np.min(deviations))
 
     def ask(self) -> np.ndarray:
         """Candidates, (population, size) float64."""
@@ -69,3 +109,36 @@ class CMAES:
         The one place where the sign is turned: pycma minimises a cost.
         """
         self._search.tell(list(candidates), list(-fitness))
+
+    def stop(self) -> dict[str, float]:
+        """pycma's own criteria that are met, e.g. ``tolfun``; empty while none is."""
+        return dict(self._search.stop())
+
+    def snapshot(self) -> Snapshot:
+        """The whole state of the search after a ``tell``; later steps do not change it."""
+        return take(self._search, self._random)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of a search with the same options and size.
+
+        Raises:
+            ValueError: The snapshot is not of such a search, or of another pycma.
+        """
+        # pycma makes some attributes in its first generations only.
+        for _ in range(min(snapshot.generations, FIRST_GENERATIONS)):
+            self.tell(self.ask(), np.arange(self.options.population, dtype=np.float64))
+        restore(self._search, self._random, snapshot)
+
+
+def _check_size(kind: str, size: int) -> None:
+    if kind == "full" and size > LARGEST_FULL:
+        raise ValueError(
+            f"strategy.kind: expected at most {LARGEST_FULL:,} parameters for 'full', "
+            f"found {size:,}, whose covariance alone takes {8e-9 * size**2:.1f} GB. "
+            "Choose 'separable', or 'vd' or 'vkd'"
+        )
+    if kind == "vd" and size < LEAST_VD:
+        raise ValueError(
+            f"strategy.kind: expected at least {LEAST_VD} parameters for 'vd', found "
+            f"{size}. Choose 'full'"
+        )

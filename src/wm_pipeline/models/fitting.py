@@ -77,6 +77,7 @@ def fit(
                 scores = validate()
                 rows.append((step, "training", "loss", loss.item()))
                 rows += [(step, "validation", k, v) for k, v in scores.items()]
+                progress.record(name, step, {"training_loss": loss.item(), **scores})
                 if not math.isfinite(scores[select]):
                     raise FloatingPointError(
                         f"{name} diverged: its validation {select} at step {step} is "

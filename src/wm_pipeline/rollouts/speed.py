@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from wm_pipeline.environments.actions import Actions
-from wm_pipeline.environments.dream import DreamEnv
+from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.randomness import stream, torch_stream
 from wm_pipeline.rollouts.dream import DreamNoise, dream
 from wm_pipeline.rollouts.dreamers import Population
 
@@ -82,7 +82,8 @@ def batched_dreams(
 
     def run() -> float:
         noise = DreamNoise.draw(world_model, rollouts, seed, "benchmark")
-        dreamers = Population(controller, parameters, rollouts, actions)
+        decisions = torch_stream(seed, "benchmark decisions")
+        dreamers = Population(controller, parameters, rollouts, actions, decisions)
         result = dream(world_model, dreamers, population, noise, 1.0, steps)
         return float(result.steps.sum())
 
@@ -122,20 +123,18 @@ def one_dream_at_a_time(
     steps: int,
     seed: int,
 ) -> Callable[[], float]:
-    """A subject for ``medians``: one dream through the Gymnasium environment."""
-    env = DreamEnv(world_model, actions, 1.0, steps)
-    cells = torch.zeros(1, controller.hidden_size)
+    """A subject for ``medians``: one dream, one decision at a time."""
+    dreams = Dreams(world_model, 1, 1.0)
 
     @torch.inference_mode()
     def run() -> float:
-        observation, _ = env.reset(seed=seed)
-        for done in range(1, steps + 1):
-            seen: Tensor = torch.from_numpy(observation)[None]
-            latent, h = seen.split([controller.latent_size, controller.hidden_size], 1)
-            control = actions.decide(controller(latent, h, cells))[0].numpy()
-            observation, _, terminated, _, _ = env.step(control)
-            if terminated:
-                return done
+        random = stream(seed, "one dream")
+        dreams.begin(np.ones(1, bool), random)
+        for step in range(1, steps + 1):
+            outputs = controller(dreams.latents, *dreams.state)
+            _, done = dreams.step(actions.decide(outputs).numpy(), random)
+            if done[0]:
+                return step
         return steps
 
     return run

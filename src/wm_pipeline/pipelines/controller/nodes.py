@@ -1,14 +1,21 @@
 """Train C in the dream."""
 
 import logging
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 from pydantic import Field
 
 from wm_pipeline.environments.real import EnvironmentOptions
-from wm_pipeline.evolution.evaluators import DreamEvaluator, DreamOptions
-from wm_pipeline.evolution.training import EvolutionOptions, evolve
+from wm_pipeline.evolution.evaluators import (
+    DreamOptions,
+    EvaluatorOptions,
+    open_evaluator,
+)
+from wm_pipeline.evolution.state import SearchState
+from wm_pipeline.evolution.training import EvolutionOptions, deliver, evolve
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.options import Options
@@ -22,41 +29,121 @@ class ControllerStageOptions(Options):
 
     Attributes:
         seed: Of the search and of the dreams.
-        model: What C reads.
+        resume: Whether to go on from the newest search state.
+        model: C's architecture.
+        evaluator: Where candidates run.
         evolution: The search and its budget.
     """
 
     seed: int = Field(ge=0)
+    resume: bool
     model: ControllerOptions
+    evaluator: EvaluatorOptions
     evolution: EvolutionOptions
 
 
-def train_controller(
+def build_controller(
+    world_model: WorldModel, environment: EnvironmentOptions, model: ControllerOptions
+) -> Controller:
+    """A controller of an architecture for a world and its actions, all weights zero."""
+    return Controller(
+        model,
+        world_model.vae.latent_size,
+        world_model.mdn_rnn.hidden_size,
+        environment.actions.outputs,
+    )
+
+
+def search_controller(
     world_model: WorldModel,
     environment: EnvironmentOptions,
     dream: DreamOptions,
     options: ControllerStageOptions,
-) -> tuple[Controller, pd.DataFrame, go.Figure]:
-    """Find C with CMA-ES, wholly inside the dream.
+    earlier_search: Callable[[], SearchState],
+) -> Iterator[tuple[SearchState, pd.DataFrame, pd.DataFrame, pd.DataFrame]]:
+    """Search for C with CMA-ES, wholly inside the dream.
 
     Args:
         world_model: V and M.
         environment: The game; only its action mapping is used.
         dream: Temperature and length of the dreams.
         options: C and its search.
+        earlier_search: Reads the newest search state, to resume from.
+
+    Yields:
+        While the search goes on: its state, the fitness log (one row a generation) for
+        Parquet and for CSV, and the candidate log (one row a candidate).
+    """
+    before = earlier_search() if options.resume else None
+    architecture = build_controller(world_model, environment, options.model)
+    with open_evaluator(
+        world_model,
+        architecture,
+        environment.actions,
+        dream,
+        options.seed,
+        options.evaluator,
+    ) as evaluator:
+        for state in evolve(evaluator, options.evolution, options.seed, before):
+            log = state.fitness_log
+            yield state, log, log, state.candidate_log
+    logger.info("The search is over: %s", state.stopped)
+
+
+def deliver_controller(
+    world_model: WorldModel,
+    environment: EnvironmentOptions,
+    dream: DreamOptions,
+    options: ControllerStageOptions,
+    search_state: SearchState,
+) -> tuple[Controller, dict[str, Any]]:
+    """Choose between the search's mean and its best candidate on fresh dreams.
+
+    Args:
+        world_model: V and M.
+        environment: The game; only its action mapping is used.
+        dream: Temperature and length of the dreams.
+        options: C and its search.
+        search_state: Of a search that is over.
 
     Returns:
-        The controller, the fitness log (one row a generation) and its curve.
+        The controller, and how it was chosen.
+
+    Raises:
+        ValueError: The search is not over.
     """
-    architecture = Controller(
-        options.model,
-        world_model.vae.latent_size,
-        world_model.mdn_rnn.hidden_size,
-        environment.actions.outputs,
+    if search_state.stopped is None:
+        raise ValueError(
+            "search_state: expected a search that is over, found one interrupted after "
+            f"generation {search_state.generations}. Go on with `kedro run --pipeline "
+            "controller --params controller.resume=true`"
+        )
+    architecture = build_controller(world_model, environment, options.model)
+    with open_evaluator(
+        world_model,
+        architecture,
+        environment.actions,
+        dream,
+        options.seed,
+        options.evaluator,
+    ) as evaluator:
+        delivery = deliver(evaluator, search_state, options.evolution.final_rollouts)
+    logger.info(
+        "Delivered: the search's %s (on fresh dreams: mean %.1f, best %.1f)",
+        delivery.delivered,
+        delivery.scores["mean"],
+        delivery.scores["best"],
     )
-    evaluator = DreamEvaluator(
-        world_model, architecture, environment.actions, dream, options.seed
-    )
-    result = evolve(evaluator, options.evolution, options.seed)
-    logger.info("Delivered: the search's %s", result.delivered)
-    return result.controller, result.fitness_log, fitness_curve(result.fitness_log)
+    choice = {
+        "delivered": delivery.delivered,
+        "final_dreams": delivery.scores,
+        "parameters": delivery.controller.size,
+        "generations": search_state.generations,
+        "stopped": search_state.stopped,
+    }
+    return delivery.controller, choice
+
+
+def draw_fitness(fitness_log: pd.DataFrame) -> go.Figure:
+    """The curve of the fitness log."""
+    return fitness_curve(fitness_log)

@@ -2,24 +2,46 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from wm_pipeline.pipelines.controller.nodes import train_controller
+from wm_pipeline.pipelines.controller.nodes import (
+    deliver_controller,
+    draw_fitness,
+    search_controller,
+)
 
 
 def create_pipeline() -> Pipeline:
-    """World model -> controller."""
+    """World model -> search -> controller."""
+    inputs = [
+        "world_model",
+        "params:environment",
+        "params:dream",
+        "params:controller",
+    ]
     return Pipeline(
         [
             Node(
-                train_controller,
-                inputs=[
-                    "world_model",
-                    "params:environment",
-                    "params:dream",
-                    "params:controller",
+                search_controller,
+                inputs=[*inputs, "earlier_search"],
+                outputs=[
+                    "search_state",
+                    "fitness_log",
+                    "fitness_log_csv",
+                    "candidate_log",
                 ],
-                outputs=["controller", "fitness_log", "fitness_curve"],
-                name="train_controller",
-                tags="controller",
-            )
-        ]
+                name="search_controller",
+            ),
+            Node(
+                deliver_controller,
+                inputs=[*inputs, "search_state"],
+                outputs=["controller", "controller_choice"],
+                name="deliver_controller",
+            ),
+            Node(
+                draw_fitness,
+                inputs="fitness_log",
+                outputs="fitness_curve",
+                name="draw_fitness",
+            ),
+        ],
+        tags="controller",
     )

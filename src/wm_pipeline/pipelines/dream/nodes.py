@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from wm_pipeline.environments.dream import DreamEnv
+from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.evolution.evaluators import DreamOptions
 from wm_pipeline.models.mdn_rnn import MDNRNN
@@ -14,6 +14,7 @@ from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, build_world_model
 from wm_pipeline.options import Options, StepRange
 from wm_pipeline.pipelines.memory.nodes import check_latents
+from wm_pipeline.randomness import stream
 from wm_pipeline.reporting.pictures import enlarge
 from wm_pipeline.rollouts.dream import DreamNoise, dream
 from wm_pipeline.rollouts.dreamers import Script, random_script
@@ -151,21 +152,16 @@ def animate_dream(
     Returns:
         (time, 256, 256, 3) uint8.
     """
-    env = DreamEnv(
-        world_model,
-        environment.actions,
-        options.temperature,
-        check.animation_steps,
-        render_mode="rgb_array",
-    )
+    random = stream(check.seed, "animation")
+    dreams = Dreams(world_model, 1, options.temperature)
+    dreams.begin(np.ones(1, bool), random)
     policy = RandomPolicy(environment.actions, check.hold)
     policy.reset(check.seed)
-    env.reset(seed=check.seed)
-    frames = [env.render()]
-    over = False
-    while not over:
+    frames = [dreams.frames()[0]]
+    for _ in range(check.animation_steps):
         window = [policy.act() for _ in range(world_model.mdn_rnn.frame_skip)]
-        _, _, terminated, truncated, _ = env.step(np.mean(window, axis=0))
-        frames.append(env.render())
-        over = terminated or truncated
+        _, done = dreams.step(np.mean(window, axis=0)[None], random)
+        frames.append(dreams.frames()[0])
+        if done[0]:
+            break
     return enlarge(np.stack(frames), 4)

@@ -1,0 +1,76 @@
+"""The state of a search as a Kedro dataset."""
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kedro.io import AbstractVersionedDataset, Version
+from kedro.io.core import VersionNotFoundError
+
+from wm_pipeline.datasets.growing import Growing
+from wm_pipeline.evolution.state import SearchState, load_state, save_state
+
+
+class SearchStateDataset(Growing, AbstractVersionedDataset[Any, Any]):
+    """The state of a CMA-ES search, on a local path, saved while the search goes on.
+
+    It counts as existing when the search is over, so that Kedro's
+    ``--only-missing-outputs`` does not take an interrupted one for finished.
+
+    Example:
+        .. code-block:: yaml
+
+            search_state:
+              type: wm_pipeline.datasets.SearchStateDataset
+              filepath: data/06_models/doom/search_state.safetensors
+              versioned: true
+
+    Args:
+        filepath: The file.
+        version: Set by Kedro.
+        metadata: Anything, e.g. kedro-viz's layer; ignored here.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        version: Version | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(PurePosixPath(filepath), version)
+        self.metadata = metadata
+
+    def load(self) -> Any:
+        """Read the state."""
+        return load_state(str(self._get_load_path()))
+
+    def save(self, data: SearchState) -> None:
+        """Write the state."""
+        save_state(str(self._get_save_path()), data)
+
+    def _exists(self) -> bool:
+        path = Path(self._get_load_path())
+        return path.is_file() and load_state(path).stopped is not None
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}
+
+
+class EarlierSearchDataset(SearchStateDataset):
+    """The newest state there is before a run begins, read only if it is asked for."""
+
+    def load(self) -> Callable[[], SearchState]:
+        """A function that reads the state; ValueError if there is none."""
+        try:
+            path = str(self._get_load_path())
+        except VersionNotFoundError:
+            path = str(self._filepath)
+        return lambda: load_state(path)
+
+    def save(self, data: SearchState) -> None:
+        """Refused: ``search_state`` is where a run saves."""
+        raise NotImplementedError("an earlier search is only read")
+
+    def _exists(self) -> bool:
+        return Path(self._filepath).exists()

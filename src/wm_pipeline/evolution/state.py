@@ -1,0 +1,121 @@
+"""A search that can go on: its state and history, and the file of both."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from wm_pipeline.checkpoints import read_safetensors, write_safetensors
+from wm_pipeline.evolution.snapshots import Snapshot
+
+_KIND = "search state"
+
+
+@dataclass(frozen=True)
+class SearchState:
+    """A search after some generation.
+
+    Attributes:
+        conditions: All that its course depends on but its length, as JSON values.
+        snapshot: Of the strategy; None before the first generation.
+        mean: The distribution's mean, (size,) float64.
+        best: The best candidate so far, (size,) float64.
+        fitness_log: One row a generation.
+        candidate_log: One row a candidate and generation: generation, candidate,
+            fitness (as measured, perhaps not finite), std over its dreams, dream_steps.
+        stopped: Why the search is over; None while it is under way.
+    """
+
+    conditions: dict[str, Any]
+    snapshot: Snapshot
+    mean: np.ndarray
+    best: np.ndarray
+    fitness_log: pd.DataFrame
+    candidate_log: pd.DataFrame
+    stopped: str | None
+
+    @property
+    def generations(self) -> int:
+        """How many there were."""
+        return len(self.fitness_log)
+
+    def over(self, reason: str | None) -> Self:
+        """The same, stopped for a reason."""
+        return replace(self, stopped=reason)
+
+    def check(self, conditions: dict[str, Any]) -> None:
+        """Raise ValueError unless a search under these conditions can go on from here."""
+        ours, theirs = _flat(conditions), _flat(self.conditions)
+        differing = [
+            f"{name}: the state has {theirs.get(name)}, the options {ours.get(name)}"
+            for name in sorted(ours.keys() | theirs.keys())
+            if ours.get(name) != theirs.get(name)
+        ]
+        if differing:
+            raise ValueError(
+                "controller.resume: the search state was written under other options. "
+                + "; ".join(differing)
+            )
+
+
+def save_state(path: str | Path, state: SearchState) -> None:
+    """Write a state as safetensors, its plain values as JSON in the header."""
+    tables = {"fitness_log": state.fitness_log, "candidate_log": state.candidate_log}
+    tensors = {f"snapshot.{n}": a for n, a in enumerate(state.snapshot.arrays)}
+    tensors |= {"mean": state.mean, "best": state.best}
+    for name, table in tables.items():
+        tensors |= {f"{name}.{c}": table[c].to_numpy() for c in table.columns}
+    header = {
+        "class": _KIND,
+        "conditions": state.conditions,
+        "values": state.snapshot.values,
+        "arrays": len(state.snapshot.arrays),
+        "columns": {name: list(table.columns) for name, table in tables.items()},
+        "stopped": state.stopped,
+    }
+    write_safetensors(path, tensors, header)
+
+
+def load_state(path: str | Path) -> SearchState:
+    """Read a state back.
+
+    Raises:
+        ValueError: The file is missing, cut short, of another format or no state.
+    """
+    header, tensors = read_safetensors(path)
+    if header.get("class") != _KIND:
+        raise ValueError(
+            f"{path}: expected a search state, found "
+            f"{header.get('class', 'a file that wm_pipeline did not write')}"
+        )
+    try:
+        tables = {
+            name: pd.DataFrame({c: tensors[f"{name}.{c}"] for c in columns})
+            for name, columns in header["columns"].items()
+        }
+        arrays = [tensors[f"snapshot.{n}"] for n in range(header["arrays"])]
+        return SearchState(
+            conditions=header["conditions"],
+            snapshot=Snapshot(header["values"], arrays),
+            mean=tensors["mean"],
+            best=tensors["best"],
+            stopped=header["stopped"],
+            **tables,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: expected a whole search state, found one that lacks {error}"
+        ) from error
+
+
+def _flat(tree: Any, path: str = "") -> dict[str, str]:
+    """The leaves of nested dictionaries by their dotted paths, as JSON texts."""
+    if not isinstance(tree, dict):
+        return {path: json.dumps(tree)}
+    leaves: dict[str, str] = {}
+    for key, value in tree.items():
+        leaves |= _flat(value, f"{path}.{key}" if path else str(key))
+    return leaves
