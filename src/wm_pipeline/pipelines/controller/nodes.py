@@ -10,6 +10,7 @@ from pydantic import Field
 
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.evolution.evaluators import (
+    DreamEvaluator,
     DreamOptions,
     EvaluatorOptions,
     open_evaluator,
@@ -118,16 +119,16 @@ def deliver_controller(
             f"generation {search_state.generations}. Go on with `kedro run --pipeline "
             "controller --params controller.resume=true`"
         )
-    architecture = build_controller(world_model, environment, options.model)
-    with open_evaluator(
+    evaluator = DreamEvaluator(
         world_model,
-        architecture,
+        build_controller(world_model, environment, options.model),
         environment.actions,
         dream,
         options.seed,
-        options.evaluator,
-    ) as evaluator:
-        delivery = deliver(evaluator, search_state, options.evolution.final_rollouts)
+        options.evaluator.device,
+        options.evaluator.max_dreams,
+    )
+    delivery = deliver(evaluator, search_state, options.evolution.final_rollouts)
     logger.info(
         "Delivered: the search's %s (on fresh dreams: mean %.1f, best %.1f)",
         delivery.delivered,
