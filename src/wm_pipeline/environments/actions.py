@@ -209,7 +209,9 @@ class BoxActions(Options):
     def to_controls(self, chosen: np.ndarray) -> np.ndarray:
         """Controls (batch, dimensions) float32 of the game's actions, same shape."""
         low, high = np.array(self.low), np.array(self.high)
-        return ((chosen - low) / (high - low) * 2 - 1).astype(np.float32)
+        scaled = (chosen - low) / (high - low) * 2 - 1
+        # The bounds of ``space`` are rounded to float32.
+        return np.clip(scaled, -1, 1).astype(np.float32)
 
     def decide(self, outputs: Tensor, gumbel: Tensor | None = None) -> Tensor:
         """Map outputs (..., dimensions) to controls in [-1, 1] of the same shape."""

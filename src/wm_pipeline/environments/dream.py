@@ -224,8 +224,8 @@ class DreamVectorEnv(VectorEnv):
         controls = self.actions.to_controls(np.asarray(actions))
         rewards, done = self.dreams.step(controls, self.np_random)
         beginning = self._over
-        if beginning.any():
-            self.dreams.begin(beginning, self.np_random)
+        # At every step, so that no dream's noise depends on when others end.
+        self.dreams.begin(beginning, self.np_random)
         self._steps = np.where(beginning, 0, self._steps + 1)
         terminated = done & ~beginning
         truncated = ~terminated & ~beginning & (self._steps >= self.max_steps)

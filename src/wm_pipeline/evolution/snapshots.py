@@ -7,7 +7,7 @@ from the options in the ordinary way, at exactly the paths that one has.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,7 +106,7 @@ def _is_plain(value: Any) -> bool:
         return value.dtype.kind in "biuf"
     return (
         value is None
-        or type(value) in (bool, int, float, str)
+        or type(value) in (bool, int, float, str, range)
         or (isinstance(value, np.generic) and value.dtype.kind in "biuf")
     )
 
@@ -132,11 +132,21 @@ class _Writer:
             return {"dict": pairs}
         if isinstance(value, list | tuple | deque):
             return {type(value).__name__: [self.encode(item) for item in value]}
+        if isinstance(value, range):
+            return {"range": [value.start, value.stop, value.step]}
         return value
 
     def _store(self, array: np.ndarray) -> int:
         self.arrays.append(np.array(array, order="C"))
         return len(self.arrays) - 1
+
+
+_CONTAINERS: dict[str, Callable[[Iterator[Any]], Any]] = {
+    "list": list,
+    "tuple": tuple,
+    "deque": deque,
+    "range": lambda bounds: range(*bounds),
+}
 
 
 def _decode(value: Any, arrays: list[np.ndarray]) -> Any:
@@ -153,5 +163,4 @@ def _decode(value: Any, arrays: list[np.ndarray]) -> Any:
         return arrays[content][()]
     if kind == "dict":
         return {_decode(k, arrays): _decode(v, arrays) for k, v in content}
-    containers = {"list": list, "tuple": tuple, "deque": deque}
-    return containers[kind](_decode(item, arrays) for item in content)
+    return _CONTAINERS[kind](_decode(item, arrays) for item in content)

@@ -1,10 +1,10 @@
 """The search strategies: pycma's CMA-ES and its restricted kin, behind ask and tell."""
 
 import warnings
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wm_pipeline.evolution.snapshots import Snapshot, restore, take
 from wm_pipeline.options import Options
@@ -21,8 +21,13 @@ LARGEST_FULL = 5_000
 LEAST_VD = 10
 """Parameters below which pycma advises against VD-CMA."""
 
+LEAST_POPULATION_VKD = 4
+"""Candidates below which pycma's VkD-CMA fails."""
+
 FIRST_GENERATIONS = 3
 """After so many, a search of pycma has all attributes it will ever have."""
+
+Kind = Literal["full", "separable", "vd", "vkd"]
 
 
 class StrategyOptions(Options):
@@ -33,13 +38,23 @@ class StrategyOptions(Options):
             parameters), ``separable``, a diagonal (Ros & Hansen 2008), ``vd``, a
             diagonal and one direction (Akimoto et al. 2014), or ``vkd``, a diagonal
             and as many directions as pay (Akimoto & Hansen 2016).
-        population: Candidates a generation, 2 or more (typically 8 to 64).
+        population: Candidates a generation, 2 or more, for ``vkd`` 4 or more (typically
+            8 to 64).
         sigma: The initial standard deviation, above 0 (typically 0.1 to 1.0).
     """
 
-    kind: Literal["full", "separable", "vd", "vkd"]
+    kind: Kind
     population: int = Field(ge=2)
     sigma: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _check_population(self) -> Self:
+        if self.kind == "vkd" and self.population < LEAST_POPULATION_VKD:
+            raise ValueError(
+                f"strategy.population: expected at least {LEAST_POPULATION_VKD} for "
+                f"'vkd', found {self.population}"
+            )
+        return self
 
 
 class CMAES:
@@ -55,7 +70,7 @@ class CMAES:
     """
 
     def __init__(self, options: StrategyOptions, size: int, seed: int) -> None:
-        _check_size(options.kind, size)
+        check_size(options.kind, size)
         self.options, self.size = options, size
         self._random = np.random.RandomState(seed)
         settings: dict[str, Any] = {
@@ -64,6 +79,9 @@ class CMAES:
             "verb_log": 0,
             "randn": self._random.randn,
             "CMA_diagonal": options.kind == "separable",
+            # pycma would else go on in other coordinates, which neither the mean nor a
+            # snapshot knows of, once the covariance is badly conditioned.
+            "conditioncov_alleviate": False,
             # The samplers of vd and vkd would else draw from NumPy's global stream.
             "CMA_sampler_options": {"randn": self._random.randn},
         }
@@ -130,7 +148,8 @@ class CMAES:
         restore(self._search, self._random, snapshot)
 
 
-def _check_size(kind: str, size: int) -> None:
+def check_size(kind: Kind, size: int) -> None:
+    """Raise ValueError unless a kind of CMA-ES is for that many parameters."""
     if kind == "full" and size > LARGEST_FULL:
         raise ValueError(
             f"strategy.kind: expected at most {LARGEST_FULL:,} parameters for 'full', "

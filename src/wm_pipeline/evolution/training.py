@@ -74,6 +74,7 @@ def evolve(
     options: EvolutionOptions,
     seed: int,
     before: SearchState | None = None,
+    name: str = "C",
 ) -> Iterator[SearchState]:
     """Search for the parameters of a controller that live longest in the dream.
 
@@ -85,6 +86,7 @@ def evolve(
         options: The search and its budget.
         seed: Of the search's random numbers.
         before: A state to go on from; the result is that of an uninterrupted search.
+        name: Of what is trained, for progress and curves.
 
     Yields:
         The state, every ``save_every`` generations and at the end, when its ``stopped``
@@ -97,10 +99,10 @@ def evolve(
 
     Source: World Models, sec. 2.3; Hansen 2006 for CMA-ES.
     """
-    course = _Course(evaluator, options, seed, before)
+    course = _Course(evaluator, options, seed, before, name)
     state, reason, saved = before, course.reason_to_stop(), True
     with progress.task(
-        "Training C", options.generations, "generations", course.generation
+        f"Training {name}", options.generations, "generations", course.generation
     ) as task:
         try:
             while reason is None:
@@ -168,8 +170,9 @@ class _Course:
         options: EvolutionOptions,
         seed: int,
         before: SearchState | None,
+        name: str,
     ) -> None:
-        self._evaluator, self._options = evaluator, options
+        self._evaluator, self._options, self._name = evaluator, options, name
         pycma_seed = int(stream(seed, "cma-es").integers(2**31))
         size = evaluator.controller.size
         self._conditions: dict[str, Any] = {
@@ -191,7 +194,7 @@ class _Course:
             self._rows = before.fitness_log.to_dict("records")
             self._candidates = [before.candidate_log]
             for row in self._rows:
-                _record(row, {})
+                self._record(row, {})
 
     @property
     def generation(self) -> int:
@@ -247,7 +250,7 @@ class _Course:
                 "steps_per_second": steps.sum() / (evaluated - asked),
             }
         )
-        _record(self._rows[-1], {"mean": self._search.mean})
+        self._record(self._rows[-1], {"mean": self._search.mean})
 
     def reason_to_stop(self) -> str | None:
         """Why the search is over now, or None."""
@@ -282,13 +285,14 @@ class _Course:
         row = self._rows[-1]
         return f"mean {row['mean']:,.0f} best {row['best_so_far']:,.0f}"
 
+    def _record(
+        self, row: Mapping[Any, Any], weights: Mapping[str, np.ndarray]
+    ) -> None:
+        """Report a generation to whoever draws curves."""
+        figures = {name: float(value) for name, value in row.items()}
+        progress.record(self._name, int(figures.pop("generation")), figures, weights)
+
     def _seconds(self) -> float:
         """Wall-clock time of the generations so far, those before a resume too."""
         names = ("ask_seconds", "evaluate_seconds", "tell_seconds")
         return float(sum(row[name] for row in self._rows for name in names))
-
-
-def _record(row: Mapping[Any, Any], weights: Mapping[str, np.ndarray]) -> None:
-    """Report a generation to whoever draws curves."""
-    figures = {name: float(value) for name, value in row.items()}
-    progress.record("C", int(figures.pop("generation")), figures, weights)

@@ -15,11 +15,13 @@ from wm_pipeline.options import Options
 LOG_DEVIATION_RANGE = (-5.0, 2.0)
 """The second head of a Gaussian policy is kept within these."""
 
+# Written out: torch's own elu and silu compute the last few numbers of a tensor by
+# another path, and a candidate must not depend on its place in the population.
 _ACTIVATIONS = {
     "tanh": torch.tanh,
     "relu": torch.relu,
-    "elu": nn.functional.elu,
-    "silu": nn.functional.silu,
+    "elu": lambda values: torch.where(values > 0, values, torch.expm1(values)),
+    "silu": lambda values: values / (1 + torch.exp(-values)),
 }
 
 Layer = tuple[Tensor, Tensor]

@@ -2,6 +2,8 @@
 
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.colors import qualitative
+from plotly.subplots import make_subplots
 
 POLICY_NAMES = {
     "controller": "controller",
@@ -71,4 +73,72 @@ def evaluation_histogram(episodes: pd.DataFrame) -> go.Figure:
         xaxis_title="return of an episode",
         yaxis_title="episodes",
         legend={"orientation": "h", "y": -0.2},
+    )
+
+
+def comparison_figure(comparison: pd.DataFrame, log: pd.DataFrame) -> go.Figure:
+    """Architectures side by side: fitness over evaluations, and scores of each seed.
+
+    The lines are means over seeds, the bands reach from the worst seed to the best.
+
+    Args:
+        comparison: One row a search.
+        log: One row a generation of each search.
+    """
+    worlds = {"dream_return": "dream", "real_return": "real game"}
+    worlds = {c: world for c, world in worlds.items() if comparison[c].notna().any()}
+    figure = make_subplots(
+        cols=1 + len(worlds),
+        column_widths=[0.6] + [0.4 / len(worlds)] * len(worlds),
+        subplot_titles=[
+            "fitness in training",
+            *(f"score, {w}" for w in worlds.values()),
+        ],
+    )
+    names = list(comparison["architecture"].unique())
+    for name, colour in zip(names, qualitative.D3 * len(names), strict=False):
+        curves = log[log["architecture"] == name].pivot_table(
+            index="evaluations", columns="seed", values="mean"
+        )
+        for edge, fill in ((curves.max(axis=1), None), (curves.min(axis=1), "tonexty")):
+            figure.add_scatter(
+                x=curves.index,
+                y=edge,
+                line={"width": 0, "color": colour},
+                fill=fill,
+                opacity=0.2,
+                showlegend=False,
+                hoverinfo="skip",
+                legendgroup=name,
+                row=1,
+                col=1,
+            )
+        figure.add_scatter(
+            x=curves.index,
+            y=curves.mean(axis=1),
+            name=name,
+            line_color=colour,
+            legendgroup=name,
+            row=1,
+            col=1,
+        )
+        rows = comparison[comparison["architecture"] == name]
+        for column, score in enumerate(worlds, start=2):
+            figure.add_scatter(
+                x=[name] * len(rows),
+                y=rows[score],
+                mode="markers",
+                marker={"color": colour, "size": 9},
+                text=[f"seed {seed}" for seed in rows["seed"]],
+                showlegend=False,
+                legendgroup=name,
+                row=1,
+                col=column,
+            )
+    return figure.update_layout(
+        template="plotly_white",
+        title="Controllers under one budget",
+        xaxis_title="evaluations",
+        yaxis_title="mean return of the population",
+        legend={"orientation": "h", "y": -0.25},
     )

@@ -169,12 +169,17 @@ def _joined_cell(lstm: torch.nn.LSTM, latent: int) -> tuple[Tensor, Tensor]:
 
 def _cell(gates: Tensor, cells: Tensor, hidden: int) -> tuple[Tensor, Tensor]:
     """The elementwise half of an LSTM step; gates (batch, 4 hidden) as torch has them."""
-    gates[:, : 2 * hidden].sigmoid_()
+    _sigmoid(gates[:, : 2 * hidden])
     gates[:, 2 * hidden : 3 * hidden].tanh_()
-    gates[:, 3 * hidden :].sigmoid_()
+    _sigmoid(gates[:, 3 * hidden :])
     enter, forget, new, leave = gates.chunk(4, 1)
     cells = torch.addcmul(forget * cells, enter, new)
     return cells, leave * torch.tanh(cells)
+
+
+def _sigmoid(values: Tensor) -> None:
+    """In place. torch's own has other last digits wherever a thread's share ends."""
+    values.neg_().exp_().add_(1).reciprocal_()
 
 
 def _sample(

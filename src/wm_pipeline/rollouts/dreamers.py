@@ -10,6 +10,9 @@ from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.rollouts.policies import RandomPolicy, decision_noise
 
+ROW_BLOCK = 8
+"""A candidate's rows in a matrix product are a multiple of this."""
+
 
 class Dreamers(Protocol):
     """Who acts in a batch of dreams, one row a dream."""
@@ -44,16 +47,18 @@ class Population:
         part: slice = slice(None),
     ) -> None:
         self._controller, self._actions = controller, actions
-        self._rollouts, self._noise, self._part = rollouts, noise, part
+        self._rollouts, self._noise = rollouts, noise
         # A batched product of one takes another path through BLAS, with other last
-        # digits; a candidate's dreams must not depend on its company.
+        # digits, and so do few or odd rows; a candidate's dreams must not depend on
+        # its company. So it always has rows for all its rollouts, in whole blocks.
         parameters = torch.cat((parameters, parameters))[: max(2, len(parameters))]
         self._layers = controller.unpack(parameters)
-        dreams = len(range(*part.indices(rollouts)))
+        height = -(-rollouts // ROW_BLOCK) * ROW_BLOCK
         self._features = parameters.new_zeros(
-            len(parameters), dreams, controller.features
+            len(parameters), height, controller.features
         )
-        self._rows = torch.arange(len(parameters) * dreams, device=parameters.device)
+        rows = torch.arange(len(parameters) * height, device=parameters.device)
+        self._rows = rows.view(-1, height)[:, :rollouts][:, part].flatten()
 
     def act(self, features: Tensor, cells: Tensor, step: int) -> Tensor:
         """Each dream's candidate decides."""
@@ -64,16 +69,21 @@ class Population:
         normal, gumbel = decision_noise(
             self._controller, self._actions, self._rollouts, self._noise
         )
-        if normal is not None:
-            normal = normal[self._part].to(features.device)
-        if gumbel is not None:
-            gumbel = gumbel[self._part].to(features.device)
+        normal, gumbel = self._filled_up(normal), self._filled_up(gumbel)
         outputs = self._controller.respond(self._layers, self._features, normal)
         return self._actions.decide(outputs, gumbel).flatten(0, 1)[rows]
 
     def keep(self, rows: Tensor) -> None:
         """Remember whose dreams the rows now are."""
         self._rows = self._rows[rows]
+
+    def _filled_up(self, noise: Tensor | None) -> Tensor | None:
+        """The noise of all rollouts (rollouts, outputs), with zeros to whole blocks."""
+        if noise is None:
+            return None
+        missing = self._features.shape[1] - self._rollouts
+        noise = torch.nn.functional.pad(noise, (0, 0, 0, missing))
+        return noise.to(self._features.device)
 
 
 class Script:

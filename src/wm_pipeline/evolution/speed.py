@@ -1,21 +1,24 @@
-"""How fast controllers and dreams run, beside the limit of the machine."""
+"""How fast controllers, searches and dreams run, beside the limit of the machine."""
 
 import os
 import platform
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream import Dreams
+from wm_pipeline.evolution.evaluators import Evaluator
+from wm_pipeline.evolution.strategies import CMAES, StrategyOptions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.randomness import stream, torch_stream
-from wm_pipeline.rollouts.dream import DreamNoise, dream
-from wm_pipeline.rollouts.dreamers import Population
+from wm_pipeline.randomness import stream
+from wm_pipeline.rollouts.policies import decision_noise
+
+Key = TypeVar("Key")
 
 
 def machine() -> dict[str, Any]:
@@ -29,7 +32,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def medians(subjects: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
+def medians(subjects: dict[Key, Callable[[], float]], repeats: int) -> dict[Key, float]:
     """Run every subject once unmeasured, then in turn, ``repeats`` times each.
 
     Taking turns means that a machine that slows down slows down all of them.
@@ -41,7 +44,7 @@ def medians(subjects: dict[str, Callable[[], float]], repeats: int) -> dict[str,
     Returns:
         The median rate of each subject, in units a second.
     """
-    rates: dict[str, list[float]] = {name: [] for name in subjects}
+    rates: dict[Key, list[float]] = {name: [] for name in subjects}
     for run in subjects.values():
         run()
     for _ in range(repeats):
@@ -55,36 +58,47 @@ def medians(subjects: dict[str, Callable[[], float]], repeats: int) -> dict[str,
 def decisions(
     controller: Controller, actions: Actions, batch: int, calls: int
 ) -> Callable[[], float]:
-    """A subject for ``medians``: decisions of one controller, ``batch`` at a time."""
+    """A subject for ``medians``: decisions of one controller, ``batch`` at a time.
+
+    From z and h to controls, the noise of a stochastic policy included.
+    """
     latents = torch.ones(batch, controller.latent_size)
     h = c = torch.ones(batch, controller.hidden_size)
+    generator = torch.Generator()
 
     @torch.inference_mode()
     def run() -> float:
         for _ in range(calls):
-            actions.decide(controller(latents, h, c))
+            normal, gumbel = decision_noise(controller, actions, batch, generator)
+            actions.decide(controller(latents, h, c, normal), gumbel)
         return batch * calls
 
     return run
 
 
-def batched_dreams(
-    world_model: WorldModel,
-    controller: Controller,
-    actions: Actions,
-    population: int,
-    rollouts: int,
-    steps: int,
-    seed: int,
+def generations(
+    options: StrategyOptions, size: int, count: int, seed: int
 ) -> Callable[[], float]:
-    """A subject for ``medians``: the training loop's dreams, in steps of M."""
-    parameters = torch.zeros(population, controller.size)
+    """A subject for ``medians``: a search's own work, ask and tell, in generations."""
+    search = CMAES(options, size, seed)
+    random = stream(seed, "benchmark fitness")
 
     def run() -> float:
-        noise = DreamNoise.draw(world_model, rollouts, seed, "benchmark")
-        decisions = torch_stream(seed, "benchmark decisions")
-        dreamers = Population(controller, parameters, rollouts, actions, decisions)
-        result = dream(world_model, dreamers, population, noise, 1.0, steps)
+        for _ in range(count):
+            search.tell(search.ask(), random.normal(size=options.population))
+        return count
+
+    return run
+
+
+def population_dreams(
+    evaluator: Evaluator, population: int, rollouts: int
+) -> Callable[[], float]:
+    """A subject for ``medians``: the dreams of a generation, in steps of M."""
+    candidates = np.zeros((population, evaluator.controller.size))
+
+    def run() -> float:
+        result = evaluator.evaluate(candidates, rollouts, "benchmark")
         return float(result.steps.sum())
 
     return run

@@ -1,0 +1,31 @@
+"""Wiring of the compare stage."""
+
+from kedro.pipeline import Node, Pipeline
+
+from wm_pipeline.pipelines.compare.nodes import compare, draw_comparison
+
+
+def create_pipeline() -> Pipeline:
+    """World model -> controllers of several architectures, side by side."""
+    return Pipeline(
+        [
+            Node(
+                compare,
+                inputs=[
+                    "world_model",
+                    "params:environment",
+                    "params:dream",
+                    "params:compare",
+                ],
+                outputs=["comparison", "comparison_log"],
+                name="compare",
+            ),
+            Node(
+                draw_comparison,
+                inputs=["comparison", "comparison_log"],
+                outputs="comparison_figure",
+                name="draw_comparison",
+            ),
+        ],
+        tags="compare",
+    )
