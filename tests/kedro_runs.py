@@ -11,10 +11,14 @@ KEDRO = [sys.executable, "-m", "kedro"]
 
 
 def run(
-    project: Path, stage: str, params: dict[str, object] | None = None, **what: object
+    project: Path,
+    stage: str,
+    params: dict[str, object] | None = None,
+    env: str = "test",
+    **what: object,
 ) -> None:
     """Run a stage in this process; ``params`` as ``--params`` would give them."""
-    with KedroSession.create(project, env="test", runtime_params=params) as session:
+    with KedroSession.create(project, env=env, runtime_params=params) as session:
         session.run(pipeline_names=[stage], **what)
 
 

@@ -128,4 +128,4 @@ def task(name: str, total: int, unit: str, done: int = 0) -> Iterator[Task]:
         running = Task(name, total, unit, done, None)
         yield running
     seconds = time.monotonic() - start
-    logger.info("%s: %d %s in %.0f s", name, running.done, unit, seconds)
+    logger.info("%s: %d %s in %.0f s", name, running.done - done, unit, seconds)

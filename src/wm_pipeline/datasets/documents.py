@@ -5,6 +5,7 @@ leave a truncated file there that looks like a finished one.
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -29,6 +30,15 @@ class TableDataset(Growing, ParquetDataset):
               filepath: data/07_model_output/doom/vae_history.parquet
               versioned: true
     """
+
+    def load(self) -> pd.DataFrame:
+        """Read the frame.
+
+        The file is opened once: a log that grows is replaced meanwhile, and pandas
+        would read the end of one file and the pages of another.
+        """
+        with Path(self._get_load_path()).open("rb") as file:
+            return pd.read_parquet(file, **self._load_args)
 
     def save(self, data: pd.DataFrame) -> None:
         """Write the frame; its index is not kept."""

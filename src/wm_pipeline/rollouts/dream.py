@@ -29,6 +29,9 @@ FINISHED_SHARE = 0.1
 LEAST_ROWS = 8
 """Rows a thread in a matrix product, at least; with fewer, MKL takes another path."""
 
+COLUMN_BLOCK = 16
+"""Several threads share other columns out by a path that depends on the rows."""
+
 
 @dataclass(frozen=True)
 class DreamNoise:
@@ -116,7 +119,8 @@ def dream(
     latent, hidden = mdn_rnn.latent_size, mdn_rnn.hidden_size
     mixtures, device = mdn_rnn.options.mixtures, noise.starts.device
     cell_weights, cell_bias = _joined_cell(mdn_rnn.lstm, latent)
-    head_weights, head_bias = mdn_rnn.head.weight.T.contiguous(), mdn_rnn.head.bias
+    head_weights, head_bias = _widened_head(mdn_rnn.head)
+    width = len(mdn_rnn.head.bias)
     rollouts = len(noise.starts)
     total = copies * rollouts
     returns = torch.zeros(total, device=device)
@@ -135,7 +139,7 @@ def dream(
         gates = torch.addmm(cell_bias, x, cell_weights)
         cells, h = _cell(gates, cells, hidden)
         x[:, latent : latent + hidden] = h
-        outputs = torch.addmm(head_bias, h, head_weights)[dreams]
+        outputs = torch.addmm(head_bias, h, head_weights)[dreams, :width]
         gumbel, normal = gumbels[row % rollouts], normals[row % rollouts]
         x[dreams, :latent] = _sample(
             outputs, latent, mixtures, temperature, gumbel, normal
@@ -165,6 +169,13 @@ def _joined_cell(lstm: torch.nn.LSTM, latent: int) -> tuple[Tensor, Tensor]:
     inputs, recurrent, input_bias, recurrent_bias = lstm.all_weights[0]
     joined = torch.cat((inputs[:, :latent], recurrent, inputs[:, latent:]), 1)
     return joined.T.contiguous(), input_bias + recurrent_bias
+
+
+def _widened_head(head: torch.nn.Linear) -> tuple[Tensor, Tensor]:
+    """The head's weights, transposed, and its bias, with zeros to whole blocks."""
+    missing = -len(head.bias) % COLUMN_BLOCK
+    weights = torch.nn.functional.pad(head.weight.T, (0, missing))
+    return weights.contiguous(), torch.nn.functional.pad(head.bias, (0, missing))
 
 
 def _cell(gates: Tensor, cells: Tensor, hidden: int) -> tuple[Tensor, Tensor]:

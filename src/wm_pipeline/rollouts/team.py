@@ -56,8 +56,10 @@ class Team:
         self._scratch = tempfile.TemporaryDirectory(
             prefix="wm_team_", ignore_cleanup_errors=True
         )
+        # Processes know their folders by their real paths.
+        scratch = Path(self._scratch.name).resolve()
         self._members = [
-            _Member(Path(self._scratch.name) / str(n), threads, prepare, arguments)
+            _Member(scratch / str(n), threads, prepare, arguments)
             for n in range(workers)
         ]
 

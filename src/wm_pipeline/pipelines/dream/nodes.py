@@ -1,12 +1,14 @@
 """Join V and M to the world model, and look at its dreams."""
 
 import logging
+import warnings
 
 import numpy as np
 import torch
+from gymnasium.utils.env_checker import check_env
 from pydantic import Field
 
-from wm_pipeline.environments.dream import Dreams
+from wm_pipeline.environments.dream import DreamEnv, Dreams
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.evolution.evaluators import DreamOptions
 from wm_pipeline.models.mdn_rnn import MDNRNN
@@ -81,7 +83,7 @@ def check_dream(
     options: DreamOptions,
     check: DreamCheckOptions,
 ) -> dict[str, float]:
-    """How long simple policies live in the dream, beside the collected episodes.
+    """Check the environment, and how long simple policies live in it.
 
     A dream in which doing the same all the time, or random play, lasts much longer than
     in the game is one in which nothing happens; a controller trained in it will be
@@ -98,9 +100,18 @@ def check_dream(
         Mean steps of the environment: ``still_dream`` (all controls zero),
         ``longest_constant_dream`` (the one action that lasts longest when it never
         changes), ``random_held_dream`` and ``collected_real``.
+
+    Raises:
+        AssertionError: Gymnasium's checker finds fault with the environment.
     """
     mdn_rnn = world_model.mdn_rnn
     steps = options.steps(mdn_rnn.frame_skip)
+    env = DreamEnv(world_model, environment.actions, options.temperature, steps)
+    with warnings.catch_warnings():
+        # Latents have no bounds, which Gymnasium warns of.
+        warnings.filterwarnings("ignore", ".*Box observation space")
+        check_env(env)
+    logger.info("The dream environment passes Gymnasium's checker")
 
     def lasts(script: Script, stage: str) -> float:
         noise = DreamNoise.draw(world_model, check.rollouts, check.seed, stage)
