@@ -25,7 +25,7 @@ LATENT, HIDDEN, MIXTURES, FRAME_SKIP = 4, 8, 3, 2
 
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project in which the whole chain has run once, at tiny size."""
+    """A copy of the project in which every stage has run once, at tiny size."""
     copy = tmp_path_factory.mktemp("copy") / "project"
     copy.mkdir()
     for folder in ("conf", "src"):
@@ -34,7 +34,7 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / file, copy)
     bootstrap_project(copy)
     with contextlib.chdir(copy):
-        run(copy, "__default__")
+        run(copy, "__default__,compare")
     return copy
 
 

@@ -17,9 +17,9 @@ def run(
     env: str = "test",
     **what: object,
 ) -> None:
-    """Run a stage in this process; ``params`` as ``--params`` would give them."""
+    """Run stages, split by commas; ``params`` as ``--params`` would give them."""
     with KedroSession.create(project, env=env, runtime_params=params) as session:
-        session.run(pipeline_names=[stage], **what)
+        session.run(pipeline_names=stage.split(","), **what)
 
 
 def load(project: Path, name: str) -> Any:

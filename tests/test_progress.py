@@ -6,6 +6,7 @@ import re
 from contextlib import suppress
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -108,6 +109,66 @@ def test_a_terminal_gets_a_bar_and_no_lines(
     last = drawn(terminal)[-1]
     for part in ("Training M", "━", "750/1000", "12/s", "nll 1.32"):
         assert part in last
+
+
+def test_a_resumed_task_counts_on_but_claims_only_what_it_did(
+    lines: pytest.LogCaptureFixture, clock: Clock
+):
+    with progress.task("Training C", 100, "generations", done=90) as task:
+        assert task.done == 90
+        clock.now += 60
+        task.advance(4)
+    # 4 a minute: what an earlier run did says nothing of the speed of this one.
+    assert lines.messages == [
+        "Training C: 10 generations to go",
+        "Training C: 94 of 100 generations, 90 s left ",
+        "Training C: 4 generations in 60 s",
+    ]
+
+
+def test_the_bar_of_a_resumed_task_begins_where_it_was_left(
+    terminal: io.StringIO, clock: Clock
+):
+    with progress.task("Training C", 100, "generations", done=90) as task:
+        clock.now += 2
+        task.advance(4)
+    shown = drawn(terminal)
+    last = shown[-1]
+    assert any(" 90/100" in line for line in shown)
+    assert "94/100" in last
+    assert "2.0/s" in last
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """What the only listener hears."""
+    heard: list[tuple[object, ...]] = []
+    monkeypatch.setattr(progress, "listeners", [lambda *told: heard.append(told)])
+    return heard
+
+
+def test_listeners_hear_what_is_recorded(heard: list[tuple[object, ...]]):
+    weights = {"layer": np.ones(3)}
+    progress.record("V", 7, {"loss": 0.5}, weights)
+    progress.record("C", 8, {"mean": 2.0, "best": 3.0})
+    assert heard == [
+        ("V", 7, {"loss": 0.5}, weights),
+        ("C", 8, {"mean": 2.0, "best": 3.0}, {}),
+    ]
+
+
+def test_every_listener_hears_until_it_is_taken_away(heard: list[tuple[object, ...]]):
+    second: list[tuple[object, ...]] = []
+
+    def listener(*told: object) -> None:
+        second.append(told)
+
+    progress.listeners.append(listener)
+    progress.record("V", 1, {"loss": 0.5})
+    progress.listeners.remove(listener)
+    progress.record("V", 2, {"loss": 0.4})
+    assert [step for _, step, *_ in heard] == [1, 2]
+    assert [step for _, step, *_ in second] == [1]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,12 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from wm_pipeline.randomness import seeded_initialisation, stream, torch_stream
+from wm_pipeline.randomness import (
+    seeded_initialisation,
+    standard_gumbel,
+    stream,
+    torch_stream,
+)
 
 Arguments = tuple[Any, ...]
 
@@ -73,6 +78,44 @@ def test_initialisation_derives_from_seed_and_stage():
     assert torch.equal(weights(1, "vae"), weights(1, "vae"))
     assert not torch.equal(weights(1, "vae"), weights(2, "vae"))
     assert not torch.equal(weights(1, "vae"), weights(1, "mdn-rnn"))
+
+
+def test_gumbel_noise_has_gumbels_distribution():
+    noise = standard_gumbel((400, 500), torch_stream(1, "test")).double()
+    # Euler's constant and pi^2 / 6, each within about five standard errors.
+    assert noise.mean().item() == pytest.approx(0.57722, abs=0.015)
+    assert noise.var().item() == pytest.approx(np.pi**2 / 6, abs=0.04)
+    for value in (-1.0, 0.0, 1.0, 3.0):
+        below = (noise < value).double().mean().item()
+        assert below == pytest.approx(np.exp(-np.exp(-value)), abs=0.006)
+
+
+@given(values=arguments, shape=st.lists(st.integers(0, 5), max_size=3).map(tuple))
+def test_gumbel_noise_follows_its_generator(values: Arguments, shape: tuple[int, ...]):
+    noise = standard_gumbel(shape, torch_stream(*values))
+    assert noise.shape == shape
+    assert noise.dtype == torch.float32
+    assert torch.equal(noise, standard_gumbel(shape, torch_stream(*values)))
+
+
+def test_gumbel_noise_goes_on_with_each_draw():
+    generator = torch_stream(1, "test")
+    first = standard_gumbel((50,), generator)
+    second = standard_gumbel((50,), generator)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, standard_gumbel((50,), torch_stream(2, "test")))
+
+
+def test_gumbel_noise_is_finite_even_where_the_uniform_draw_is_zero():
+    # Of this seed the 96,766th number is 0, whose logarithm is not finite.
+    count, seed = 100_000, 84
+    uniform = torch.rand(count, generator=torch.Generator().manual_seed(seed))
+    assert (uniform == 0).sum() == 1
+    noise = standard_gumbel((count,), torch.Generator().manual_seed(seed))
+    assert noise.isfinite().all()
+    # -log(-log(1e-10)), and more than any float32 below 1 gives.
+    assert noise.min().item() == pytest.approx(-3.1366, abs=1e-3)
+    assert noise.max() < 17
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -1,6 +1,7 @@
 """Every command and example of the README, as a reader would try it."""
 
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -43,9 +44,12 @@ def blocks(language: str) -> list[str]:
 
 
 def commands(first_word: str) -> list[str]:
-    lines = "".join(blocks("bash")).splitlines()
-    stripped = [line.split("#")[0].strip() for line in lines]
-    return [line for line in stripped if line.split()[:1] == [first_word]]
+    """Those of the shell blocks, each as its words joined by single blanks."""
+    lines = [
+        shlex.split(line, comments=True)
+        for line in "".join(blocks("bash")).splitlines()
+    ]
+    return [" ".join(words) for words in lines if words[:1] == [first_word]]
 
 
 def succeed(arguments: list[str], folder: Path) -> None:
@@ -96,16 +100,19 @@ def test_an_environment_of_ones_own_runs_from_end_to_end(
     assert (copy / "data/06_models/mygame/controller.safetensors").is_dir()
 
 
-def test_the_library_example_runs(
+def test_the_library_examples_run(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     newest = max(project.glob("data/06_models/test/world_model.safetensors/*/*"))
     shutil.copy(newest, tmp_path)
     monkeypatch.chdir(tmp_path)
-    (example,) = [text for text in blocks("python") if "DreamEnv" in text]
+    environment, search = [text for text in blocks("python") if "import" in text]
     names: dict[str, object] = {}
-    exec(example, names)
+    exec(environment, names)
     assert names["env"].observation_space.contains(names["observation"])
+    exec(search, names)
+    assert len(names["state"].fitness_log) == 3
+    assert names["controller"].parameters_vector.any()
 
 
 def test_every_option_named_exists_with_its_default() -> None:

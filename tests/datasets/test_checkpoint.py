@@ -10,22 +10,100 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from kedro.io import DatasetError, Version
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.full_disk import files_of_at_most
-from wm_pipeline.checkpoints import load_checkpoint, save_checkpoint
+from wm_pipeline.checkpoints import (
+    load_checkpoint,
+    read_safetensors,
+    save_checkpoint,
+    write_safetensors,
+)
 from wm_pipeline.datasets.checkpoint import CheckpointDataset
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.mdn_rnn import MDNRNN
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, digest
 
+HEADER = {"class": "test", "nested": {"numbers": [1, 2.5, None]}, "name": "ä"}
+
+
+def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert (found[name].shape, found[name].dtype) == (array.shape, array.dtype)
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_arrays_and_header_come_back_whatever_their_layout(tmp_path: Path):
+    block = np.random.default_rng(1).normal(size=(4, 3, 2, 5)).astype(np.float32)
+    channels_last = torch.from_numpy(block).to(memory_format=torch.channels_last)
+    written = {
+        "channels last": channels_last.numpy(),
+        "transposed": block[0, 0].T,
+        "every other": block[0, 0, 0, ::2],
+        "backwards": block[0, 0, 0, ::-1],
+        "spread": np.broadcast_to(block[0, 0, 0], (3, 5)),
+        "0-d": np.array(2.5),
+        "0-d of many": block[0, 0, 0, 0:1].reshape(()),
+        "empty": np.zeros((0,)),
+        "empty table": np.zeros((0, 3), np.int64),
+        "bool": np.array([True, False]),
+        "bytes": np.arange(3, dtype=np.uint8),
+        "not finite": np.array([np.nan, np.inf, -np.inf]),
+    }
+    assert not written["channels last"].flags.c_contiguous
+    copies = {name: array.copy() for name, array in written.items()}
+    write_safetensors(tmp_path / "new" / "x.safetensors", written, HEADER)
+    header, found = read_safetensors(tmp_path / "new" / "x.safetensors")
+    assert header == HEADER
+    assert_equal(found, copies)
+    assert_equal(written, copies)  # what was written is left as it was
+
+
+@given(
+    array=arrays(
+        st.sampled_from([np.float32, np.float64, np.int64, np.bool_]),
+        array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4),
+    ),
+    axes=st.permutations(range(4)),
+)
+@settings(max_examples=60, deadline=None)
+def test_an_array_comes_back_in_any_order_of_its_axes(
+    tmp_path_factory: pytest.TempPathFactory, array: np.ndarray, axes: list[int]
+):
+    path = tmp_path_factory.getbasetemp() / "any.safetensors"
+    turned = array.transpose([axis for axis in axes if axis < array.ndim])
+    write_safetensors(path, {"x": turned}, {})
+    assert_equal(read_safetensors(path)[1], {"x": turned})
+
+
+def test_a_file_without_arrays_has_a_header(tmp_path: Path):
+    write_safetensors(tmp_path / "x.safetensors", {}, HEADER)
+    assert read_safetensors(tmp_path / "x.safetensors") == (HEADER, {})
+
+
+def test_the_arrays_of_another_program_come_without_a_header(tmp_path: Path):
+    save_file({"w": torch.ones(3)}, tmp_path / "x.safetensors", {"format": "pt"})
+    header, found = read_safetensors(tmp_path / "x.safetensors")
+    assert header == {}
+    assert_equal(found, {"w": np.ones(3, np.float32)})
+
 
 @pytest.fixture
 def controller() -> Controller:
-    options = ControllerOptions(inputs="zhc", bias=True)
+    options = ControllerOptions(
+        inputs="zhc",
+        hidden_sizes=(5,),
+        activation="tanh",
+        bias=True,
+        policy="deterministic",
+    )
     controller = Controller(options, latent_size=4, hidden_size=8, outputs=2)
     controller.set_parameters(torch.arange(controller.size) / 10)
     return controller

@@ -10,7 +10,12 @@ import pytest
 from kedro.io import AbstractDataset, DatasetError, Version
 
 from tests.full_disk import files_of_at_most
-from wm_pipeline.datasets import FigureDataset, JSONDataset, TableDataset
+from wm_pipeline.datasets import (
+    CSVDataset,
+    FigureDataset,
+    JSONDataset,
+    TableDataset,
+)
 
 TABLE = pd.DataFrame(
     {
@@ -26,6 +31,7 @@ FIGURE = go.Figure(go.Scatter(x=list(range(500)), y=list(range(500)))).update_la
 
 KINDS = [
     pytest.param(TableDataset, "t.parquet", TABLE, id="table"),
+    pytest.param(CSVDataset, "t.csv", TABLE, id="csv"),
     pytest.param(JSONDataset, "s.json", SCORES, id="json"),
     pytest.param(FigureDataset, "f.json", FIGURE, id="figure"),
 ]
@@ -85,6 +91,7 @@ def test_a_full_disk_leaves_no_file(
     ("kind", "name", "data", "wrong"),
     [
         (TableDataset, "t.parquet", TABLE, pd.DataFrame({"x": [1, {"y": object()}]})),
+        (CSVDataset, "t.csv", TABLE, pd.DataFrame({"x": ["\ud800"]}, dtype=object)),
         (JSONDataset, "s.json", SCORES, {"mean": np.float32(1)}),
         (FigureDataset, "f.json", FIGURE, "no figure"),
     ],
@@ -98,6 +105,14 @@ def test_what_cannot_be_written_leaves_the_older_file(
         dataset.save(wrong)
     assert_same(dataset.load(), data)
     assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
+def test_csv_has_no_index_and_digits_enough(tmp_path: Path):
+    dataset = CSVDataset(filepath=str(tmp_path / "t.csv"))
+    dataset.save(TABLE)
+    header, *rows = (tmp_path / "t.csv").read_text().splitlines()
+    assert header == "step,metric,value"
+    assert [float(row.split(",")[2]) for row in rows] == TABLE["value"].tolist()
 
 
 def test_json_is_meant_for_people_too(tmp_path: Path):

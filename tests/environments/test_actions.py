@@ -19,10 +19,11 @@ from wm_pipeline.environments.actions import (
     ThresholdActions,
     control_space,
 )
-from wm_pipeline.randomness import stream
+from wm_pipeline.randomness import standard_gumbel, stream, torch_stream
 
 THRESHOLD = ThresholdActions(kind="threshold", low=2, middle=0, high=1)
 DISCRETE = DiscreteActions(kind="discrete", count=4)
+SAMPLED = DiscreteActions(kind="discrete", count=4, sampled=True)
 BOX = BoxActions(kind="box", low=(-1.0, 0.0), high=(1.0, 10.0))
 
 finite = st.floats(-1e6, 1e6, width=32)
@@ -77,6 +78,135 @@ def test_the_largest_logit_is_chosen():
     decided = DISCRETE.decide(torch.tensor([[0.1, 3.0, -1.0, 2.9], [-5, -6, -7, -4]]))
     assert decided.tolist() == [[0, 1, 0, 0], [0, 0, 0, 1]]
     assert [DISCRETE.to_game(row) for row in decided.numpy()] == [1, 3]
+
+
+def test_sampled_actions_have_the_frequencies_of_the_softmax():
+    logits, draws = torch.tensor([1.0, -0.5, 0.0, 2.0]), 40_000
+    gumbel = standard_gumbel((draws, 4), torch_stream(1, "test"))
+    controls = SAMPLED.decide(logits.expand(draws, 4), gumbel)
+    assert set(controls.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(controls.sum(1), torch.ones(draws))
+    # Five standard deviations of a frequency are at most 0.0125.
+    expected = logits.softmax(0)
+    torch.testing.assert_close(controls.mean(0), expected, rtol=0, atol=0.0125)
+
+
+@given(
+    logits=st.lists(st.floats(-50, 50, width=32), min_size=4, max_size=4, unique=True),
+    seed=st.integers(0, 1000),
+)
+def test_without_noise_or_unless_sampled_the_largest_logit_wins(
+    logits: list[float], seed: int
+):
+    outputs = torch.tensor(logits)
+    # Noise that would overturn any logit.
+    gumbel = 100 * standard_gumbel((4,), torch_stream(seed, "test"))
+    expected = [float(logit == max(logits)) for logit in logits]
+    assert SAMPLED.decide(outputs).tolist() == expected
+    assert DISCRETE.decide(outputs).tolist() == expected
+    assert DISCRETE.decide(outputs, gumbel).tolist() == expected
+    drawn = SAMPLED.decide(outputs, gumbel).argmax()
+    assert drawn == (outputs + gumbel).argmax()
+
+
+@pytest.mark.parametrize("actions", [THRESHOLD, BOX])
+def test_thresholds_and_boxes_take_no_notice_of_noise(actions: Any):
+    outputs = torch.linspace(-1, 1, 10 * actions.outputs).view(10, -1)
+    noise = torch.full(outputs.shape, 7.0)
+    assert torch.equal(actions.decide(outputs, noise), actions.decide(outputs))
+
+
+@pytest.mark.parametrize(
+    ("actions", "sampled"),
+    [(THRESHOLD, False), (DISCRETE, False), (SAMPLED, True), (BOX, False)],
+)
+def test_only_sampled_discrete_actions_are_drawn(actions: Any, sampled: bool):
+    assert actions.sampled is sampled
+
+
+def test_an_agent_chooses_left_stay_or_right():
+    assert THRESHOLD.space == Discrete(3)
+    assert THRESHOLD.constants.dtype == np.float32
+    assert THRESHOLD.constants.tolist() == [[-1], [0], [1]]
+    controls = THRESHOLD.to_controls(np.array([2, 0, 1, 0]))
+    assert controls.dtype == np.float32
+    assert controls.tolist() == [[1], [-1], [0], [-1]]
+    games = [THRESHOLD.to_game(control) for control in THRESHOLD.constants]
+    assert games == [2, 0, 1]  # low, middle, high
+
+
+def test_an_agent_chooses_the_number_of_a_discrete_action():
+    assert DISCRETE.space == Discrete(4)
+    chosen = np.array([3, 0, 2, 1, 1])
+    controls = DISCRETE.to_controls(chosen)
+    assert controls.dtype == np.float32
+    assert [DISCRETE.to_game(control) for control in controls] == chosen.tolist()
+    np.testing.assert_array_equal(controls.sum(1), np.ones(5))
+
+
+def test_an_agent_chooses_the_games_own_continuous_actions():
+    assert BOX.space == Box(np.float32([-1, 0]), np.float32([1, 10]))
+    BOX.check(BOX.space)
+    controls = BOX.to_controls(np.float32([[-1, 0], [0, 5], [1, 10], [0.5, 2.5]]))
+    assert controls.dtype == np.float32
+    np.testing.assert_allclose(
+        controls, [[-1, -1], [0, 0], [1, 1], [0.5, -0.5]], atol=1e-6
+    )
+    # What is out of bounds is taken as the bound.
+    assert BOX.to_controls(np.float32([[-3, 70]])).tolist() == [[-1, 1]]
+
+
+def test_a_boxs_constants_are_the_middle_and_the_ends():
+    assert BOX.constants.dtype == np.float32
+    expected = [[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]]
+    assert sorted(BOX.constants.tolist()) == sorted(expected)
+
+
+@given(
+    pairs=bounds,
+    controls=st.lists(st.floats(-1, 1, width=32), min_size=4, max_size=4),
+)
+def test_a_boxs_controls_and_game_actions_are_each_others_inverse(
+    pairs: list[tuple[float, float]], controls: list[float]
+):
+    actions = box_within(pairs)
+    low, high = np.array(actions.low), np.array(actions.high)
+    control = np.array(controls[: actions.size], np.float32)
+    game_action = actions.to_game(control)
+    again = actions.to_controls(game_action[None])[0]
+    # The game's action is rounded to float32, of about 1.2e-7 relative precision.
+    rounding = 1.2e-7 * np.maximum(abs(low), abs(high)) + 2.0**-149
+    assert (abs(again - control) <= 1e-6 + 2 * rounding / (high - low)).all()
+    back = actions.to_game(again)
+    assert (abs(back - game_action) <= 2 * rounding + 1e-6 * (high - low)).all()
+
+
+@given(
+    pairs=st.lists(
+        st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)).filter(
+            lambda pair: np.float32(pair[0]) < np.float32(pair[1])
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    seed=st.integers(0, 1000),
+)
+@example(pairs=[(0.7, 0.8)], seed=0)  # float32 rounds both outwards
+def test_all_of_a_boxs_space_becomes_valid_controls(
+    pairs: list[tuple[float, float]], seed: int
+):
+    actions = box_within(pairs)
+    space = actions.space
+    space.seed(seed)
+    chosen = np.stack([space.low, space.high, *(space.sample() for _ in range(3))])
+    controls = actions.to_controls(chosen)
+    assert controls.shape == (5, actions.size)
+    assert all(control in control_space(actions) for control in controls)
+
+
+@pytest.mark.parametrize("actions", [THRESHOLD, DISCRETE, SAMPLED, BOX])
+def test_constants_are_valid_controls(actions: Any):
+    assert all(control in control_space(actions) for control in actions.constants)
 
 
 def test_boxes_squash_with_tanh_and_scale_to_the_bounds():
@@ -177,6 +307,7 @@ def test_another_space_is_refused_by_name(actions: Any, space: gymnasium.Space):
     [
         {"kind": "threshold", "low": -1, "middle": 0, "high": 1},
         {"kind": "discrete", "count": 1},
+        {"kind": "threshold", "low": 0, "middle": 1, "high": 2, "sampled": True},
         {"kind": "box", "low": [], "high": []},
         {"kind": "box", "low": [0], "high": [0]},
         {"kind": "box", "low": [1], "high": [0]},

@@ -8,26 +8,29 @@ import torch
 from torch import Tensor
 
 from wm_pipeline.environments.actions import ThresholdActions
-from wm_pipeline.environments.dream import DreamEnv
-from wm_pipeline.models.controller import Controller, ControllerOptions
-from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.rollouts.dreamers import Population
-from wm_pipeline.rollouts.speed import (
-    batched_dreams,
+from wm_pipeline.environments.dream import Dreams
+from wm_pipeline.evolution.evaluators import DreamEvaluator, DreamOptions
+from wm_pipeline.evolution.speed import (
     decisions,
+    generations,
     machine,
     matrix_products,
     medians,
     one_dream_at_a_time,
+    population_dreams,
 )
+from wm_pipeline.evolution.strategies import CMAES, StrategyOptions
+from wm_pipeline.models.controller import Controller, ControllerOptions
+from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.rollouts.dreamers import Population
 
 
 class CountingActions(ThresholdActions):
     """Counts the decisions it maps."""
 
-    def decide(self, outputs: Tensor) -> Tensor:
+    def decide(self, outputs: Tensor, gumbel: Tensor | None = None) -> Tensor:
         seen.append(len(outputs))
-        return super().decide(outputs)
+        return super().decide(outputs, gumbel)
 
 
 seen: list[int] = []
@@ -41,7 +44,14 @@ def actions() -> CountingActions:
 
 @pytest.fixture(params=["zh", "zhc"])
 def controller(request: pytest.FixtureRequest) -> Controller:
-    return Controller(ControllerOptions(inputs=request.param, bias=False), 4, 8, 1)
+    options = ControllerOptions(
+        inputs=request.param,
+        hidden_sizes=(),
+        activation="tanh",
+        bias=False,
+        policy="deterministic",
+    )
+    return Controller(options, 4, 8, 1)
 
 
 @pytest.fixture(params=[-1.0, 1.0], ids=["endless", "over at once"])
@@ -62,7 +72,7 @@ def test_medians_are_of_the_measured_rounds_in_turn(
 ) -> None:
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(
-        "wm_pipeline.rollouts.speed.time",
+        "wm_pipeline.evolution.speed.time",
         SimpleNamespace(perf_counter=lambda: clock.now),
     )
     calls = []
@@ -93,7 +103,7 @@ def test_decisions_are_counted_one_by_one(
     assert units == 21
 
 
-def test_batched_dreams_count_steps_of_living_dreams(
+def test_population_dreams_count_steps_of_living_dreams(
     world: WorldModel,
     controller: Controller,
     actions: CountingActions,
@@ -107,10 +117,25 @@ def test_batched_dreams_count_steps_of_living_dreams(
         return act(population, features, *rest)
 
     monkeypatch.setattr(Population, "act", watched)
-    run = batched_dreams(
-        world, controller, actions, population=3, rollouts=4, steps=5, seed=1
-    )
+    # M of these tests takes two steps of the environment at once.
+    cap = DreamOptions(temperature=1.0, max_steps=10)
+    evaluator = DreamEvaluator(world, controller, actions, cap, seed=1)
+    run = population_dreams(evaluator, population=3, rollouts=4)
     assert run() == sum(acted) == (12 if ends_at_once(world) else 60)
+
+
+def test_generations_count_ask_and_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    tell = CMAES.tell
+
+    def watched(search: CMAES, candidates: Any, fitness: Any) -> None:
+        told.append(candidates.shape)
+        tell(search, candidates, fitness)
+
+    monkeypatch.setattr(CMAES, "tell", watched)
+    options = StrategyOptions(kind="separable", population=5, sigma=1.0)
+    assert generations(options, size=12, count=3, seed=1)() == 3
+    assert told == [(5, 12)] * 3
 
 
 def test_matrix_products_count_two_products_a_step(
@@ -129,22 +154,23 @@ def test_matrix_products_count_two_products_a_step(
     assert products == [(6, 13, 32), (6, 8, 38)] * 4
 
 
-def test_one_dream_at_a_time_counts_the_steps_of_its_environment(
+def test_one_dream_at_a_time_counts_its_steps(
     world: WorldModel,
     controller: Controller,
     actions: CountingActions,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     steps = []
-    step = DreamEnv.step
+    step = Dreams.step
 
-    def watched(env: DreamEnv, action: Any) -> Any:
-        steps.append(action)
-        return step(env, action)
+    def watched(dreams: Dreams, controls: Any, random: Any) -> Any:
+        steps.append(len(controls))
+        return step(dreams, controls, random)
 
-    monkeypatch.setattr(DreamEnv, "step", watched)
+    monkeypatch.setattr(Dreams, "step", watched)
     units = one_dream_at_a_time(world, controller, actions, steps=5, seed=1)()
     assert units == len(steps) == (1 if ends_at_once(world) else 5)
+    assert set(steps) == {1}
 
 
 def test_the_machine_says_what_it_is() -> None:

@@ -1,41 +1,128 @@
-"""C: its size, its flat vector, its linear map."""
+"""C: its size, its flat vector, its layers, its Gaussian head."""
 
 import json
+import math
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
 
-from wm_pipeline.environments.actions import BoxActions, ThresholdActions
-from wm_pipeline.models.controller import Controller, ControllerOptions
-from wm_pipeline.rollouts.dreamers import Population
+from wm_pipeline.models.controller import (
+    LOG_DEVIATION_RANGE,
+    Controller,
+    ControllerOptions,
+)
+
+REFERENCE = {
+    "tanh": torch.tanh,
+    "relu": functional.relu,
+    "elu": functional.elu,
+    "silu": functional.silu,
+}
+
+architectures = st.fixed_dictionaries(
+    {
+        "inputs": st.sampled_from(["zh", "zhc"]),
+        "hidden_sizes": st.lists(st.integers(1, 9), max_size=3),
+        "activation": st.sampled_from(sorted(REFERENCE)),
+        "bias": st.booleans(),
+        "policy": st.sampled_from(["deterministic", "gaussian"]),
+        "latent": st.integers(1, 5),
+        "hidden": st.integers(1, 6),
+        "outputs": st.integers(1, 4),
+    }
+)
 
 
 def controller(
-    inputs: str, bias: bool, latent: int = 4, hidden: int = 8, outputs: int = 1
+    inputs: str = "zh",
+    bias: bool = False,
+    latent: int = 4,
+    hidden: int = 8,
+    outputs: int = 1,
+    **options: Any,
 ) -> Controller:
-    options = ControllerOptions.model_validate({"inputs": inputs, "bias": bias})
-    return Controller(options, latent, hidden, outputs)
+    document = {
+        "inputs": inputs,
+        "hidden_sizes": [],
+        "activation": "tanh",
+        "bias": bias,
+        "policy": "deterministic",
+        **options,
+    }
+    return Controller(
+        ControllerOptions.model_validate(document), latent, hidden, outputs
+    )
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def seen(subject: Controller, batch: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    """z, h and c for a batch."""
+    sizes = (subject.latent_size, subject.hidden_size, subject.hidden_size)
+    return tuple(normal(batch, n, seed=seed + k) for k, n in enumerate(sizes))
+
+
+def reference(
+    subject: Controller,
+    vector: torch.Tensor,
+    latents: torch.Tensor,
+    h: torch.Tensor,
+    c: torch.Tensor,
+    noise: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """C layer by layer: weights, outputs first, then the layer's biases."""
+    options = subject.options
+    values = torch.cat([latents, h] + [c] * (options.inputs == "zhc"), 1)
+    last = subject.outputs * (2 if options.policy == "gaussian" else 1)
+    for number, width in enumerate((*options.hidden_sizes, last)):
+        if number > 0:
+            values = REFERENCE[options.activation](values)
+        before = values.shape[1]
+        weights, vector = vector[: width * before], vector[width * before :]
+        biases = None
+        if options.bias:
+            biases, vector = vector[:width], vector[width:]
+        values = functional.linear(values, weights.reshape(width, before), biases)
+    assert len(vector) == 0
+    if options.policy == "deterministic":
+        return values
+    means, logs = values[:, : subject.outputs], values[:, subject.outputs :]
+    if noise is None:
+        return means
+    return means + torch.exp(torch.clamp(logs, -5, 2)) * noise
+
+
 @pytest.mark.parametrize(
-    ("inputs", "bias", "latent", "hidden", "outputs", "size"),
+    ("inputs", "bias", "sizes", "hidden_sizes", "policy", "size"),
     [
-        ("zh", False, 32, 128, 1, 160),
-        ("zhc", False, 32, 128, 1, 288),
-        ("zh", True, 32, 256, 3, 867),  # the paper's car racing, sec. 3
-        ("zhc", True, 64, 512, 1, 1089),  # its Doom, 1088 and a bias
+        ("zh", False, (32, 128, 1), [], "deterministic", 160),
+        ("zh", True, (32, 256, 3), [], "deterministic", 867),  # paper, car racing
+        ("zh", True, (32, 256, 3), [], "gaussian", 1_734),
+        ("zh", True, (32, 256, 3), [32], "gaussian", 9_446),
+        ("zh", True, (32, 256, 3), [128], "gaussian", 37_766),
+        ("zhc", False, (64, 512, 1), [], "deterministic", 1_088),  # paper, Doom
+        ("zh", False, (4, 8, 2), [5, 3], "deterministic", 12 * 5 + 5 * 3 + 3 * 2),
+        ("zh", True, (4, 8, 2), [5, 3], "deterministic", 13 * 5 + 6 * 3 + 4 * 2),
     ],
 )
 def test_number_of_parameters(
-    inputs: str, bias: bool, latent: int, hidden: int, outputs: int, size: int
+    inputs: str,
+    bias: bool,
+    sizes: tuple[int, int, int],
+    hidden_sizes: list[int],
+    policy: str,
+    size: int,
 ) -> None:
-    subject = controller(inputs, bias, latent, hidden, outputs)
+    subject = controller(inputs, bias, *sizes, hidden_sizes=hidden_sizes, policy=policy)
     assert subject.size == size
-    assert subject.parameters_vector.shape == (size,)
+    assert subject.get_parameters().shape == (size,)
+    assert not subject.get_parameters().any()
 
 
 def test_outputs_are_the_linear_map_of_z_h_and_c() -> None:
@@ -50,89 +137,197 @@ def test_outputs_are_the_linear_map_of_z_h_and_c() -> None:
 
 
 def test_zh_does_not_read_the_cells() -> None:
-    subject = controller("zh", False)
+    subject = controller("zh")
     subject.set_parameters(normal(subject.size))
-    z, h = normal(3, 4), normal(3, 8)
+    z, h, c = seen(subject, 3)
     expected = torch.cat((z, h), 1) @ subject.parameters_vector
-    for cells in (normal(3, 8, seed=1), normal(3, 8, seed=2)):
+    for cells in (c, c + 1):
         torch.testing.assert_close(subject(z, h, cells)[:, 0], expected)
 
 
-def test_vector_round_trip_is_exact() -> None:
-    subject = controller("zhc", True, outputs=3)
+@pytest.mark.parametrize("activation", sorted(REFERENCE))
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("policy", ["deterministic", "gaussian"])
+def test_forward_equals_linear_layers_one_by_one(
+    activation: str, bias: bool, policy: str
+) -> None:
+    subject = controller(
+        "zhc",
+        bias,
+        outputs=3,
+        hidden_sizes=[7, 5],
+        activation=activation,
+        policy=policy,
+    )
     vector = normal(subject.size)
     subject.set_parameters(vector)
-    assert torch.equal(subject.parameters_vector, vector)
+    inputs, noise = seen(subject, 50), normal(50, 3, seed=9)
+    torch.testing.assert_close(
+        subject(*inputs, noise),
+        reference(subject, vector, *inputs, noise),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("activation", sorted(REFERENCE))
+def test_activations_bear_large_numbers(activation: str) -> None:
+    subject = controller(hidden_sizes=[1], activation=activation, latent=1, hidden=1)
+    subject.set_parameters(torch.tensor([1.0, 0.0, 1.0]))
+    z = torch.tensor([-1e4, -200.0, -90.0, 0.0, 90.0, 200.0, 1e4])[:, None]
+    found = subject(z, torch.zeros(7, 1), torch.zeros(7, 1))
+    torch.testing.assert_close(found, REFERENCE[activation](z), rtol=1e-6, atol=1e-30)
+
+
+@given(architecture=architectures, seed=st.integers(0, 1000))
+@settings(deadline=None)
+def test_a_population_responds_like_its_controllers_one_by_one(
+    architecture: dict[str, Any], seed: int
+) -> None:
+    subject = controller(**architecture)
+    candidates, batch = 3, 4
+    vectors = normal(candidates, subject.size, seed=seed)
+    inputs = [seen(subject, batch, seed=10 * n) for n in range(candidates)]
+    features = torch.stack([subject.read(*each) for each in inputs])
+    noise = normal(batch, subject.outputs, seed=seed + 1)
+    for drawn in (None, noise):
+        found = subject.respond(subject.unpack(vectors), features, drawn)
+        assert found.shape == (candidates, batch, subject.outputs)
+        for number, vector in enumerate(vectors):
+            subject.set_parameters(vector)
+            expected = subject(*inputs[number], drawn)
+            torch.testing.assert_close(found[number], expected, rtol=1e-4, atol=1e-4)
+            expected = reference(subject, vector, *inputs[number], drawn)
+            torch.testing.assert_close(found[number], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", sorted(REFERENCE))
+def test_a_candidate_responds_the_same_at_any_place_in_a_population(
+    activation: str,
+) -> None:
+    # Torch's vectorised loops end in another path, where a tensor's size is odd.
+    subject = controller(
+        "zh", True, outputs=3, hidden_sizes=[9, 5], activation=activation
+    )
+    vectors = normal(31, subject.size)
+    features = normal(31, 8, subject.features, seed=1)
+    whole = subject.respond(subject.unpack(vectors), features)
+    for first in range(29):
+        some = slice(first, first + 2)
+        found = subject.respond(subject.unpack(vectors[some].clone()), features[some])
+        assert torch.equal(found, whole[some])
+
+
+@given(architecture=architectures, seed=st.integers(0, 1000))
+@settings(deadline=None)
+def test_vector_round_trip_is_exact(architecture: dict[str, Any], seed: int) -> None:
+    subject = controller(**architecture)
+    vector = normal(subject.size, seed=seed)
+    subject.set_parameters(vector)
+    assert torch.equal(subject.get_parameters(), vector)
     assert torch.equal(subject.state_dict()["parameters_vector"], vector)
-    weights, biases = subject.unpack(vector[None])
-    assert weights.shape == (1, 3, 20)
-    assert torch.equal(torch.cat((weights.flatten(), biases.flatten())), vector)
+    parts = []
+    for weights, biases in subject.unpack(vector[None]):
+        parts += [weights.flatten()] + [biases.flatten()] * architecture["bias"]
+        assert architecture["bias"] or not biases.any()
+    assert torch.equal(torch.cat(parts), vector)
 
 
-def test_the_parameters_are_a_copy_of_the_vector() -> None:
-    subject = controller("zh", False)
+def test_the_parameters_go_in_and_out_as_copies() -> None:
+    subject = controller()
     vector = torch.ones(subject.size)
     subject.set_parameters(vector)
     vector.zero_()
-    assert torch.equal(subject.parameters_vector, torch.ones(subject.size))
+    subject.get_parameters().zero_()
+    assert torch.equal(subject.get_parameters(), torch.ones(subject.size))
 
 
 @pytest.mark.parametrize("shape", [(11,), (13,), (1, 12), ()])
 def test_a_wrong_length_is_refused_with_both_lengths(shape: tuple[int, ...]) -> None:
-    subject = controller("zh", False)
+    subject = controller()
     with pytest.raises(ValueError, match=r"expected a vector of 12, found") as refused:
         subject.set_parameters(torch.zeros(shape))
     assert str(shape) in str(refused.value)
 
 
-@pytest.mark.parametrize("inputs", ["zh", "zhc"])
-@pytest.mark.parametrize("bias", [False, True])
-def test_a_population_decides_like_its_controllers(inputs: str, bias: bool) -> None:
-    candidates, rollouts = 5, 3
-    actions = BoxActions(kind="box", low=(-1.0, -1.0), high=(1.0, 1.0))
-    subject = controller(inputs, bias, outputs=2)
-    vectors = normal(candidates, subject.size)
-    z, h, c = (normal(15, n, seed=n + k) for k, n in enumerate((4, 8, 8)))
-    population = Population(subject, vectors, rollouts, actions)
-    found = population.act(torch.cat((z, h), 1), c, 0)
-    expected = torch.empty(15, 2)
-    for row in range(15):
-        subject.set_parameters(vectors[row // rollouts])
-        outputs = subject(z[row, None], h[row, None], c[row, None])
-        expected[row] = actions.decide(outputs)[0]
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-
-    kept = torch.tensor([2, 7, 14])
-    population.keep(kept)
-    found = population.act(torch.cat((z, h), 1)[kept], c[kept], 1)
-    torch.testing.assert_close(found, expected[kept], rtol=0, atol=1e-5)
+def test_a_gaussian_policy_is_its_mean_without_noise() -> None:
+    gaussian, plain = controller(outputs=2, policy="gaussian"), controller(outputs=2)
+    assert gaussian.stochastic
+    assert not plain.stochastic
+    vector = normal(gaussian.size)
+    gaussian.set_parameters(vector)
+    plain.set_parameters(vector[: plain.size])  # the first head
+    inputs = seen(plain, 5)
+    torch.testing.assert_close(gaussian(*inputs), plain(*inputs), rtol=1e-5, atol=1e-6)
+    zeros = torch.zeros(5, 2)
+    torch.testing.assert_close(gaussian(*inputs, zeros), gaussian(*inputs))
+    # A deterministic policy has no use for noise.
+    assert torch.equal(plain(*inputs, normal(5, 2)), plain(*inputs))
 
 
-def test_a_population_passes_its_outputs_through_the_action_mapping() -> None:
-    actions = ThresholdActions(kind="threshold", low=0, middle=1, high=2)
-    subject = controller("zh", False)
-    vectors = torch.zeros(3, subject.size)
-    vectors[:, 0] = torch.tensor([-5.0, 0.0, 5.0])
-    features = torch.ones(3, 12)
-    found = Population(subject, vectors, 1, actions).act(features, normal(3, 8), 0)
-    assert found.tolist() == [[-1.0], [0.0], [1.0]]
+@pytest.mark.parametrize(
+    ("log_deviation", "deviation"),
+    [
+        (-50.0, math.exp(-5)),
+        (-5.0, math.exp(-5)),
+        (-1.5, math.exp(-1.5)),
+        (0.0, 1.0),
+        (2.0, math.exp(2)),
+        (50.0, math.exp(2)),
+    ],
+)
+def test_noise_is_scaled_by_the_clamped_second_head(
+    log_deviation: float, deviation: float
+) -> None:
+    assert LOG_DEVIATION_RANGE == (-5, 2)
+    subject = controller(bias=True, policy="gaussian", latent=1, hidden=1)
+    # Weights of mean and log deviation over (z, h), then their biases.
+    subject.set_parameters(torch.tensor([1.0, 0, 0, 0, 0.25, log_deviation]))
+    z, nothing = torch.tensor([[2.0], [3.0]]), torch.zeros(2, 1)
+    found = subject(z, nothing, nothing, torch.tensor([[1.0], [-2.0]]))[:, 0]
+    expected = torch.tensor([2.25 + deviation, 3.25 - 2 * deviation])
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
 
 
-def test_config_rebuilds_the_controller() -> None:
-    subject = controller("zhc", True, outputs=2)
+@given(architecture=architectures)
+@settings(deadline=None, max_examples=30)
+def test_config_rebuilds_the_controller(architecture: dict[str, Any]) -> None:
+    subject = controller(**architecture)
     subject.set_parameters(normal(subject.size))
     twin = Controller.from_config(json.loads(json.dumps(subject.config())))
     assert twin.config() == subject.config()
-    assert not twin.parameters_vector.any()
+    assert twin.options == subject.options
+    assert not twin.get_parameters().any()
     twin.load_state_dict(subject.state_dict())
-    inputs = normal(2, 4), normal(2, 8), normal(2, 8, seed=1)
+    inputs = *seen(subject, 2), normal(2, subject.outputs)
     assert torch.equal(twin(*inputs), subject(*inputs))
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("inputs", "z"), ("inputs", "hz"), ("bias", "perhaps")]
+    ("name", "value"),
+    [
+        ("inputs", "z"),
+        ("inputs", "hz"),
+        ("hidden_sizes", [0]),
+        ("hidden_sizes", [8, -1]),
+        ("hidden_sizes", 8),
+        ("activation", "gelu"),
+        ("bias", "perhaps"),
+        ("policy", "beta"),
+        ("layers", [8]),
+    ],
 )
-def test_unknown_options_are_refused_by_name(name: str, value: str) -> None:
-    document = {"inputs": "zh", "bias": False, name: value}
-    with pytest.raises(ValueError, match=name):
+def test_bad_options_are_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"(?m)^{name}"):
+        controller(**{"inputs": "zh", name: value})
+
+
+@pytest.mark.parametrize(
+    "name", ["inputs", "hidden_sizes", "activation", "bias", "policy"]
+)
+def test_every_option_must_be_said(name: str) -> None:
+    document = controller().options.model_dump(mode="json")
+    ControllerOptions.model_validate(document)
+    del document[name]
+    with pytest.raises(ValueError, match=rf"(?m)^{name}"):
         ControllerOptions.model_validate(document)

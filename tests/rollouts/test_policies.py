@@ -7,14 +7,47 @@ import numpy as np
 import pytest
 import torch
 
-from wm_pipeline.environments.actions import BoxActions, ThresholdActions
+from wm_pipeline.environments.actions import (
+    Actions,
+    BoxActions,
+    DiscreteActions,
+    ThresholdActions,
+)
 from wm_pipeline.models.controller import Controller, ControllerOptions
-from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.rollouts.policies import ControllerPolicy, RandomPolicy
+from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
+from wm_pipeline.models.vae import ConvVAE
+from wm_pipeline.models.world_model import WorldModel, digest
+from wm_pipeline.randomness import seeded_initialisation, torch_stream
+from wm_pipeline.rollouts.policies import (
+    ControllerPolicy,
+    RandomPolicy,
+    decision_noise,
+)
 
 THRESHOLD = ThresholdActions(kind="threshold", low=2, middle=0, high=1)
 # One number, as M was told; being continuous, it shows every difference.
 WHEEL = BoxActions(kind="box", low=(-1.0,), high=(1.0,))
+CHOICE = DiscreteActions(kind="discrete", count=3)
+DRAWN = DiscreteActions(kind="discrete", count=3, sampled=True)
+
+
+def new_controller(
+    inputs: str = "zh",
+    bias: bool = False,
+    hidden_sizes: tuple[int, ...] = (),
+    policy: str = "deterministic",
+    outputs: int = 1,
+) -> Controller:
+    options = ControllerOptions.model_validate(
+        {
+            "inputs": inputs,
+            "hidden_sizes": hidden_sizes,
+            "activation": "tanh",
+            "bias": bias,
+            "policy": policy,
+        }
+    )
+    return Controller(options, latent_size=4, hidden_size=8, outputs=outputs)
 
 
 def play(policy: RandomPolicy, seed: int, steps: int) -> list[float]:
@@ -66,8 +99,7 @@ def frames() -> np.ndarray:
 
 @pytest.fixture(params=["zh", "zhc"])
 def controller(request: pytest.FixtureRequest) -> Controller:
-    options = ControllerOptions(inputs=request.param, bias=True)
-    controller = Controller(options, latent_size=4, hidden_size=8, outputs=1)
+    controller = new_controller(request.param, bias=True)
     weights = torch.randn(controller.size, generator=torch.Generator().manual_seed(1))
     controller.set_parameters(weights)
     return controller
@@ -124,7 +156,7 @@ def test_the_seed_decides_only_the_sampled_latents(
 
 
 def test_sampled_latents_have_vs_deviation(world_model: WorldModel, frames: np.ndarray):
-    controller = Controller(ControllerOptions(inputs="zh", bias=False), 4, 8, 1)
+    controller = new_controller()
     controller.set_parameters(0.01 * torch.eye(controller.size)[0])
     policy = ControllerPolicy(world_model, controller, WHEEL, sample_latents=True)
     torch.nn.init.constant_(world_model.vae.log_variance.bias, 3.0)
@@ -143,3 +175,121 @@ def test_a_reset_forgets_the_episode_before(
     first = watch(policy, 1, frames)
     watch(policy, 2, frames[:3])
     assert watch(policy, 1, frames) == first
+
+
+@pytest.mark.parametrize(
+    ("policy", "actions", "normal", "gumbel"),
+    [
+        ("deterministic", CHOICE, False, False),
+        ("gaussian", CHOICE, True, False),
+        ("deterministic", DRAWN, False, True),
+        ("gaussian", DRAWN, True, True),
+    ],
+)
+def test_decisions_have_just_the_noise_they_need(
+    policy: str, actions: Actions, normal: bool, gumbel: bool
+):
+    controller = new_controller(policy=policy, outputs=3)
+    found = decision_noise(controller, actions, 4000, torch_stream(1, "test"))
+    again = decision_noise(controller, actions, 4000, torch_stream(1, "test"))
+    for noise, same, needed, mean in zip(
+        found, again, (normal, gumbel), (0, 0.5772), strict=True
+    ):
+        assert (noise is not None) == needed
+        if noise is not None and same is not None:
+            assert noise.shape == (4000, 3)
+            assert noise.dtype == torch.float32
+            assert torch.equal(noise, same)
+            # Six standard errors are 0.07 at most.
+            assert noise.mean().item() == pytest.approx(mean, abs=0.07)
+
+
+def test_decisions_without_noise_draw_nothing():
+    generator = torch_stream(1, "test")
+    before = generator.get_state()
+    decision_noise(new_controller(outputs=3), CHOICE, 5, generator)
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_a_gaussian_policy_draws_around_its_mean(
+    world_model: WorldModel, frames: np.ndarray
+):
+    controller = new_controller(bias=True, policy="gaussian")
+    # No weights: a mean of 0.25, a log deviation of -2.
+    controller.set_parameters(torch.tensor([0.0] * 24 + [0.25, -2.0]))
+    policy = ControllerPolicy(world_model, controller, WHEEL, sample_latents=False)
+    outputs = np.arctanh([watch(policy, seed, frames[:1])[0] for seed in range(600)])
+    # Five standard errors each.
+    assert outputs.mean() == pytest.approx(0.25, abs=5 * 0.1353 / 600**0.5)
+    assert outputs.std() == pytest.approx(0.1353, rel=5 / 1200**0.5)
+
+
+def test_a_gaussian_policy_draws_anew_at_each_decision_by_its_seed(
+    world_model: WorldModel, frames: np.ndarray
+):
+    controller = new_controller(bias=True, hidden_sizes=(5,), policy="gaussian")
+    controller.set_parameters(torch.zeros(controller.size))
+    policy = ControllerPolicy(world_model, controller, WHEEL, sample_latents=False)
+    played = watch(policy, 1, frames)
+    assert [len(list(run)) for _, run in groupby(played)] == [2, 2, 2, 2, 1]
+    assert watch(policy, 1, frames) == played
+    assert watch(policy, 2, frames)[0] != played[0]
+
+
+@pytest.fixture
+def choosing_world(vae: ConvVAE) -> WorldModel:
+    """A world with three actions."""
+    options = MDNRNNOptions(hidden_size=8, mixtures=3, frame_skip=1)
+    with seeded_initialisation(1, "test choices"):
+        mdn_rnn = MDNRNN(options, 4, 3, digest(vae)).eval()
+    return WorldModel(vae, mdn_rnn, torch.zeros(1, 4), torch.zeros(1, 4)).eval()
+
+
+def test_sampled_actions_are_drawn_in_play_and_others_are_not(
+    choosing_world: WorldModel, frames: np.ndarray
+):
+    controller = new_controller(bias=True, outputs=3)
+    controller.set_parameters(torch.tensor([0.0] * 36 + [0.5, 1.0, -0.5]))
+
+    def first(actions: Actions) -> Counter[int]:
+        policy = ControllerPolicy(choosing_world, controller, actions, False)
+        chosen: Counter[int] = Counter()
+        for seed in range(600):
+            policy.reset(seed)
+            control = policy.act(frames[0])
+            assert sorted(control.tolist()) == [0, 0, 1]
+            chosen[int(control.argmax())] += 1
+        return chosen
+
+    assert first(CHOICE) == {1: 600}
+    expected = torch.tensor([0.5, 1.0, -0.5]).softmax(0)
+    found = first(DRAWN)
+    for number, share in enumerate(expected.tolist()):
+        # Five standard deviations of a frequency are at most 0.1.
+        assert found[number] / 600 == pytest.approx(share, abs=0.1)
+
+
+def test_the_controls_drawn_are_those_m_remembers(
+    world_model: WorldModel, frames: np.ndarray
+):
+    controller = new_controller(policy="gaussian")
+    # Both heads read h: what M remembers shows in the next decision.
+    weights = torch.randn(controller.size, generator=torch.Generator().manual_seed(2))
+    controller.set_parameters(weights)
+    policy = ControllerPolicy(world_model, controller, WHEEL, sample_latents=False)
+    played = watch(policy, 3, frames)
+    drawn = torch_stream(3, "controller policy")
+    state = world_model.mdn_rnn.initial_state(1)
+    expected = []
+    with torch.inference_mode():
+        for frame in frames[::2]:
+            latent, _ = world_model.vae.encode_frames(frame[None])
+            normal, _ = decision_noise(controller, WHEEL, 1, drawn)
+            assert normal is not None
+            features = torch.cat((latent, state[0]), 1)
+            mean, log_deviation = (features @ weights.view(2, 12).T).unbind(1)
+            output = mean + log_deviation.clamp(-5, 2).exp() * normal[:, 0]
+            control = torch.tanh(output)[:, None]
+            state = world_model.mdn_rnn.remember(latent, control, state)
+            expected += [float(control)] * 2
+    np.testing.assert_allclose(played, expected[: len(frames)], atol=1e-5)

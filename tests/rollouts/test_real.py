@@ -93,7 +93,7 @@ def _nothing_left_behind(tmp_path: Path, _in_a_folder_of_its_own: None):
     for process in alive:
         process.kill()
     assert names == []
-    assert list(tmp_path.glob("wm_games_*")) == []
+    assert list(tmp_path.glob("wm_team_*")) == []
 
 
 @pytest.fixture(autouse=True)
@@ -295,5 +295,5 @@ for _ in play_episodes(doom, policies, games, 2, keep_frames=False):
         parent.wait()
     _, alive = psutil.wait_procs(descendants, timeout=20)
     assert alive == []
-    for folder in tmp_path.glob("wm_games_*"):  # a killed parent cannot tidy up
+    for folder in tmp_path.glob("wm_team_*"):  # a killed parent cannot tidy up
         shutil.rmtree(folder)

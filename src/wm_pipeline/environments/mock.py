@@ -122,10 +122,9 @@ def _vae() -> ConvVAE:
         weights["decoder.0.weight"][colour, colour] = 1
     weights["expand.0.weight"].copy_(patterns.flatten(1).T)
     means = torch.nn.functional.avg_pool2d(patterns, _BLOCK).flatten(1)
-    # Around 0 the sigmoid has slope 1/4.
+    # Around 0 the sigmoid has slope 1/4; the patterns' sums are 0, so grey adds nothing.
     projection = means / (means.square().sum(1, keepdim=True) / 4)
     vae.mean.weight.copy_(projection)
-    vae.mean.bias.copy_(-projection.sum(1) / 2)
     vae.log_variance.bias.fill_(-8)
     return vae.eval()
 

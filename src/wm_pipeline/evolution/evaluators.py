@@ -236,33 +236,26 @@ class WorkerEvaluator:
 
 
 @contextmanager
-def open_evaluator(
-    world_model: WorldModel,
-    controller: Controller,
-    actions: Actions,
-    options: DreamOptions,
-    seed: int,
-    where: EvaluatorOptions,
-) -> Iterator[Evaluator]:
-    """The evaluator that the options ask for; its workers end with the block."""
-    evaluator = DreamEvaluator(
-        world_model,
-        controller,
-        actions,
-        options,
-        seed,
-        where.device,
-        where.max_dreams,
-    )
-    if where.workers == 0:
+def spread(evaluator: DreamEvaluator, workers: int) -> Iterator[Evaluator]:
+    """The evaluator in so many worker processes, which end with the block.
+
+    Args:
+        evaluator: Copied to each worker.
+        workers: 0 yields the evaluator itself, which runs in this process.
+    """
+    if workers == 0:
         yield evaluator
     else:
-        with WorkerEvaluator(where.workers, evaluator) as shared:
+        with WorkerEvaluator(workers, evaluator) as shared:
             yield shared
 
 
 def _itself(evaluator: DreamEvaluator) -> DreamEvaluator:
     return evaluator
+
+
+def _evaluate(evaluator: DreamEvaluator, *task: Any) -> DreamResult:
+    return evaluator.evaluate(*task)
 
 
 def _joined(results: list[DreamResult], axis: int) -> DreamResult:

@@ -21,8 +21,8 @@ LARGEST_FULL = 5_000
 LEAST_VD = 10
 """Parameters below which pycma advises against VD-CMA."""
 
-LEAST_POPULATION_VKD = 4
-"""Candidates below which pycma's VkD-CMA fails."""
+LEAST_POPULATION_VD = 4
+"""Candidates below which pycma's VD-CMA learns no covariance and its VkD-CMA fails."""
 
 FIRST_GENERATIONS = 3
 """After so many, a search of pycma has all attributes it will ever have."""
@@ -38,8 +38,8 @@ class StrategyOptions(Options):
             parameters), ``separable``, a diagonal (Ros & Hansen 2008), ``vd``, a
             diagonal and one direction (Akimoto et al. 2014), or ``vkd``, a diagonal
             and as many directions as pay (Akimoto & Hansen 2016).
-        population: Candidates a generation, 2 or more, for ``vkd`` 4 or more (typically
-            8 to 64).
+        population: Candidates a generation, 2 or more, for ``vd`` and ``vkd`` 4 or more
+            (typically 8 to 64).
         sigma: The initial standard deviation, above 0 (typically 0.1 to 1.0).
     """
 
@@ -49,10 +49,10 @@ class StrategyOptions(Options):
 
     @model_validator(mode="after")
     def _check_population(self) -> Self:
-        if self.kind == "vkd" and self.population < LEAST_POPULATION_VKD:
+        if self.kind in ("vd", "vkd") and self.population < LEAST_POPULATION_VD:
             raise ValueError(
-                f"strategy.population: expected at least {LEAST_POPULATION_VKD} for "
-                f"'vkd', found {self.population}"
+                f"strategy.population: expected at least {LEAST_POPULATION_VD} for "
+                f"'{self.kind}', found {self.population}"
             )
         return self
 

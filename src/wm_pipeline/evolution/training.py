@@ -173,7 +173,7 @@ class _Course:
         name: str,
     ) -> None:
         self._evaluator, self._options, self._name = evaluator, options, name
-        pycma_seed = int(stream(seed, "cma-es").integers(2**31))
+        pycma_seed = int(stream(seed, "cma-es").integers(1, 2**31))
         size = evaluator.controller.size
         self._conditions: dict[str, Any] = {
             "parameters": size,

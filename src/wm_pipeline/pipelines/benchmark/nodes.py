@@ -11,11 +11,7 @@ from pydantic import Field
 from wm_pipeline import progress
 from wm_pipeline.environments.actions import ActionOptions
 from wm_pipeline.environments.real import EnvironmentOptions
-from wm_pipeline.evolution.evaluators import (
-    DreamOptions,
-    EvaluatorOptions,
-    open_evaluator,
-)
+from wm_pipeline.evolution.evaluators import DreamEvaluator, DreamOptions, spread
 from wm_pipeline.evolution.speed import (
     decisions,
     generations,
@@ -216,18 +212,10 @@ def _dreams(
     cap = DreamOptions(
         temperature=1.0, max_steps=options.steps * world_model.mdn_rnn.frame_skip
     )
+    here = DreamEvaluator(world_model, controller, actions, cap, seed)
     with ExitStack() as stack:
         evaluators = {
-            workers: stack.enter_context(
-                open_evaluator(
-                    world_model,
-                    controller,
-                    actions,
-                    cap,
-                    seed,
-                    EvaluatorOptions(workers=workers, max_dreams=None, device="cpu"),
-                )
-            )
+            workers: stack.enter_context(spread(here, workers))
             for workers in options.workers
         }
         one = one_dream_at_a_time(world_model, controller, actions, options.steps, seed)

@@ -15,7 +15,7 @@ from wm_pipeline.evolution.evaluators import (
     DreamEvaluator,
     DreamOptions,
     EvaluatorOptions,
-    open_evaluator,
+    spread,
 )
 from wm_pipeline.evolution.strategies import Kind, StrategyOptions, check_size
 from wm_pipeline.evolution.training import (
@@ -123,18 +123,7 @@ def compare(
     winners: dict[str, Controller] = {}
     for seed in options.seeds:
         for name, (controller, strategy) in contestants.items():
-            called = f"{name}, seed {seed}"
-            evolution = options.evolution(strategy)
-            with open_evaluator(
-                world_model,
-                controller,
-                environment.actions,
-                dream,
-                seed,
-                options.evaluator,
-            ) as evaluator:
-                *_, state = evolve(evaluator, evolution, seed, name=called)
-            judge = DreamEvaluator(
+            evaluator = DreamEvaluator(
                 world_model,
                 controller,
                 environment.actions,
@@ -143,24 +132,11 @@ def compare(
                 options.evaluator.device,
                 options.evaluator.max_dreams,
             )
-            delivery = deliver(judge, state, options.final_rollouts)
-            winners[called] = delivery.controller
-            log = state.fitness_log
-            clocks = ["ask_seconds", "evaluate_seconds", "tell_seconds"]
-            rows.append(
-                {
-                    "architecture": name,
-                    "seed": seed,
-                    "parameters": controller.size,
-                    "strategy": strategy,
-                    "evaluations": int(log["evaluations"].iloc[-1]),
-                    "seconds": float(log[clocks].to_numpy().sum()),
-                    "delivered": delivery.delivered,
-                    **_dreamed(judge, delivery.controller, options),
-                    "real_return": float("nan"),
-                    "real_std": float("nan"),
-                }
+            called = f"{name}, seed {seed}"
+            winners[called], log, figures = _search(
+                evaluator, called, strategy, seed, options
             )
+            rows.append({"architecture": name, "seed": seed, **figures})
             logs.append(log.assign(architecture=name, seed=seed))
             yield pd.DataFrame(rows), pd.concat(logs, ignore_index=True)
     if options.real_episodes:
@@ -186,17 +162,35 @@ def draw_comparison(
     return comparison_figure(comparison, comparison_log)
 
 
-def _dreamed(
-    judge: DreamEvaluator, controller: Controller, options: CompareOptions
-) -> dict[str, float]:
-    """Return in dreams that neither the search nor the choice has met."""
-    vector = controller.get_parameters().double().numpy()
-    result = judge.evaluate(vector[None], options.final_rollouts, "comparison dreams")
+def _search(
+    here: DreamEvaluator, called: str, kind: Kind, seed: int, options: CompareOptions
+) -> tuple[Controller, pd.DataFrame, dict[str, Any]]:
+    """One search: the controller it delivers, its fitness log, and its figures."""
+    evolution = options.evolution(kind)
+    with spread(here, options.evaluator.workers) as evaluator:
+        *_, state = evolve(evaluator, evolution, seed, name=called)
+    delivery = deliver(here, state, options.final_rollouts)
+    log = state.fitness_log
+    clocks = ["ask_seconds", "evaluate_seconds", "tell_seconds"]
+    # Neither the search nor the choice has met these dreams.
+    vector = delivery.controller.get_parameters().double().numpy()[None]
+    result = here.evaluate(vector, options.final_rollouts, "comparison dreams")
     returns = result.returns[0].double()
-    return {
-        "dream_return": returns.mean().item(),
-        "dream_std": returns.std(correction=0).item(),
-    }
+    return (
+        delivery.controller,
+        log,
+        {
+            "parameters": delivery.controller.size,
+            "strategy": kind,
+            "evaluations": int(log["evaluations"].iloc[-1]),
+            "seconds": float(log[clocks].to_numpy().sum()),
+            "delivered": delivery.delivered,
+            "dream_return": returns.mean().item(),
+            "dream_std": returns.std(correction=0).item(),
+            "real_return": float("nan"),
+            "real_std": float("nan"),
+        },
+    )
 
 
 def _played(

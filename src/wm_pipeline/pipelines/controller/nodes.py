@@ -13,7 +13,7 @@ from wm_pipeline.evolution.evaluators import (
     DreamEvaluator,
     DreamOptions,
     EvaluatorOptions,
-    open_evaluator,
+    spread,
 )
 from wm_pipeline.evolution.state import SearchState
 from wm_pipeline.evolution.training import EvolutionOptions, deliver, evolve
@@ -76,15 +76,8 @@ def search_controller(
         Parquet and for CSV, and the candidate log (one row a candidate).
     """
     before = earlier_search() if options.resume else None
-    architecture = build_controller(world_model, environment, options.model)
-    with open_evaluator(
-        world_model,
-        architecture,
-        environment.actions,
-        dream,
-        options.seed,
-        options.evaluator,
-    ) as evaluator:
+    here = _evaluator(world_model, environment, dream, options)
+    with spread(here, options.evaluator.workers) as evaluator:
         for state in evolve(evaluator, options.evolution, options.seed, before):
             log = state.fitness_log
             yield state, log, log, state.candidate_log
@@ -119,15 +112,7 @@ def deliver_controller(
             f"generation {search_state.generations}. Go on with `kedro run --pipeline "
             "controller --params controller.resume=true`"
         )
-    evaluator = DreamEvaluator(
-        world_model,
-        build_controller(world_model, environment, options.model),
-        environment.actions,
-        dream,
-        options.seed,
-        options.evaluator.device,
-        options.evaluator.max_dreams,
-    )
+    evaluator = _evaluator(world_model, environment, dream, options)
     delivery = deliver(evaluator, search_state, options.evolution.final_rollouts)
     logger.info(
         "Delivered: the search's %s (on fresh dreams: mean %.1f, best %.1f)",
@@ -148,3 +133,20 @@ def deliver_controller(
 def draw_fitness(fitness_log: pd.DataFrame) -> go.Figure:
     """The curve of the fitness log."""
     return fitness_curve(fitness_log)
+
+
+def _evaluator(
+    world_model: WorldModel,
+    environment: EnvironmentOptions,
+    dream: DreamOptions,
+    options: ControllerStageOptions,
+) -> DreamEvaluator:
+    return DreamEvaluator(
+        world_model,
+        build_controller(world_model, environment, options.model),
+        environment.actions,
+        dream,
+        options.seed,
+        options.evaluator.device,
+        options.evaluator.max_dreams,
+    )
