@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +10,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
-from kedro.framework.startup import bootstrap_project
 
-from tests.kedro_runs import ROOT, run
+from tests.kedro_runs import copy_project, run
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.vae import ConvVAE, VAEOptions
@@ -26,13 +24,7 @@ LATENT, HIDDEN, MIXTURES, FRAME_SKIP = 4, 8, 3, 2
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which every stage has run once, at tiny size."""
-    copy = tmp_path_factory.mktemp("copy") / "project"
-    copy.mkdir()
-    for folder in ("conf", "src"):
-        shutil.copytree(ROOT / folder, copy / folder)
-    for file in ("pyproject.toml", ".telemetry"):
-        shutil.copy(ROOT / file, copy)
-    bootstrap_project(copy)
+    copy = copy_project(tmp_path_factory.mktemp("copy"))
     with contextlib.chdir(copy):
         run(copy, "__default__,compare")
     return copy

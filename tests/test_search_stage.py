@@ -13,10 +13,9 @@ import pandas as pd
 import pytest
 import torch
 from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.kedro_runs import KEDRO, ROOT, run
+from tests.kedro_runs import KEDRO, copy_project, run
 from wm_pipeline.models.controller import Controller
 
 CLOCKED = ["ask_seconds", "evaluate_seconds", "tell_seconds", "steps_per_second"]
@@ -27,13 +26,7 @@ GENERATIONS = 60
 @pytest.fixture(scope="module")
 def mock_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which the mock world model is made, and nothing else."""
-    copy = tmp_path_factory.mktemp("mock") / "project"
-    copy.mkdir()
-    for folder in ("conf", "src"):
-        shutil.copytree(ROOT / folder, copy / folder)
-    for file in ("pyproject.toml", ".telemetry"):
-        shutil.copy(ROOT / file, copy)
-    bootstrap_project(copy)
+    copy = copy_project(tmp_path_factory.mktemp("mock"))
     with contextlib.chdir(copy):
         run(copy, "mock", env="mock")
     return copy
