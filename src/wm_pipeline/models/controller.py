@@ -3,6 +3,7 @@
 Source: World Models, sec. 2.3; two heads: a diagonal Gaussian policy.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
@@ -15,17 +16,24 @@ from wm_pipeline.options import Options
 LOG_DEVIATION_RANGE = (-5.0, 2.0)
 """The second head of a Gaussian policy is kept within these."""
 
-# Written out: torch's own elu and silu compute the last few numbers of a tensor by
-# another path, and a candidate must not depend on its place in the population.
-_ACTIVATIONS = {
-    "tanh": torch.tanh,
-    "relu": torch.relu,
+
+def _tanh(values: Tensor) -> Tensor:
+    """1 - 2 / (exp(2 x) + 1): half the time of torch's own, and in place."""
+    return values.mul_(2).exp_().add_(1).reciprocal_().mul_(-2).add_(1)
+
+
+# torch's own elu and silu compute the last few numbers of a tensor by another path, and
+# a candidate must not depend on its place in the population.
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": _tanh,
+    "relu": torch.relu_,
     "elu": lambda values: torch.where(values > 0, values, torch.expm1(values)),
     "silu": lambda values: values / (1 + torch.exp(-values)),
 }
 
 Layer = tuple[Tensor, Tensor]
-"""Weights (population, outputs, inputs) and biases (population, 1, outputs)."""
+"""Weights (population, outputs, inputs) and biases (population, 1, outputs); of one
+controller without the population's axis."""
 
 
 class ControllerOptions(Options):
@@ -132,8 +140,12 @@ class Controller(nn.Module):
         ``normal`` is the noise of a Gaussian policy, (batch, outputs); without it the
         outputs are the distribution's means.
         """
-        layers = self.unpack(self.parameters_vector[None])
-        return self.respond(layers, self.read(latents, h, c)[None], normal)[0]
+        layers = [
+            (weights[0], biases[0, 0])
+            for weights, biases in self.unpack(self.parameters_vector[None])
+        ]
+        values = self.read(latents, h, c)
+        return self._through(layers, values, nn.functional.linear, normal)
 
     def unpack(self, vectors: Tensor) -> list[Layer]:
         """The layers of a population of flat vectors, (population, size)."""
@@ -162,15 +174,28 @@ class Controller(nn.Module):
         Returns:
             (population, batch, outputs).
         """
-        activation = _ACTIVATIONS[self.options.activation]
-        values = features
+        return self._through(layers, features, _products, normal)
+
+    def _through(
+        self,
+        layers: list[Layer],
+        values: Tensor,
+        product: Callable[[Tensor, Tensor, Tensor], Tensor],
+        normal: Tensor | None,
+    ) -> Tensor:
+        activate = _ACTIVATIONS[self.options.activation]
         for number, (weights, biases) in enumerate(layers, 1):
-            values = torch.baddbmm(biases, values, weights.transpose(1, 2))
+            values = product(values, weights, biases)
             if number < len(layers):
-                values = activation(values)
+                values = activate(values)
         if not self.stochastic:
             return values
         means, log_deviations = values.split(self.outputs, -1)
         if normal is None:
             return means
         return means + log_deviations.clamp(*LOG_DEVIATION_RANGE).exp() * normal
+
+
+def _products(values: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+    """``torch.nn.functional.linear`` for a population."""
+    return torch.baddbmm(biases, values, weights.transpose(1, 2))
