@@ -1,6 +1,7 @@
 """The project as its users run it: real Kedro runs in a copy of the project."""
 
 import contextlib
+import importlib.util
 import os
 import re
 import shutil
@@ -70,7 +71,7 @@ def test_the_whole_chain_leaves_every_catalog_entry(project: Path) -> None:
     with KedroSession.create(project, env="test") as session:
         catalog = session.load_context().catalog
         names = [n for n in catalog if not n.startswith(("params:", "parameters"))]
-        assert len(names) == 29
+        assert len(names) == 30
         assert [name for name in names if not catalog.exists(name)] == []
         for name in names:
             assert catalog.load(name) is not None
@@ -152,8 +153,10 @@ def test_the_comparison_figure_shows_every_architecture(project: Path) -> None:
 def test_the_benchmark_measures_all_three(project: Path) -> None:
     table = load(project, "benchmark")
     counts = table.groupby("subject").size().to_dict()
-    # 4 controllers x 2 batches; 4 strategies; one at a time, the limit, 0 and 2 workers.
-    assert counts == {"controller": 8, "search": 4, "dream": 4}
+    # 4 controllers x 2 batches; 4 strategies; 3 worlds: the limit, 0 and 2 workers, one
+    # at a time (and JAX where it is installed); 2 sizes of M x 2 numbers x (limit, all).
+    jax = 3 * (importlib.util.find_spec("jax") is not None)
+    assert counts == {"controller": 8, "search": 4, "dream": 12 + jax, "curve": 8}
     reference = table[table["name"].isin(["linear", "mlp_32", "mlp_128"])]
     sizes = reference.groupby("name")["parameters"].first().to_dict()
     assert sizes == {"linear": 1_734, "mlp_32": 9_446, "mlp_128": 37_766}
@@ -161,12 +164,22 @@ def test_the_benchmark_measures_all_three(project: Path) -> None:
     one_call = table["per_second"] * table["microseconds"] / 1e6
     at_once = table["size"].where(table["subject"] != "search", 1)
     assert one_call.tolist() == pytest.approx(at_once.tolist())
-    limit = table.set_index("name").loc["matrix products alone"]
-    assert limit["of_limit"] == 1
-    dreams = table[table["name"] == "population"]
-    assert sorted(dreams["workers"]) == [0, 2]
-    share = dreams["per_second"] / limit["per_second"]
-    assert dreams["of_limit"].tolist() == pytest.approx(share.tolist())
+    dreams = table[table["subject"] == "dream"].set_index(["name", "workers"])
+    for world in ("trained", "carracing", "doom_paper"):
+        limit = dreams.loc[(f"{world}, matrix products alone", 0)]
+        assert limit["of_limit"] == 1
+        for workers in (0, 2):
+            row = dreams.loc[(f"{world}, population", workers)]
+            share = row["per_second"] / limit["per_second"]
+            assert row["of_limit"] == pytest.approx(share)
+    curve = load(project, "benchmark_figure").data
+    assert [trace.name for trace in curve] == [
+        "h 16, limit",
+        "h 16",
+        "h 32, limit",
+        "h 32",
+    ]
+    assert all(list(trace.x) == [1, 4] for trace in curve)
     assert table["processor"].notna().all()
 
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 
+from wm_pipeline.devices import cores
 from wm_pipeline.environments.actions import (
     Actions,
     BoxActions,
@@ -374,17 +375,21 @@ def test_conditions_change_with_what_the_fitness_depends_on(
 
 
 @pytest.mark.usefixtures("_nothing_left_behind")
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, 1, None])
 def test_an_evaluator_is_spread_over_as_many_workers_as_asked(
-    evaluator: DreamEvaluator, candidates: np.ndarray, workers: int
+    evaluator: DreamEvaluator, candidates: np.ndarray, workers: int | None
 ) -> None:
+    if workers is None:
+        expected_workers = min(cores(), 3) if cores() > 1 else 0
+    else:
+        expected_workers = workers
     before = set(psutil.Process().children(recursive=True))
     expected = evaluator.evaluate(candidates, 3, "test")
     evaluator.max_dreams = 4
-    with spread(evaluator, workers) as opened:
-        assert (opened is evaluator) == (workers == 0)
+    with spread(evaluator, workers, population=3) as opened:
+        assert (opened is evaluator) == (expected_workers == 0)
         assert_same(opened.evaluate(candidates, 3, "test"), expected)
-        assert len(new_workers(before)) == workers
+        assert len(new_workers(before)) == expected_workers
 
 
 @pytest.mark.parametrize(

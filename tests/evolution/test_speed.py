@@ -1,5 +1,7 @@
 """The benchmark counts what it really did; no test here looks at the real clock."""
 
+import importlib.util
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,9 +10,10 @@ import torch
 from torch import Tensor
 
 from wm_pipeline.environments.actions import ThresholdActions
-from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.evolution.evaluators import DreamEvaluator, DreamOptions
+from wm_pipeline.evolution.jax_scan import jax_dreams
 from wm_pipeline.evolution.speed import (
+    blank_world,
     decisions,
     generations,
     machine,
@@ -22,7 +25,6 @@ from wm_pipeline.evolution.speed import (
 from wm_pipeline.evolution.strategies import CMAES, StrategyOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.rollouts.dreamers import Population
 
 
 class CountingActions(ThresholdActions):
@@ -104,24 +106,13 @@ def test_decisions_are_counted_one_by_one(
 
 
 def test_population_dreams_count_steps_of_living_dreams(
-    world: WorldModel,
-    controller: Controller,
-    actions: CountingActions,
-    monkeypatch: pytest.MonkeyPatch,
+    world: WorldModel, controller: Controller, actions: CountingActions
 ) -> None:
-    acted = []
-    act = Population.act
-
-    def watched(population: Population, features: Tensor, *rest: Any) -> Tensor:
-        acted.append(len(features))
-        return act(population, features, *rest)
-
-    monkeypatch.setattr(Population, "act", watched)
     # M of these tests takes two steps of the environment at once.
     cap = DreamOptions(temperature=1.0, max_steps=10)
     evaluator = DreamEvaluator(world, controller, actions, cap, seed=1)
     run = population_dreams(evaluator, population=3, rollouts=4)
-    assert run() == sum(acted) == (12 if ends_at_once(world) else 60)
+    assert run() == (12 if ends_at_once(world) else 60)
 
 
 def test_generations_count_ask_and_tell(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,23 +145,42 @@ def test_matrix_products_count_two_products_a_step(
     assert products == [(6, 13, 32), (6, 8, 38)] * 4
 
 
-def test_one_dream_at_a_time_counts_its_steps(
-    world: WorldModel,
-    controller: Controller,
-    actions: CountingActions,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_dream_at_a_time_counts_the_steps_of_every_worker(
+    world: WorldModel, controller: Controller, actions: CountingActions, workers: int
 ) -> None:
-    steps = []
-    step = Dreams.step
+    cap = DreamOptions(temperature=1.0, max_steps=10)
+    evaluator = DreamEvaluator(world, controller, actions, cap, seed=1)
+    with ExitStack() as stack:
+        units = one_dream_at_a_time(evaluator, workers, stack)()
+    assert units == workers * (1 if ends_at_once(world) else 5)
 
-    def watched(dreams: Dreams, controls: Any, random: Any) -> Any:
-        steps.append(len(controls))
-        return step(dreams, controls, random)
 
-    monkeypatch.setattr(Dreams, "step", watched)
-    units = one_dream_at_a_time(world, controller, actions, steps=5, seed=1)()
-    assert units == len(steps) == (1 if ends_at_once(world) else 5)
-    assert set(steps) == {1}
+def test_no_dream_of_a_blank_world_ends() -> None:
+    actions = ThresholdActions(kind="threshold", low=0, middle=1, high=2)
+    blank = blank_world(latent=3, hidden=5, mixtures=2, actions=actions, seed=1)
+    options = ControllerOptions(
+        inputs="zhc",
+        hidden_sizes=(),
+        activation="tanh",
+        bias=False,
+        policy="deterministic",
+    )
+    controller = Controller(options, 3, 5, 1)
+    cap = DreamOptions(temperature=1.0, max_steps=7)
+    evaluator = DreamEvaluator(blank, controller, actions, cap, seed=1)
+    assert population_dreams(evaluator, population=2, rollouts=3)() == 2 * 3 * 7
+
+
+def test_the_jax_scan_dreams_as_many_steps() -> None:
+    actions = ThresholdActions(kind="threshold", low=0, middle=1, high=2)
+    blank = blank_world(latent=3, hidden=5, mixtures=2, actions=actions, seed=1)
+    run = jax_dreams(blank, population=2, rollouts=3, steps=7)
+    if importlib.util.find_spec("jax") is None:
+        assert run is None
+    else:
+        assert run is not None
+        assert run() == 2 * 3 * 7
 
 
 def test_the_machine_says_what_it_is() -> None:

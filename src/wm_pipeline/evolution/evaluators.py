@@ -1,7 +1,6 @@
 """Where candidates run: in this process as one batch of dreams, or in workers."""
 
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, Self
@@ -10,13 +9,14 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from wm_pipeline.devices import Device, choose_device
+from wm_pipeline.devices import Device, choose_device, cores
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream import check_controls
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel, digest
 from wm_pipeline.options import Options
 from wm_pipeline.randomness import torch_stream
+from wm_pipeline.rollouts.arithmetic import arithmetic_for
 from wm_pipeline.rollouts.dream import DreamNoise, DreamResult, dream
 from wm_pipeline.rollouts.dreamers import Population
 from wm_pipeline.rollouts.team import Team
@@ -48,13 +48,13 @@ class EvaluatorOptions(Options):
 
     Attributes:
         workers: Worker processes that share a population; 0 evaluates it in this
-            process.
+            process; null takes one a core, where there are several and no GPU.
         max_dreams: Simultaneous dreams in a process, 1 or more, which bounds its
             memory; null has no limit. The result does not depend on it.
         device: ``cpu``, ``cuda``, or ``auto``: the GPU if there is one.
     """
 
-    workers: int = Field(ge=0)
+    workers: int | None = Field(ge=0)
     max_dreams: int | None = Field(ge=1)
     device: Device
 
@@ -114,7 +114,8 @@ class DreamEvaluator:
         max_dreams: int | None = None,
     ) -> None:
         check_controls(actions, world_model)
-        self.world_model = world_model.to(choose_device(device))
+        self.device = choose_device(device)
+        self.world_model = world_model.to(self.device)
         self.controller, self.actions = controller, actions
         self.options, self.seed = options, seed
         self.max_dreams = max_dreams
@@ -185,6 +186,7 @@ class DreamEvaluator:
             "actions": self.actions.model_dump(mode="json"),
             "dream": self.options.model_dump(mode="json"),
             "dream_seed": self.seed,
+            "arithmetic": type(arithmetic_for(self.world_model.mdn_rnn)).__name__,
         }
 
 
@@ -205,7 +207,7 @@ class WorkerEvaluator:
     def __init__(self, workers: int, evaluator: DreamEvaluator) -> None:
         self.controller = evaluator.controller
         self._evaluator, self._workers = evaluator, workers
-        threads = max(1, (os.cpu_count() or 1) // workers)
+        threads = max(1, cores() // workers)
         self._team = Team(workers, threads, ATTEMPTS, _itself, evaluator)
 
     def __enter__(self) -> Self:
@@ -236,13 +238,20 @@ class WorkerEvaluator:
 
 
 @contextmanager
-def spread(evaluator: DreamEvaluator, workers: int) -> Iterator[Evaluator]:
-    """The evaluator in so many worker processes, which end with the block.
+def spread(
+    evaluator: DreamEvaluator, workers: int | None, population: int
+) -> Iterator[Evaluator]:
+    """The evaluator in worker processes, which end with the block.
 
     Args:
         evaluator: Copied to each worker.
-        workers: 0 yields the evaluator itself, which runs in this process.
+        workers: How many; 0 yields the evaluator itself, which runs in this process;
+            None takes one a core, where there are several and no GPU.
+        population: Candidates a generation; None takes no more workers than these.
     """
+    if workers is None:
+        alone = cores() == 1 or evaluator.device.type != "cpu"
+        workers = 0 if alone else min(cores(), population)
     if workers == 0:
         yield evaluator
     else:

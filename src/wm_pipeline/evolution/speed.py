@@ -4,6 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,12 +12,15 @@ import torch
 
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream import Dreams
-from wm_pipeline.evolution.evaluators import Evaluator
+from wm_pipeline.evolution.evaluators import DreamEvaluator, Evaluator
 from wm_pipeline.evolution.strategies import CMAES, StrategyOptions
 from wm_pipeline.models.controller import Controller
-from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.randomness import stream
+from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
+from wm_pipeline.models.vae import FRAME_SIZE, ConvLayer, ConvVAE, VAEOptions
+from wm_pipeline.models.world_model import WorldModel, digest
+from wm_pipeline.randomness import seeded_initialisation, stream
 from wm_pipeline.rollouts.policies import decision_noise
+from wm_pipeline.rollouts.team import Team
 
 Key = TypeVar("Key")
 
@@ -131,24 +135,64 @@ def matrix_products(
 
 
 def one_dream_at_a_time(
-    world_model: WorldModel,
-    controller: Controller,
-    actions: Actions,
-    steps: int,
-    seed: int,
+    evaluator: DreamEvaluator, workers: int, stack: ExitStack
 ) -> Callable[[], float]:
-    """A subject for ``medians``: one dream, one decision at a time."""
-    dreams = Dreams(world_model, 1, 1.0)
+    """A subject for ``medians``: every worker dreams one dream, one decision at a time.
 
-    @torch.inference_mode()
+    How the public implementations do it, in as many processes.
+
+    Args:
+        evaluator: The world, controller and length.
+        workers: Processes, 1 or more.
+        stack: Ends them.
+    """
+    team = stack.enter_context(Team(workers, 1, 1, _single, evaluator))
+
     def run() -> float:
-        random = stream(seed, "one dream")
-        dreams.begin(np.ones(1, bool), random)
-        for step in range(1, steps + 1):
-            outputs = controller(dreams.latents, *dreams.state)
-            _, done = dreams.step(actions.decide(outputs).numpy(), random)
-            if done[0]:
-                return step
-        return steps
+        tasks = [(seed,) for seed in range(workers)]
+        return float(sum(team.do(_dream_alone, tasks, lambda task: f"dream {task}")))
 
     return run
+
+
+def blank_world(
+    latent: int, hidden: int, mixtures: int, actions: Actions, seed: int
+) -> WorldModel:
+    """An untrained world of given sizes, in which no dream ends."""
+    pixels = ConvLayer(channels=1, kernel=FRAME_SIZE, stride=FRAME_SIZE, padding=0)
+    screen = ConvLayer(channels=3, kernel=1, stride=1, padding=0)
+    vae_options = VAEOptions(
+        latent_size=latent,
+        encoder=(pixels,),
+        decoder_channels=1,
+        decoder_size=FRAME_SIZE,
+        decoder=(screen,),
+    )
+    options = MDNRNNOptions(hidden_size=hidden, mixtures=mixtures, frame_skip=1)
+    with seeded_initialisation(seed, "benchmark world"):
+        vae = ConvVAE(vae_options)
+        mdn_rnn = MDNRNN(options, latent, actions.size, digest(vae))
+    with torch.no_grad():
+        mdn_rnn.head.weight[-1].zero_()
+        mdn_rnn.head.bias[-1] = -1
+    starts = torch.zeros(1, latent)
+    return WorldModel(vae, mdn_rnn, starts, starts.clone()).eval()
+
+
+def _single(evaluator: DreamEvaluator) -> DreamEvaluator:
+    return evaluator
+
+
+@torch.inference_mode()
+def _dream_alone(evaluator: DreamEvaluator, seed: int) -> int:
+    """One dream to its end; its steps of M."""
+    world_model, controller = evaluator.world_model, evaluator.controller
+    random = stream(seed, "one dream")
+    dreams = Dreams(world_model, 1, evaluator.options.temperature)
+    steps = evaluator.options.steps(world_model.mdn_rnn.frame_skip)
+    for step in range(1, steps + 1):
+        outputs = controller(dreams.latents, *dreams.state)
+        controls = evaluator.actions.decide(outputs).numpy()
+        if dreams.step(controls, random)[1][0]:
+            return step
+    return steps

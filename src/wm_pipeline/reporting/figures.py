@@ -142,3 +142,29 @@ def comparison_figure(comparison: pd.DataFrame, log: pd.DataFrame) -> go.Figure:
         yaxis_title="mean return of the population",
         legend={"orientation": "h", "y": -0.25},
     )
+
+
+def benchmark_figure(benchmark: pd.DataFrame) -> go.Figure:
+    """Dream steps a second over simultaneous dreams, one colour a size of M.
+
+    Dashed: the two matrix products of a step alone.
+
+    Args:
+        benchmark: The benchmark's table; its rows of subject ``curve``.
+    """
+    curve = benchmark[benchmark["subject"] == "curve"]
+    figure = go.Figure(layout={"template": "plotly_white"})
+    colours = dict(zip(curve["hidden"].unique(), qualitative.D3, strict=False))
+    for (hidden, name), rows in curve.groupby(["hidden", "name"], sort=False):
+        dreamed = name == "population"
+        figure.add_scatter(
+            x=rows["size"],
+            y=rows["per_second"],
+            name=f"h {hidden:.0f}" if dreamed else f"h {hidden:.0f}, limit",
+            line={"color": colours[hidden], "dash": "solid" if dreamed else "dash"},
+        )
+    return figure.update_layout(
+        title="Dreaming beside the limit of the machine",
+        xaxis={"title": "simultaneous dreams", "type": "log"},
+        yaxis={"title": "steps of M a second", "type": "log"},
+    )

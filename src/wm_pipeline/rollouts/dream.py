@@ -2,14 +2,15 @@
 
 This is the hot loop of the project. One step of B dreams is two matrix products, the
 LSTM's (B x (latent + hidden + action) x 4 hidden, input and recurrent weights as one
-matrix) and the head's (B x hidden x outputs), and elementwise work between them.
-``WorldModel.step`` is the readable version; a test holds this one equal to it.
+matrix) and the head's (B x hidden x outputs), and elementwise work between them
+(``arithmetic.py``). ``WorldModel.step`` is the readable version; a test holds this one
+equal to it.
 
 All candidates meet the same dreams: the noise of a step belongs to the rollout, not to
 the candidate, so it is drawn once a rollout (common random numbers). Finished dreams
-leave the batch once they are a tenth of it. A dream does not depend on the others in
-its batch, to the last digit: very small batches are filled up, because BLAS multiplies
-few rows by another path.
+leave the batch: every few steps we look, and drop them once they are a tenth of it. A
+dream does not depend on the others in its batch, to the last digit: very small batches
+are filled up, because BLAS multiplies few rows by another path.
 """
 
 from collections.abc import Iterator
@@ -18,13 +19,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wm_pipeline.models.mdn_rnn import LOG_SIGMA_RANGE
+from wm_pipeline.models.mdn_rnn import MDNRNN
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.randomness import standard_gumbel, torch_stream
+from wm_pipeline.rollouts.arithmetic import Batch, arithmetic_for
 from wm_pipeline.rollouts.dreamers import Dreamers
 
 FINISHED_SHARE = 0.1
 """Finished dreams are dropped when they are this share of the batch."""
+
+LOOK_EVERY = 4
+"""Steps between two looks at which dreams are over; a look waits for the device."""
+
+NOISE_BLOCK = 16
+"""Steps whose noise is drawn at once."""
 
 LEAST_ROWS = 8
 """Rows a thread in a matrix product, at least; with fewer, MKL takes another path."""
@@ -71,13 +79,17 @@ class DreamNoise:
         return cls(starts[part], generator, rollouts, part)
 
     def steps(self, mixtures: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Endless (Gumbel noise (dreams, latent, mixtures), normal (dreams, latent))."""
+        """Endless (Gumbel noise (dreams, mixtures, latent), normal (dreams, latent))."""
         latent, device = self.starts.shape[1], self.starts.device
         while True:
-            shape = (self.rollouts, latent)
-            gumbel = standard_gumbel((*shape, mixtures), self.generator)
-            normal = torch.randn(shape, generator=self.generator)
-            yield gumbel[self.part].to(device), normal[self.part].to(device)
+            shape = (NOISE_BLOCK, self.rollouts)
+            gumbels = standard_gumbel((*shape, mixtures, latent), self.generator)
+            normals = torch.randn((*shape, latent), generator=self.generator)
+            yield from zip(
+                gumbels[:, self.part].contiguous().to(device),
+                normals[:, self.part].contiguous().to(device),
+                strict=True,
+            )
 
 
 @dataclass(frozen=True)
@@ -117,45 +129,68 @@ def dream(
     """
     mdn_rnn = world_model.mdn_rnn
     latent, hidden = mdn_rnn.latent_size, mdn_rnn.hidden_size
-    mixtures, device = mdn_rnn.options.mixtures, noise.starts.device
     cell_weights, cell_bias = _joined_cell(mdn_rnn.lstm, latent)
-    head_weights, head_bias = _widened_head(mdn_rnn.head)
-    width = len(mdn_rnn.head.bias)
-    rollouts = len(noise.starts)
-    total = copies * rollouts
-    returns = torch.zeros(total, device=device)
-    lengths = torch.zeros(total, dtype=torch.int64, device=device)
-    row = torch.arange(total, device=device)
-    alive = torch.ones(total, dtype=torch.bool, device=device)
-    # One buffer holds what the cell reads: [z, h, action].
-    x = noise.starts.new_zeros(total, latent + hidden + mdn_rnn.action_size)
-    x[:, :latent] = noise.starts.repeat(copies, 1)
-    x, cells = _filled_up(x), _filled_up(x.new_zeros(total, hidden))
-    for step, (gumbels, normals) in enumerate(noise.steps(mixtures)):
-        dreams = slice(len(row))
-        x[dreams, latent + hidden :] = dreamers.act(
-            x[dreams, : latent + hidden], cells[dreams], step
-        )
-        gates = torch.addmm(cell_bias, x, cell_weights)
-        cells, h = _cell(gates, cells, hidden)
-        x[:, latent : latent + hidden] = h
-        outputs = torch.addmm(head_bias, h, head_weights)[dreams, :width]
-        gumbel, normal = gumbels[row % rollouts], normals[row % rollouts]
-        x[dreams, :latent] = _sample(
-            outputs, latent, mixtures, temperature, gumbel, normal
-        )
-        returns[row] += torch.where(alive, mdn_rnn.reward(outputs[:, -2]), 0.0)
-        lengths[row] += alive
-        alive &= ~(outputs[:, -1] > 0)
-        finished = len(row) - int(alive.sum())
-        if step + 1 == max_steps or finished == len(row):
-            return DreamResult(returns.cpu(), lengths.cpu())
-        if finished > FINISHED_SHARE * len(row):
-            kept = alive.nonzero()[:, 0]
-            row, alive = row[kept], alive[kept]
-            x, cells = _filled_up(x[kept]), _filled_up(cells[kept])
+    head_weights, head_bias = _joined_head(mdn_rnn)
+    arithmetic = arithmetic_for(mdn_rnn)
+    batch = _begin(mdn_rnn, noise.starts, copies)
+    row = torch.arange(batch.dreams, device=noise.starts.device)
+    result = DreamResult(batch.returns.clone(), batch.steps.clone())
+    gates = batch.x.new_empty(len(batch.x), 4 * hidden)
+    outputs = batch.x.new_empty(len(batch.x), len(head_bias))
+    for step, (gumbel, normal) in enumerate(noise.steps(mdn_rnn.options.mixtures), 1):
+        seen = batch.x[: batch.dreams, : latent + hidden]
+        controls = dreamers.act(seen, batch.cells[: batch.dreams], step - 1)
+        batch.x[: batch.dreams, latent + hidden :] = controls
+        torch.addmm(cell_bias, batch.x, cell_weights, out=gates)
+        arithmetic.cell(gates, batch)
+        h = batch.x[:, latent : latent + hidden]
+        torch.addmm(head_bias, h, head_weights, out=outputs)
+        arithmetic.sample(outputs, gumbel, normal, temperature, batch)
+        if step % LOOK_EVERY != 0 and step != max_steps:
+            continue
+        finished = batch.dreams - int(batch.alive.sum())
+        over = step == max_steps or finished == batch.dreams
+        if over or finished > FINISHED_SHARE * batch.dreams:
+            result.returns[row], result.steps[row] = batch.returns, batch.steps
+            if over:
+                return DreamResult(result.returns.cpu(), result.steps.cpu())
+            kept = batch.alive.nonzero()[:, 0]
+            row = row[kept]
+            batch = _kept(batch, kept)
             dreamers.keep(kept)
+            gates, outputs = gates[: len(batch.x)], outputs[: len(batch.x)]
     raise AssertionError("unreachable")
+
+
+def _begin(mdn_rnn: MDNRNN, starts: Tensor, copies: int) -> Batch:
+    """The batch before its first step: every rollout, ``copies`` times."""
+    rollouts, latent = starts.shape
+    dreams = copies * rollouts
+    x = starts.new_zeros(dreams, latent + mdn_rnn.hidden_size + mdn_rnn.action_size)
+    x[:, :latent] = starts.repeat(copies, 1)
+    row = torch.arange(dreams, device=starts.device)
+    return Batch(
+        dreams=dreams,
+        x=_filled_up(x),
+        cells=_filled_up(x.new_zeros(dreams, mdn_rnn.hidden_size)),
+        which=row % rollouts,
+        returns=x.new_zeros(dreams),
+        steps=torch.zeros_like(row),
+        alive=torch.ones_like(row, dtype=torch.bool),
+    )
+
+
+def _kept(batch: Batch, kept: Tensor) -> Batch:
+    """The batch of these dreams only, (kept,) int64."""
+    return Batch(
+        dreams=len(kept),
+        x=_filled_up(batch.x[kept]),
+        cells=_filled_up(batch.cells[kept]),
+        which=batch.which[kept],
+        returns=batch.returns[kept],
+        steps=batch.steps[kept],
+        alive=batch.alive[kept],
+    )
 
 
 def _filled_up(rows: Tensor) -> Tensor:
@@ -171,43 +206,18 @@ def _joined_cell(lstm: torch.nn.LSTM, latent: int) -> tuple[Tensor, Tensor]:
     return joined.T.contiguous(), input_bias + recurrent_bias
 
 
-def _widened_head(head: torch.nn.Linear) -> tuple[Tensor, Tensor]:
-    """The head's weights, transposed, and its bias, with zeros to whole blocks."""
-    missing = -len(head.bias) % COLUMN_BLOCK
-    weights = torch.nn.functional.pad(head.weight.T, (0, missing))
-    return weights.contiguous(), torch.nn.functional.pad(head.bias, (0, missing))
+def _joined_head(mdn_rnn: MDNRNN) -> tuple[Tensor, Tensor]:
+    """The head's weights, transposed, and its bias, for outputs a mixture after another.
 
-
-def _cell(gates: Tensor, cells: Tensor, hidden: int) -> tuple[Tensor, Tensor]:
-    """The elementwise half of an LSTM step; gates (batch, 4 hidden) as torch has them."""
-    _sigmoid(gates[:, : 2 * hidden])
-    gates[:, 2 * hidden : 3 * hidden].tanh_()
-    _sigmoid(gates[:, 3 * hidden :])
-    enter, forget, new, leave = gates.chunk(4, 1)
-    cells = torch.addcmul(forget * cells, enter, new)
-    return cells, leave * torch.tanh(cells)
-
-
-def _sigmoid(values: Tensor) -> None:
-    """In place. torch's own has other last digits wherever a thread's share ends."""
-    values.neg_().exp_().add_(1).reciprocal_()
-
-
-def _sample(
-    outputs: Tensor,
-    latent: int,
-    mixtures: int,
-    temperature: float,
-    gumbel: Tensor,
-    normal: Tensor,
-) -> Tensor:
-    """``sample_mixture`` on the head's raw outputs: only the chosen Gaussian's sigma."""
+    M has (latent, mixtures); here it is (mixtures, latent), so that what is compared
+    lies side by side. Zeros fill the outputs up to whole blocks.
+    """
+    latent, mixtures = mdn_rnn.latent_size, mdn_rnn.options.mixtures
     size = latent * mixtures
-    logits = outputs[:, :size].view(-1, latent, mixtures)
-    chosen = torch.add(gumbel, logits, alpha=1 / temperature).argmax(-1, keepdim=True)
-    means = outputs[:, size : 2 * size].view(-1, latent, mixtures).gather(-1, chosen)
-    log_sigmas = (
-        outputs[:, 2 * size : 3 * size].view(-1, latent, mixtures).gather(-1, chosen)
-    )
-    sigmas = log_sigmas[..., 0].clamp_(*LOG_SIGMA_RANGE).exp_()
-    return torch.addcmul(means[..., 0], sigmas * temperature**0.5, normal)
+    order = torch.arange(3 * size).view(3, latent, mixtures).mT.flatten()
+    order = torch.cat((order, torch.tensor([3 * size, 3 * size + 1])))
+    order = order.to(mdn_rnn.head.weight.device)
+    weights, bias = mdn_rnn.head.weight[order], mdn_rnn.head.bias[order]
+    missing = -len(bias) % COLUMN_BLOCK
+    weights = torch.nn.functional.pad(weights.T, (0, missing)).contiguous()
+    return weights, torch.nn.functional.pad(bias, (0, missing))

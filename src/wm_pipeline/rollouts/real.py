@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 
+from wm_pipeline.devices import cores
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.rollouts.episodes import Episode, play_episode
 from wm_pipeline.rollouts.policies import Policy
@@ -18,7 +19,7 @@ def play_episodes(
     environment: EnvironmentOptions,
     policies: Mapping[str, Policy],
     games: Sequence[tuple[str, int]],
-    workers: int,
+    workers: int | None,
     keep_frames: bool,
 ) -> Iterator[Episode]:
     """Play many episodes in worker processes.
@@ -30,7 +31,7 @@ def play_episodes(
         environment: The game, made once in each worker.
         policies: Who can play, by name; a copy of all goes to each worker.
         games: The name of the policy and the seed of each episode.
-        workers: How many processes, 1 or more.
+        workers: How many processes, 1 or more; None takes one a core.
         keep_frames: Whether the frames are returned.
 
     Yields:
@@ -43,7 +44,7 @@ def play_episodes(
     RealEnv(environment).close()  # a bad option fails here, not in every worker
     # A game and a network for one frame at a time keep no second thread busy.
     with Team(
-        workers, 1, ATTEMPTS, _Player, environment, policies, keep_frames
+        workers or cores(), 1, ATTEMPTS, _Player, environment, policies, keep_frames
     ) as team:
         yield from team.do(
             _Player.play, games, lambda game: f"the episode with seed {games[game][1]}"

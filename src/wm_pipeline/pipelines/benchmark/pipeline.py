@@ -2,11 +2,11 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from wm_pipeline.pipelines.benchmark.nodes import benchmark
+from wm_pipeline.pipelines.benchmark.nodes import benchmark, draw_benchmark
 
 
 def create_pipeline() -> Pipeline:
-    """World model and controller -> table of speeds."""
+    """World model and controller -> table of speeds, and the cost curve."""
     return Pipeline(
         [
             Node(
@@ -19,7 +19,13 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs="benchmark",
                 name="benchmark",
-                tags="benchmark",
-            )
-        ]
+            ),
+            Node(
+                draw_benchmark,
+                inputs="benchmark",
+                outputs="benchmark_figure",
+                name="draw_benchmark",
+            ),
+        ],
+        tags="benchmark",
     )

@@ -23,14 +23,14 @@ class CollectionOptions(Options):
         holds: Ranges, each the least and the most steps a random action is held; the
             episodes take turns. Short holds alone never leave the middle of the game:
             the dream then has no idea of its edges, and C learns to hide there.
-        workers: Games played side by side, each in a process.
+        workers: Games played side by side, each in a process; null: one a core.
         episodes_per_shard: Episodes in one file.
     """
 
     seed: int = Field(ge=0)
     episodes: int = Field(ge=1)
     holds: tuple[StepRange, ...] = Field(min_length=1)
-    workers: int = Field(ge=1)
+    workers: int | None = Field(ge=1)
     episodes_per_shard: int = Field(ge=1)
 
 

@@ -62,7 +62,7 @@ class CompareOptions(Options):
             which the chosen one is scored.
         real_episodes: Real episodes by which it is scored too; 0 leaves them out.
         sample_latents: As in the evaluation.
-        workers: Real games side by side.
+        workers: Real games side by side; null: one a core.
         evaluator: Where candidates run.
     """
 
@@ -75,7 +75,7 @@ class CompareOptions(Options):
     final_rollouts: int = Field(ge=2)
     real_episodes: int = Field(ge=0)
     sample_latents: bool
-    workers: int = Field(ge=1)
+    workers: int | None = Field(ge=1)
     evaluator: EvaluatorOptions
 
     def evolution(self, kind: Kind) -> EvolutionOptions:
@@ -167,7 +167,7 @@ def _search(
 ) -> tuple[Controller, pd.DataFrame, dict[str, Any]]:
     """One search: the controller it delivers, its fitness log, and its figures."""
     evolution = options.evolution(kind)
-    with spread(here, options.evaluator.workers) as evaluator:
+    with spread(here, options.evaluator.workers, options.population) as evaluator:
         *_, state = evolve(evaluator, evolution, seed, name=called)
     delivery = deliver(here, state, options.final_rollouts)
     log = state.fitness_log

@@ -77,7 +77,8 @@ def search_controller(
     """
     before = earlier_search() if options.resume else None
     here = _evaluator(world_model, environment, dream, options)
-    with spread(here, options.evaluator.workers) as evaluator:
+    population = options.evolution.strategy.population
+    with spread(here, options.evaluator.workers, population) as evaluator:
         for state in evolve(evaluator, options.evolution, options.seed, before):
             log = state.fitness_log
             yield state, log, log, state.candidate_log

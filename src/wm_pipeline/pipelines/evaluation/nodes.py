@@ -33,7 +33,7 @@ class EvaluationOptions(Options):
         untrained_sigma: Standard deviation of the untrained controller's weights.
         sample_latents: Whether C sees a sample of z in the real game, as in the dream,
             or its mean.
-        workers: Games played side by side, each in a process.
+        workers: Games played side by side, each in a process; null: one a core.
     """
 
     seed: int = Field(ge=0)
@@ -41,7 +41,7 @@ class EvaluationOptions(Options):
     hold: StepRange
     untrained_sigma: float = Field(gt=0)
     sample_latents: bool
-    workers: int = Field(ge=1)
+    workers: int | None = Field(ge=1)
 
 
 def evaluate(
