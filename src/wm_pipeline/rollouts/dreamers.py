@@ -65,13 +65,19 @@ class Population:
         if self._controller.options.inputs == "zhc":
             features = torch.cat((features, cells), 1)
         rows = self._rows[: len(features)]
-        self._features.flatten(0, 1)[rows] = features
+        whole = len(features) == self._features.shape[0] * self._features.shape[1]
+        if whole:
+            together = features.unflatten(0, self._features.shape[:2])
+        else:
+            self._features.flatten(0, 1)[rows] = features
+            together = self._features
         normal, gumbel = decision_noise(
             self._controller, self._actions, self._rollouts, self._noise
         )
         normal, gumbel = self._filled_up(normal), self._filled_up(gumbel)
-        outputs = self._controller.respond(self._layers, self._features, normal)
-        return self._actions.decide(outputs, gumbel).flatten(0, 1)[rows]
+        outputs = self._controller.respond(self._layers, together, normal)
+        controls = self._actions.decide(outputs, gumbel).flatten(0, 1)
+        return controls if whole else controls[rows]
 
     def keep(self, rows: Tensor) -> None:
         """Remember whose dreams the rows now are."""
