@@ -126,7 +126,7 @@ def test_every_option_named_exists_with_its_default() -> None:
         for key in option.split("."):
             value = value[key]
         if not isinstance(value, dict | list):
-            assert str(value) == default, option
+            assert value == yaml.safe_load(default), option
 
 
 def test_every_path_named_exists() -> None:
