@@ -55,8 +55,7 @@ def jax_dreams(
         z = mean + jnp.exp(jnp.clip(sigma, *LOG_SIGMA_RANGE)) * noise
         return (z.reshape(dreams, latent), h, c, returns + outputs[:, -2]), None
 
-    @jax.jit
-    def scan(key: Any) -> Any:
+    def dream(key: Any) -> Any:
         zeros = jnp.zeros
         state = (
             zeros((dreams, latent)),
@@ -65,6 +64,8 @@ def jax_dreams(
             zeros(dreams),
         )
         return jax.lax.scan(step, state, jax.random.split(key, steps))[0][3]
+
+    scan = jax.jit(dream)
 
     def run() -> float:
         scan(jax.random.key(1)).block_until_ready()
