@@ -26,7 +26,7 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which every stage has run once, at tiny size."""
     copy = copy_project(tmp_path_factory.mktemp("copy"))
     with contextlib.chdir(copy):
-        run(copy, "__default__,compare")
+        run(copy, "__default__,benchmark,compare")
     return copy
 
 
