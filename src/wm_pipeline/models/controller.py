@@ -127,11 +127,6 @@ class Controller(nn.Module):
             )
         self.parameters_vector.copy_(vector)
 
-    def read(self, latents: Tensor, h: Tensor, c: Tensor) -> Tensor:
-        """The features, (batch, features), from z, h and c."""
-        parts = (latents, h, c) if self.options.inputs == "zhc" else (latents, h)
-        return torch.cat(parts, -1)
-
     def forward(
         self, latents: Tensor, h: Tensor, c: Tensor, normal: Tensor | None = None
     ) -> Tensor:
@@ -140,12 +135,20 @@ class Controller(nn.Module):
         ``normal`` is the noise of a Gaussian policy, (batch, outputs); without it the
         outputs are the distribution's means.
         """
-        layers = [
+        (first, bias), *others = [
             (weights[0], biases[0, 0])
             for weights, biases in self.unpack(self.parameters_vector[None])
         ]
-        values = self.read(latents, h, c)
-        return self._through(layers, values, nn.functional.linear, normal)
+        # A product for each input costs less than joining them.
+        values, start = bias, 0
+        for part in (latents, h, c)[: len(self.options.inputs)]:
+            columns = first[:, start : start + part.shape[1]]
+            values = torch.addmm(values, part, columns.T)
+            start += part.shape[1]
+        if others:
+            values = _ACTIVATIONS[self.options.activation](values)
+            return self._through(others, values, nn.functional.linear, normal)
+        return self._headed(values, normal)
 
     def unpack(self, vectors: Tensor) -> list[Layer]:
         """The layers of a population of flat vectors, (population, size)."""
@@ -188,6 +191,10 @@ class Controller(nn.Module):
             values = product(values, weights, biases)
             if number < len(layers):
                 values = activate(values)
+        return self._headed(values, normal)
+
+    def _headed(self, values: Tensor, normal: Tensor | None) -> Tensor:
+        """The outputs from the last layer's values: drawn, if there are two heads."""
         if not self.stochastic:
             return values
         means, log_deviations = values.split(self.outputs, -1)
