@@ -188,7 +188,8 @@ def test_a_population_responds_like_its_controllers_one_by_one(
     candidates, batch = 3, 4
     vectors = normal(candidates, subject.size, seed=seed)
     inputs = [seen(subject, batch, seed=10 * n) for n in range(candidates)]
-    features = torch.stack([subject.read(*each) for each in inputs])
+    read = len(subject.options.inputs)
+    features = torch.stack([torch.cat(each[:read], -1) for each in inputs])
     noise = normal(batch, subject.outputs, seed=seed + 1)
     for drawn in (None, noise):
         found = subject.respond(subject.unpack(vectors), features, drawn)
