@@ -28,8 +28,7 @@ def write_safetensors(
         header: JSON values, kept in the file's header.
     """
     # safetensors writes an array's memory as it lies.
-    plain = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    plain = {name: plain[name].reshape(tensors[name].shape) for name in tensors}
+    plain = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     with replacing(path) as partial:
         save_file(plain, partial, metadata={_HEADER: json.dumps(header)})
 

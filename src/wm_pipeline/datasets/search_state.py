@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kedro.io import AbstractVersionedDataset, Version
+from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro.io.core import VersionNotFoundError
 
 from wm_pipeline.datasets.growing import Growing
@@ -70,7 +70,7 @@ class EarlierSearchDataset(SearchStateDataset):
 
     def save(self, data: SearchState) -> None:
         """Refused: ``search_state`` is where a run saves."""
-        raise NotImplementedError("an earlier search is only read")
+        raise DatasetError(f"{self._filepath}: an earlier search is only read")
 
     def _exists(self) -> bool:
         return Path(self._filepath).exists()

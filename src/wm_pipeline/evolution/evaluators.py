@@ -19,7 +19,7 @@ from wm_pipeline.randomness import torch_stream
 from wm_pipeline.rollouts.arithmetic import arithmetic_for
 from wm_pipeline.rollouts.dream import DreamNoise, DreamResult, dream
 from wm_pipeline.rollouts.dreamers import Population
-from wm_pipeline.rollouts.team import Team
+from wm_pipeline.rollouts.team import Team, itself
 
 ATTEMPTS = 2
 """How often a worker's share of a generation is tried."""
@@ -208,7 +208,7 @@ class WorkerEvaluator:
         self.controller = evaluator.controller
         self._evaluator, self._workers = evaluator, workers
         threads = max(1, cores() // workers)
-        self._team = Team(workers, threads, ATTEMPTS, _itself, evaluator)
+        self._team = Team(workers, threads, ATTEMPTS, itself, evaluator)
 
     def __enter__(self) -> Self:
         return self
@@ -230,7 +230,7 @@ class WorkerEvaluator:
             return f"the share of candidates {first} to {last} ({stage} {index})"
 
         tasks = [(share, rollouts, stage, *index) for share in shares]
-        return _joined(list(self._team.do(DreamEvaluator.evaluate, tasks, describe)), 0)
+        return _joined(list(self._team.do(_evaluate, tasks, describe)), 0)
 
     def conditions(self) -> dict[str, Any]:
         """All that a candidate's fitness depends on; see ``Evaluator``."""
@@ -257,10 +257,6 @@ def spread(
     else:
         with WorkerEvaluator(workers, evaluator) as shared:
             yield shared
-
-
-def _itself(evaluator: DreamEvaluator) -> DreamEvaluator:
-    return evaluator
 
 
 def _evaluate(evaluator: DreamEvaluator, *task: Any) -> DreamResult:

@@ -37,8 +37,8 @@ class Snapshot:
 
     @property
     def generations(self) -> int:
-        """How many the search had been told of."""
-        return int(self.values["search.countiter"])
+        """How many the search had been told of; 0 where the values do not say."""
+        return int(self.values.get("search.countiter", 0))
 
 
 def take(search: Any, random: np.random.RandomState) -> Snapshot:

@@ -1,6 +1,5 @@
 """How fast controllers, searches and dreams run, beside the limit of the machine."""
 
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from wm_pipeline.devices import cores
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.evolution.evaluators import DreamEvaluator, Evaluator
@@ -20,7 +20,7 @@ from wm_pipeline.models.vae import FRAME_SIZE, ConvLayer, ConvVAE, VAEOptions
 from wm_pipeline.models.world_model import WorldModel, digest
 from wm_pipeline.randomness import seeded_initialisation, stream
 from wm_pipeline.rollouts.policies import decision_noise
-from wm_pipeline.rollouts.team import Team
+from wm_pipeline.rollouts.team import Team, itself
 
 Key = TypeVar("Key")
 
@@ -29,7 +29,7 @@ def machine() -> dict[str, Any]:
     """What the figures were measured on: processor, cores, threads, versions."""
     return {
         "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -146,7 +146,7 @@ def one_dream_at_a_time(
         workers: Processes, 1 or more.
         stack: Ends them.
     """
-    team = stack.enter_context(Team(workers, 1, 1, _single, evaluator))
+    team = stack.enter_context(Team(workers, 1, 1, itself, evaluator))
 
     def run() -> float:
         tasks = [(seed,) for seed in range(workers)]
@@ -177,10 +177,6 @@ def blank_world(
         mdn_rnn.head.bias[-1] = -1
     starts = torch.zeros(1, latent)
     return WorldModel(vae, mdn_rnn, starts, starts.clone()).eval()
-
-
-def _single(evaluator: DreamEvaluator) -> DreamEvaluator:
-    return evaluator
 
 
 @torch.inference_mode()

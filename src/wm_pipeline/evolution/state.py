@@ -20,7 +20,7 @@ class SearchState:
 
     Attributes:
         conditions: All that its course depends on but its length, as JSON values.
-        snapshot: Of the strategy; None before the first generation.
+        snapshot: Of the strategy.
         mean: The distribution's mean, (size,) float64.
         best: The best candidate so far, (size,) float64.
         fitness_log: One row a generation.

@@ -145,10 +145,7 @@ class Controller(nn.Module):
             columns = first[:, start : start + part.shape[1]]
             values = torch.addmm(values, part, columns.T)
             start += part.shape[1]
-        if others:
-            values = _ACTIVATIONS[self.options.activation](values)
-            return self._through(others, values, nn.functional.linear, normal)
-        return self._headed(values, normal)
+        return self._through(others, values, nn.functional.linear, normal)
 
     def unpack(self, vectors: Tensor) -> list[Layer]:
         """The layers of a population of flat vectors, (population, size)."""
@@ -177,7 +174,9 @@ class Controller(nn.Module):
         Returns:
             (population, batch, outputs).
         """
-        return self._through(layers, features, _products, normal)
+        first, *others = layers
+        values = _products(features, *first)
+        return self._through(others, values, _products, normal)
 
     def _through(
         self,
@@ -186,15 +185,10 @@ class Controller(nn.Module):
         product: Callable[[Tensor, Tensor, Tensor], Tensor],
         normal: Tensor | None,
     ) -> Tensor:
+        """The outputs from the first layer's values and the layers behind it."""
         activate = _ACTIVATIONS[self.options.activation]
-        for number, (weights, biases) in enumerate(layers, 1):
-            values = product(values, weights, biases)
-            if number < len(layers):
-                values = activate(values)
-        return self._headed(values, normal)
-
-    def _headed(self, values: Tensor, normal: Tensor | None) -> Tensor:
-        """The outputs from the last layer's values: drawn, if there are two heads."""
+        for weights, biases in layers:
+            values = product(activate(values), weights, biases)
         if not self.stochastic:
             return values
         means, log_deviations = values.split(self.outputs, -1)

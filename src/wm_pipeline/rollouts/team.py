@@ -185,6 +185,11 @@ class _Member:
         _kill_processes_in(self._folder)
 
 
+def itself(thing: Any) -> Any:
+    """For ``Team``'s ``prepare``, where workers hold what they are sent."""
+    return thing
+
+
 def _died(future: Future[Any]) -> bool:
     return future.done() and isinstance(future.exception(), BrokenProcessPool)
 

@@ -24,12 +24,7 @@ from wm_pipeline.evolution.speed import (
     one_dream_at_a_time,
     population_dreams,
 )
-from wm_pipeline.evolution.strategies import (
-    LARGEST_FULL,
-    LEAST_VD,
-    Kind,
-    StrategyOptions,
-)
+from wm_pipeline.evolution.strategies import Kind, StrategyOptions, check_size
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.options import Options
@@ -202,9 +197,9 @@ def _searches(options: BenchmarkOptions) -> list[dict[str, Any]]:
     rows, runs = [], {}
     for kind in options.strategies:
         for size in options.dimensions:
-            if (kind == "full" and size > LARGEST_FULL) or (
-                kind == "vd" and size < LEAST_VD
-            ):
+            try:
+                check_size(kind, size)
+            except ValueError:  # not for so many, or so few
                 continue
             rows.append(
                 {
