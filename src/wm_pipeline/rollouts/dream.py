@@ -202,11 +202,16 @@ def _kept(batch: Batch, kept: Tensor) -> Batch:
     )
 
 
+def chunk_bounds(rows: int) -> list[int]:
+    """Where rows are cut for the CPU's matrix products, both ends included."""
+    count = -(-rows // (CHUNK * torch.get_num_threads()))
+    return [rows * number // count for number in range(count + 1)]
+
+
 def _chunks(batch: Batch) -> list[Batch]:
     """The batch in parts of equal size that share its memory; on a GPU, as a whole."""
     rows, on_cpu = len(batch.x), batch.x.device.type == "cpu"
-    count = -(-rows // (CHUNK * torch.get_num_threads())) if on_cpu else 1
-    bounds = [rows * number // count for number in range(count + 1)]
+    bounds = chunk_bounds(rows) if on_cpu else [0, rows]
     return [
         Batch(
             dreams=max(0, min(last, batch.dreams) - first),
