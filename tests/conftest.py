@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.vae import ConvVAE, VAEOptions
 from wm_pipeline.models.world_model import WorldModel, digest
+from wm_pipeline.native import compiled
 from wm_pipeline.randomness import seeded_initialisation
 
 LATENT, HIDDEN, MIXTURES, FRAME_SKIP = 4, 8, 3, 2
@@ -99,3 +101,19 @@ def mdn_rnn(vae: ConvVAE) -> MDNRNN:
 def world_model(vae: ConvVAE, mdn_rnn: MDNRNN) -> WorldModel:
     starts = torch.arange(5 * LATENT, dtype=torch.float32).view(5, LATENT) / 10
     return WorldModel(vae, mdn_rnn, starts, torch.full((5, LATENT), -4.0)).eval()
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    """The source is compiled anew in the test and after it."""
+    compiled.cache_clear()
+    yield
+    compiled.cache_clear()
+
+
+@pytest.fixture
+def compiler() -> str:
+    """The machine's own."""
+    if compiled() is None:
+        pytest.skip("there is no C compiler")
+    return shlex.join(shlex.split(os.environ.get("CC", "")) or ["cc"])

@@ -1,13 +1,7 @@
 """The elementwise work of a step, in C and in torch, against slow references."""
 
-import logging
 import math
-import os
 import re
-import shlex
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,15 +14,14 @@ from torch import Tensor
 
 from wm_pipeline.models.mdn_rnn import LOG_SIGMA_RANGE, MDNRNN, MDNRNNOptions
 from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.native import SOURCE, compiled
 from wm_pipeline.rollouts.arithmetic import (
     LATENT_MOST,
-    SOURCE,
     Arithmetic,
     Batch,
     CArithmetic,
     TorchArithmetic,
     arithmetic_for,
-    compiled,
 )
 from wm_pipeline.rollouts.dream import DreamNoise, DreamResult, dream
 from wm_pipeline.rollouts.dreamers import Script
@@ -542,30 +535,7 @@ def test_samples_are_drawn_from_the_mixture_at_its_temperature(
             )
 
 
-# The compiler.
-
-
-@pytest.fixture
-def fresh() -> Iterator[None]:
-    """The source is compiled anew in the test and after it."""
-    compiled.cache_clear()
-    yield
-    compiled.cache_clear()
-
-
-@pytest.fixture
-def compiler() -> str:
-    """The machine's own."""
-    if compiled() is None:
-        pytest.skip("there is no C compiler")
-    return shlex.join(shlex.split(os.environ.get("CC", "")) or ["cc"])
-
-
-def fake_compiler(folder: Path, script: str) -> str:
-    path = folder / "fake-cc"
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-    return str(path)
+# C, or torch.
 
 
 def dreamed(world_model: WorldModel) -> DreamResult:
@@ -604,59 +574,6 @@ def test_without_a_compiler_the_dream_is_the_same(
     assert len(found.steps.unique()) > 2
 
 
-@pytest.mark.usefixtures("fresh")
-@pytest.mark.parametrize(
-    ("script", "reason"),
-    [
-        ("echo 'no such luck' >&2; exit 1", "no such luck"),
-        ("exit 0", "arithmetic.so"),
-        ('for target; do :; done; echo nonsense > "$target"', "arithmetic.so"),
-    ],
-    ids=["refuses", "writes nothing", "writes nonsense"],
-)
-def test_a_compiler_that_fails_is_told_of_and_torch_steps_in(
-    script: str,
-    reason: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setenv("CC", fake_compiler(tmp_path, script))
-    with caplog.at_level(logging.INFO, "wm_pipeline"):
-        for _ in range(2):
-            assert isinstance(arithmetic_for(new_mdn_rnn()), TorchArithmetic)
-    (record,) = caplog.records
-    assert record.levelno == logging.WARNING
-    assert reason in record.getMessage()
-
-
-@pytest.mark.usefixtures("fresh")
-def test_the_compiler_may_be_named_with_options(
-    compiler: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CC", f"{compiler} -pipe")
-    compiled.cache_clear()
-    assert compiled() is not None
-    monkeypatch.setenv("CC", "")
-    compiled.cache_clear()
-    assert (compiled() is None) == (shutil.which("cc") is None)
-
-
-@pytest.mark.usefixtures("fresh")
-def test_the_source_is_compiled_once(
-    compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = tmp_path / "calls"
-    monkeypatch.setenv(
-        "CC", fake_compiler(tmp_path, f'echo call >> "{log}"; exec {compiler} "$@"')
-    )
-    compiled.cache_clear()
-    first = compiled()
-    assert first is not None
-    assert compiled() is first
-    assert log.read_text().split() == ["call"]
-
-
 def test_latents_that_the_c_code_has_no_room_for_go_by_torch(compiler: str) -> None:
     room = re.search(r"#define LATENT_MOST (\d+)", SOURCE.read_text())
     assert room is not None
@@ -672,18 +589,3 @@ def test_the_c_code_bears_the_widest_latent(compiler: str) -> None:
     head, noise = random_head(sizes, 1), noise_of(sizes, 9)
     batches = [sample(kind, head, *noise, 1.3) for kind in ("c", "torch")]
     torch.testing.assert_close(batches[0].x, batches[1].x, **CLOSE)
-
-
-def test_the_source_compiles_without_warnings(compiler: str, tmp_path: Path) -> None:
-    flags = ["-O3", "-Wall", "-Wextra", "-std=c99", "-pedantic"]
-    command = [
-        *shlex.split(compiler),
-        *flags,
-        "-fPIC",
-        "-c",
-        str(SOURCE),
-        "-o",
-        str(tmp_path / "a"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout + done.stderr == ""

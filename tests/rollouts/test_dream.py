@@ -21,9 +21,9 @@ from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, digest
+from wm_pipeline.native import compiled
 from wm_pipeline.randomness import seeded_initialisation, torch_stream
 from wm_pipeline.rollouts import arithmetic
-from wm_pipeline.rollouts.arithmetic import compiled
 from wm_pipeline.rollouts.dream import (
     LOOK_EVERY,
     NOISE_BLOCK,

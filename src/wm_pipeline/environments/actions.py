@@ -13,7 +13,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from wm_pipeline.native import tanh_
 from wm_pipeline.options import Options
+
+THRESHOLD = math.atanh(1 / 3)
+"""Of an output whose tanh is a third."""
 
 
 class ThresholdActions(Options):
@@ -63,8 +67,7 @@ class ThresholdActions(Options):
 
     def decide(self, outputs: Tensor, gumbel: Tensor | None = None) -> Tensor:
         """Map outputs (..., 1) to controls (..., 1) in {-1, 0, 1}, float32."""
-        squashed = torch.tanh(outputs)
-        return (squashed > 1 / 3).float() - (squashed < -1 / 3).float()
+        return (outputs > THRESHOLD).float() - (outputs < -THRESHOLD).float()
 
     def sample(self, random: np.random.Generator) -> np.ndarray:
         """A uniformly drawn control, (1,) float32."""
@@ -215,7 +218,7 @@ class BoxActions(Options):
 
     def decide(self, outputs: Tensor, gumbel: Tensor | None = None) -> Tensor:
         """Map outputs (..., dimensions) to controls in [-1, 1] of the same shape."""
-        return torch.tanh(outputs)
+        return tanh_(outputs.clone(memory_format=torch.contiguous_format))
 
     def sample(self, random: np.random.Generator) -> np.ndarray:
         """A uniformly drawn control, (dimensions,) float32."""

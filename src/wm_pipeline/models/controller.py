@@ -11,21 +11,17 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from wm_pipeline.native import gaussian_draws, tanh_
 from wm_pipeline.options import Options
 
 LOG_DEVIATION_RANGE = (-5.0, 2.0)
 """The second head of a Gaussian policy is kept within these."""
 
 
-def _tanh(values: Tensor) -> Tensor:
-    """1 - 2 / (exp(2 x) + 1): half the time of torch's own, and in place."""
-    return values.mul_(2).exp_().add_(1).reciprocal_().mul_(-2).add_(1)
-
-
 # torch's own elu and silu compute the last few numbers of a tensor by another path, and
 # a candidate must not depend on its place in the population.
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": _tanh,
+    "tanh": tanh_,
     "relu": torch.relu_,
     "elu": lambda values: torch.where(values > 0, values, torch.expm1(values)),
     "silu": lambda values: values / (1 + torch.exp(-values)),
@@ -82,6 +78,7 @@ class Controller(nn.Module):
         widths = (self.features, *options.hidden_sizes, heads * outputs)
         self._shapes = [(after, before) for before, after in pairwise(widths)]
         self.register_buffer("parameters_vector", torch.zeros(self.size))
+        self._unpacked: tuple[Tensor, list[Layer]] | None = None
 
     parameters_vector: Tensor
 
@@ -135,17 +132,28 @@ class Controller(nn.Module):
         ``normal`` is the noise of a Gaussian policy, (batch, outputs); without it the
         outputs are the distribution's means.
         """
-        (first, bias), *others = [
-            (weights[0], biases[0, 0])
-            for weights, biases in self.unpack(self.parameters_vector[None])
-        ]
+        (first, bias), *others = self._layers()
         # A product for each input costs less than joining them.
-        values, start = bias, 0
-        for part in (latents, h, c)[: len(self.options.inputs)]:
-            columns = first[:, start : start + part.shape[1]]
-            values = torch.addmm(values, part, columns.T)
-            start += part.shape[1]
+        values, start = (
+            torch.addmm(bias, latents, first[:, : self.latent_size].T),
+            self.latent_size,
+        )
+        for part in (h, c)[: len(self.options.inputs) - 1]:
+            end = start + self.hidden_size
+            values.addmm_(part, first[:, start:end].T)
+            start = end
         return self._through(others, values, nn.functional.linear, normal)
+
+    def _layers(self) -> list[Layer]:
+        """The layers of this one controller, unpacked once."""
+        vector = self.parameters_vector
+        if self._unpacked is None or self._unpacked[0] is not vector:
+            layers = [
+                (weights[0], biases[0, 0])
+                for weights, biases in self.unpack(vector[None])
+            ]
+            self._unpacked = vector, layers
+        return self._unpacked[1]
 
     def unpack(self, vectors: Tensor) -> list[Layer]:
         """The layers of a population of flat vectors, (population, size)."""
@@ -191,10 +199,9 @@ class Controller(nn.Module):
             values = product(activate(values), weights, biases)
         if not self.stochastic:
             return values
-        means, log_deviations = values.split(self.outputs, -1)
         if normal is None:
-            return means
-        return means + log_deviations.clamp(*LOG_DEVIATION_RANGE).exp() * normal
+            return values[..., : self.outputs]
+        return gaussian_draws(values, normal, LOG_DEVIATION_RANGE)
 
 
 def _products(values: Tensor, weights: Tensor, biases: Tensor) -> Tensor:

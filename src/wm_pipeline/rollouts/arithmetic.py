@@ -2,31 +2,19 @@
 
 Between its two matrix products a step of M needs some 700 elementwise operations a
 dream (h 128). As a dozen torch operations that is a dozen passes over memory and costs
-more than the products; as two loops in C, some tenth of them. The C source is compiled
-by the machine's own compiler when it is first used, in a fraction of a second. Where
-there is none, or on a GPU, the same is done by torch.
+more than the products; as two loops in C (``native.c``), some tenth of them. Where those
+do not compile, or on a GPU, the same is done by torch.
 """
 
 import ctypes
-import functools
-import logging
-import os
-import shlex
-import shutil
-import subprocess
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from wm_pipeline.models.mdn_rnn import LOG_SIGMA_RANGE, MDNRNN
-
-logger = logging.getLogger(__name__)
-
-SOURCE = Path(__file__).with_suffix(".c")
+from wm_pipeline.native import compiled
 
 LATENT_MOST = 1024
 """The C code has room for latents up to this."""
@@ -132,7 +120,7 @@ class TorchArithmetic:
 
 
 class CArithmetic:
-    """By the loops of ``arithmetic.c``, on the CPU.
+    """By the loops of ``native.c``, on the CPU.
 
     Args:
         library: The compiled source.
@@ -198,48 +186,6 @@ def arithmetic_for(mdn_rnn: MDNRNN) -> Arithmetic:
         if library is not None:
             return CArithmetic(library, mdn_rnn)
     return TorchArithmetic(mdn_rnn)
-
-
-@functools.cache
-def compiled() -> ctypes.CDLL | None:
-    """The compiled C source, or None where there is no compiler."""
-    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
-    if shutil.which(compiler[0]) is None:
-        logger.info("No C compiler: the dream runs by torch alone, at half the speed")
-        return None
-    with tempfile.TemporaryDirectory(prefix="wm_arithmetic_") as folder:
-        target = Path(folder) / "arithmetic.so"
-        flags = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math"]
-        command = [
-            *compiler,
-            *flags,
-            "-shared",
-            "-fPIC",
-            str(SOURCE),
-            "-o",
-            str(target),
-        ]
-        try:
-            subprocess.run(command, capture_output=True, text=True, check=True)
-            library = ctypes.CDLL(str(target))  # fails where /tmp holds no programs
-        except (subprocess.CalledProcessError, OSError) as error:
-            logger.warning(
-                "The C arithmetic does not compile or load; the dream runs by torch "
-                "alone, at half the speed: %s",
-                getattr(error, "stderr", None) or error,
-            )
-            return None
-    whole, number, pointer = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
-    library.lstm_cell.argtypes = [whole, whole, pointer, pointer, pointer, whole]
-    library.sample_step.argtypes = [
-        *(whole, whole, whole),
-        *(pointer, whole, pointer, pointer, pointer),
-        *[number] * 8,
-        *(pointer, whole, pointer, pointer, pointer),
-    ]
-    for function in (library.lstm_cell, library.sample_step):
-        function.restype = None
-    return library
 
 
 def _sigmoid(values: Tensor) -> None:

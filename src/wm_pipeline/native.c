@@ -1,7 +1,8 @@
-/* The elementwise work of one step of many dreams, each part in one pass over memory.
+/* Elementwise work, each part in one pass over memory: the activations and draws of
+   controllers, and the two halves of a dream's step.
 
    Every row is computed by itself and in one order, so a dream's digits do not depend on
-   its batch. Compiled for the machine it runs on; see arithmetic.py. */
+   its batch. Compiled for the machine it runs on; see native.py. */
 
 #include <stdint.h>
 #include <string.h>
@@ -29,6 +30,10 @@ static inline float tanh_of(float x) {
   return x * p / q;
 }
 
+void tanh_in_place(int64_t count, float *values) {
+  for (int64_t i = 0; i < count; i++) values[i] = tanh_of(values[i]);
+}
+
 static inline float sigmoid_of(float x) { return 0.5f + 0.5f * tanh_of(0.5f * x); }
 
 /* exp for |x| < 80: a power of two times exp's Taylor polynomial on +-log(2)/2. */
@@ -48,6 +53,25 @@ static inline float exp_of(float x) {
   float power;
   memcpy(&power, &exponent, sizeof power);
   return p * power;
+}
+
+/* Draws from diagonal Gaussians: a row of `values` holds `size` means, then as many
+   logarithms of deviations, which are kept within their range. Rows meet the `noises`
+   rows of `normal` in turn, over and over. */
+void gaussian_draws(int64_t rows, int64_t size, const float *restrict values,
+                    int64_t noises, const float *restrict normal, float least,
+                    float most, float *restrict draws) {
+  for (int64_t row = 0; row < rows; row++) {
+    const float *means = values + row * 2 * size, *logs = means + size;
+    const float *noise = normal + row % noises * size;
+    float *restrict out = draws + row * size;
+    for (int64_t j = 0; j < size; j++) {
+      float s = logs[j];
+      s = s > most ? most : s;
+      s = s < least ? least : s;
+      out[j] = means[j] + exp_of(s) * noise[j];
+    }
+  }
 }
 
 /* The LSTM's gates (rows, 4 hidden: input, forget, new, output) to its next state: c
