@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from wm_pipeline.environments.actions import ThresholdActions
+from wm_pipeline.evolution import speed
 from wm_pipeline.evolution.evaluators import DreamEvaluator, DreamOptions
 from wm_pipeline.evolution.jax_scan import jax_dreams
 from wm_pipeline.evolution.speed import (
@@ -25,6 +26,7 @@ from wm_pipeline.evolution.speed import (
 from wm_pipeline.evolution.strategies import CMAES, StrategyOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.rollouts.products import Product, product
 
 
 class CountingActions(ThresholdActions):
@@ -133,13 +135,18 @@ def test_matrix_products_count_two_products_a_step(
     world_model: WorldModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     products = []
-    addmm = torch.addmm
 
-    def watched(bias: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        products.append((*left.shape, right.shape[1]))
-        return addmm(bias, left, right)
+    def watched(weights: Tensor, bias: Tensor) -> Product:
+        multiply = product(weights, bias)
 
-    monkeypatch.setattr(torch, "addmm", watched)
+        def counted(rows: Tensor) -> Tensor:
+            found = multiply(rows)
+            products.append((*rows.shape, found.shape[1]))
+            return found
+
+        return counted
+
+    monkeypatch.setattr(speed, "product", watched)
     assert matrix_products(world_model, dreams=6, steps=4)() == 24
     # z 4, h 8, action 1 to four gates of 8; h to 3 x 4 x 3 mixture numbers and two.
     assert products == [(6, 13, 32), (6, 8, 38)] * 4

@@ -20,8 +20,8 @@ from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.vae import FRAME_SIZE, ConvLayer, ConvVAE, VAEOptions
 from wm_pipeline.models.world_model import WorldModel, digest
 from wm_pipeline.randomness import seeded_initialisation, stream
-from wm_pipeline.rollouts.dream import chunk_bounds
 from wm_pipeline.rollouts.policies import decision_noise
+from wm_pipeline.rollouts.products import chunk_bounds, product
 from wm_pipeline.rollouts.team import Team, itself
 
 Key = TypeVar("Key")
@@ -122,17 +122,17 @@ def matrix_products(
     hidden = mdn_rnn.hidden_size
     inputs = mdn_rnn.latent_size + hidden + mdn_rnn.action_size
     x, h = torch.ones(dreams, inputs), torch.ones(dreams, hidden)
-    cell, cell_bias = torch.ones(inputs, 4 * hidden), torch.ones(4 * hidden)
-    head = mdn_rnn.head.weight.detach().T.contiguous()
-    head_bias = mdn_rnn.head.bias.detach()
+    cell = product(torch.ones(inputs, 4 * hidden), torch.ones(4 * hidden))
+    head_weights = mdn_rnn.head.weight.detach().T.contiguous()
+    head = product(head_weights, mdn_rnn.head.bias.detach())
     bounds = list(pairwise(chunk_bounds(dreams)))
 
     @torch.inference_mode()
     def run() -> float:
         for _ in range(steps):
             for first, last in bounds:
-                torch.addmm(cell_bias, x[first:last], cell)
-                torch.addmm(head_bias, h[first:last], head)
+                cell(x[first:last])
+                head(h[first:last])
         return dreams * steps
 
     return run

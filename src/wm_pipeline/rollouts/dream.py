@@ -25,15 +25,13 @@ from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.randomness import standard_gumbel, torch_stream
 from wm_pipeline.rollouts.arithmetic import Batch, arithmetic_for
 from wm_pipeline.rollouts.dreamers import Dreamers
+from wm_pipeline.rollouts.products import chunk_bounds, product
 
 FINISHED_SHARE = 0.1
 """Finished dreams are dropped when they are this share of the batch."""
 
 LOOK_EVERY = 4
 """Steps between two looks at which dreams are over; a look waits for the device."""
-
-CHUNK = 256
-"""Rows a thread in a matrix product, at most: their gates stay in the cache."""
 
 NOISE_BLOCK = 16
 """Steps whose noise is drawn at once."""
@@ -133,27 +131,20 @@ def dream(
     """
     mdn_rnn = world_model.mdn_rnn
     latent, hidden = mdn_rnn.latent_size, mdn_rnn.hidden_size
-    cell_weights, cell_bias = _joined_cell(mdn_rnn.lstm, latent)
-    head_weights, head_bias = _joined_head(mdn_rnn)
+    gates_of = product(*_joined_cell(mdn_rnn.lstm, latent))
+    outputs_of = product(*_joined_head(mdn_rnn))
     arithmetic = arithmetic_for(mdn_rnn)
     batch = _begin(mdn_rnn, noise.starts, copies)
     row = torch.arange(batch.dreams, device=noise.starts.device)
     result = DreamResult(batch.returns.clone(), batch.steps.clone())
     chunks = _chunks(batch)
-    most = len(batch.x) if len(chunks) == 1 else CHUNK * torch.get_num_threads()
-    gate_rows = batch.x.new_empty(most, 4 * hidden)
-    output_rows = batch.x.new_empty(most, len(head_bias))
     for step, (gumbel, normal) in enumerate(noise.steps(mdn_rnn.options.mixtures), 1):
         seen = batch.x[: batch.dreams, : latent + hidden]
         controls = dreamers.act(seen, batch.cells[: batch.dreams], step - 1)
         batch.x[: batch.dreams, latent + hidden :] = controls
         for chunk in chunks:
-            rows = slice(len(chunk.x))
-            gates, outputs = gate_rows[rows], output_rows[rows]
-            torch.addmm(cell_bias, chunk.x, cell_weights, out=gates)
-            arithmetic.cell(gates, chunk)
-            h = chunk.x[:, latent : latent + hidden]
-            torch.addmm(head_bias, h, head_weights, out=outputs)
+            arithmetic.cell(gates_of(chunk.x), chunk)
+            outputs = outputs_of(chunk.x[:, latent : latent + hidden])
             arithmetic.sample(outputs, gumbel, normal, temperature, chunk)
         if step % LOOK_EVERY != 0 and step != max_steps:
             continue
@@ -200,12 +191,6 @@ def _kept(batch: Batch, kept: Tensor) -> Batch:
         steps=batch.steps[kept],
         alive=batch.alive[kept],
     )
-
-
-def chunk_bounds(rows: int) -> list[int]:
-    """Where rows are cut for the CPU's matrix products, both ends included."""
-    count = -(-rows // (CHUNK * torch.get_num_threads()))
-    return [rows * number // count for number in range(count + 1)]
 
 
 def _chunks(batch: Batch) -> list[Batch]:
