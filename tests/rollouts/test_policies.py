@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,10 @@ from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, digest
 from wm_pipeline.randomness import seeded_initialisation, torch_stream
 from wm_pipeline.rollouts.policies import (
+    TOGETHER,
     ControllerPolicy,
     RandomPolicy,
+    decide_together,
     decision_noise,
 )
 
@@ -293,3 +296,58 @@ def test_the_controls_drawn_are_those_m_remembers(
             state = world_model.mdn_rnn.remember(latent, control, state)
             expected += [float(control)] * 2
     np.testing.assert_allclose(played, expected[: len(frames)], atol=1e-5)
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 4])
+def test_a_decision_does_not_depend_on_the_other_games(
+    world_model: WorldModel, controller: Controller, frames: np.ndarray, together: int
+):
+    """Each plays the film from another frame on, and looks at every second frame."""
+
+    def players() -> list[ControllerPolicy]:
+        policies = [
+            ControllerPolicy(world_model, controller, WHEEL, sample_latents=True)
+            for _ in range(together)
+        ]
+        for seed, policy in enumerate(policies):
+            policy.reset(seed)
+        return policies
+
+    alone = [
+        [float(policy.act(frames[start + step])[0]) for step in range(4)]
+        for start, policy in enumerate(players())
+    ]
+    side_by_side: list[list[float]] = [[] for _ in range(together)]
+    policies = players()
+    for step in range(4):
+        looking = [p for p in policies if p.looks]
+        assert len(looking) == (0 if step % 2 else together)
+        if looking:
+            decide_together(looking, [frames[s + step] for s in range(together)])
+        for policy, played in zip(policies, side_by_side, strict=True):
+            assert not policy.looks
+            played.append(float(policy.act()[0]))
+    assert side_by_side == alone
+
+
+def test_decisions_together_call_each_network_once_for_all(
+    world_model: WorldModel,
+    controller: Controller,
+    frames: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    encoded = []
+    encode = world_model.vae.encode_frames
+
+    def watched(seen: np.ndarray) -> Any:
+        encoded.append(len(seen))
+        return encode(seen)
+
+    monkeypatch.setattr(world_model.vae, "encode_frames", watched)
+    policies = [ControllerPolicy(world_model, controller, WHEEL, True) for _ in "abc"]
+    for policy in policies:
+        policy.reset(1)
+    decide_together(policies, list(frames[:3]))
+    assert encoded == [TOGETHER]
+    assert [policy.act().shape for policy in policies] == [(1,)] * 3
+    assert encoded == [TOGETHER]

@@ -15,11 +15,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
+from wm_pipeline.models.controller import Controller, ControllerOptions
+from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.rollouts.episodes import Episode, play_episode
-from wm_pipeline.rollouts.policies import RandomPolicy
-from wm_pipeline.rollouts.real import play_episodes
+from wm_pipeline.rollouts.policies import ControllerPolicy, RandomPolicy
+from wm_pipeline.rollouts.real import GROUP, play_episodes
 
 SEEDS = [11, 5, 8, 3]
 
@@ -255,6 +258,68 @@ def test_a_consumer_may_leave_early(
     running = [p.name() for p in psutil.process_iter() if works_in(p, tmp_path)]
     assert sum("vizdoom" in name for name in running) >= 1
     played.close()
+
+
+class KillingController(ControllerPolicy):
+    """Plays well, but in the middle of one episode kills one of the games, once.
+
+    Args:
+        mark: A file made at the deed.
+    """
+
+    mark: Path
+
+    def act(self, frame: np.ndarray | None = None) -> np.ndarray:
+        if self.looks is False and not self.mark.exists():
+            self.mark.touch()
+            games = [p for p in psutil.Process().children() if "vizdoom" in p.name()]
+            games[-1].kill()
+            games[-1].wait()
+        return super().act(frame)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_games_side_by_side_are_what_they_are_alone(
+    doom: EnvironmentOptions, world_model: WorldModel, tmp_path: Path, killed: bool
+) -> None:
+    """More episodes than places and tasks, of several lengths."""
+    options = ControllerOptions(
+        inputs="zh",
+        hidden_sizes=(),
+        activation="tanh",
+        bias=True,
+        policy="deterministic",
+    )
+    controller = Controller(options, 4, 8, 1)
+    random = torch.Generator().manual_seed(1)
+    controller.set_parameters(torch.randn(controller.size, generator=random))
+    policy = KillingController(world_model, controller, doom.actions, True)
+    policy.mark = tmp_path / "done"
+    policy.mark.touch()
+    seeds = list(range(GROUP + 3))
+    with closing(RealEnv(doom)) as env:
+        alone = [play_episode(env, policy, seed, True) for seed in seeds]
+    assert len({len(episode.rewards) for episode in alone}) > 1
+    assert any(len(np.unique(episode.actions)) > 1 for episode in alone)
+    if killed:
+        policy.mark.unlink()
+    games = [("controller", seed) for seed in seeds]
+    played = play_episodes(doom, {"controller": policy}, games, 2, keep_frames=True)
+    assert_equal(list(played), alone)
+    assert policy.mark.exists()
+
+
+def test_only_frames_that_somebody_needs_are_made(
+    short: EnvironmentOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    frame = RealEnv.frame
+    monkeypatch.setattr(RealEnv, "frame", lambda env: made.append(1) or frame(env))
+    with closing(RealEnv(short)) as env:
+        play_episode(env, RandomPolicy(short.actions, (1, 5)), 5, False)
+        assert len(made) <= 1  # the reset's
+        kept = play_episode(env, RandomPolicy(short.actions, (1, 5)), 5, True)
+        assert len(made) >= len(kept.rewards)
 
 
 def test_a_wrong_environment_fails_before_any_worker_starts(

@@ -64,24 +64,30 @@ class RealEnv(gymnasium.Env):
         self.action_space = control_space(options.actions)
         self.observation_space = gymnasium.spaces.Box(0, 255, FRAME_SHAPE, np.uint8)
         self._steps = 0
+        self._observation: Any = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode; the same ``seed`` gives the same episode."""
         super().reset(seed=seed)
-        observation, info = self._game.reset(seed=seed, options=options)
+        self._observation, info = self._game.reset(seed=seed, options=options)
         self._steps = 0
-        return self._frame(observation), info
+        return self.frame(), info
 
     def step(
         self, action: np.ndarray
     ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take one control, (size,) float32, for ``repeat`` steps of the game."""
+        reward, terminated, truncated, info = self.advance(action)
+        return self.frame(), reward, terminated, truncated, info
+
+    def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
+        """A step without its frame, which costs a third of it: see ``frame``."""
         game_action = self.options.actions.to_game(action)
         total = 0.0
         for _ in range(self.options.repeat):
-            observation, reward, terminated, truncated, info = self._game.step(
+            self._observation, reward, terminated, truncated, info = self._game.step(
                 game_action
             )
             total += float(reward)
@@ -89,8 +95,11 @@ class RealEnv(gymnasium.Env):
                 break
         self._steps += 1
         truncated = truncated or self._steps >= self.options.max_steps
-        frame = self._frame(observation)
-        return frame, total, bool(terminated), bool(truncated and not terminated), info
+        return total, bool(terminated), bool(truncated and not terminated), info
+
+    def frame(self) -> np.ndarray:
+        """The preprocessed frame of the last observation, (64, 64, 3) uint8."""
+        return self._frame(self._observation)
 
     def render(self) -> Any:
         """What the game itself renders."""

@@ -139,9 +139,9 @@ class MDNRNN(nn.Module):
 
     def remember(self, latents: Tensor, actions: Tensor, state: State) -> State:
         """The state after one step: z (batch, latent), action (batch, action)."""
-        inputs = torch.cat((latents, actions), -1)[:, None]
-        _, (h, c) = self.lstm(inputs, (state[0][None], state[1][None]))
-        return h[0], c[0]
+        inputs = torch.cat((latents, actions), -1)
+        h, c = torch.lstm_cell(inputs, state, *self.lstm.all_weights[0])
+        return h, c
 
     def predict(self, hidden: Tensor) -> Prediction:
         """The prediction from h, (..., hidden)."""

@@ -1,5 +1,6 @@
 """An episode of the real game, and playing one."""
 
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,15 +54,46 @@ def play_episode(env: RealEnv, policy: Policy, seed: int, keep_frames: bool) -> 
         seed: Seeds both the game and the policy.
         keep_frames: Whether the frames are returned.
     """
+    course = episode_course(env, policy, seed, keep_frames)
+    while True:
+        try:
+            next(course)
+        except StopIteration as over:
+            episode: Episode = over.value
+            return episode
+
+
+def episode_course(
+    env: RealEnv, policy: Policy, seed: int, keep_frames: bool
+) -> Generator[np.ndarray, None, Episode]:
+    """Play one episode, pausing wherever the policy looks.
+
+    Args:
+        env: The game.
+        policy: Who plays.
+        seed: Seeds both the game and the policy.
+        keep_frames: Whether the frames are returned.
+
+    Yields:
+        The frame the policy is about to look at. Whoever lets it decide now, together
+        with those of other games, spares it the deciding.
+
+    Returns:
+        The episode.
+    """
     policy.reset(seed)
-    frame, _ = env.reset(seed=seed)
+    env.reset(seed=seed)
     frames, actions, rewards = [], [], []
     terminated = truncated = False
     while not (terminated or truncated):
+        looks = policy.looks
+        frame = env.frame() if keep_frames or looks else None
+        if frame is not None and looks:
+            yield frame
         control = policy.act(frame)
-        if keep_frames:
+        if frame is not None and keep_frames:
             frames.append(frame)
-        frame, reward, terminated, truncated, _ = env.step(control)
+        reward, terminated, truncated, _ = env.advance(control)
         actions.append(control)
         rewards.append(reward)
     return Episode(

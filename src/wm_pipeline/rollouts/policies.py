@@ -8,9 +8,12 @@ from torch import Tensor
 
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller
-from wm_pipeline.models.vae import reparameterise
+from wm_pipeline.models.mdn_rnn import State
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.randomness import standard_gumbel, stream, torch_stream
+
+TOGETHER = 4
+"""Games whose controllers decide together; more gain little and need more memory."""
 
 
 class Policy(Protocol):
@@ -19,8 +22,15 @@ class Policy(Protocol):
     def reset(self, seed: int) -> None:
         """Begin an episode whose random choices derive from ``seed``."""
 
-    def act(self, frame: np.ndarray) -> np.ndarray:
-        """The control (size,) float32 for a frame (64, 64, 3) uint8."""
+    @property
+    def looks(self) -> bool:
+        """Whether the next ``act`` looks at its frame."""
+
+    def act(self, frame: np.ndarray | None = None) -> np.ndarray:
+        """The control (size,) float32 for a frame (64, 64, 3) uint8.
+
+        The frame may be left out where the policy does not look at it.
+        """
 
 
 class RandomPolicy:
@@ -34,6 +44,11 @@ class RandomPolicy:
 
     def __init__(self, actions: Actions, hold: tuple[int, int]) -> None:
         self.actions, self.hold = actions, hold
+
+    @property
+    def looks(self) -> bool:
+        """Never."""
+        return False
 
     def reset(self, seed: int) -> None:
         """Begin an episode."""
@@ -76,26 +91,72 @@ class ControllerPolicy:
         """Begin an episode with M's zero state."""
         self._random = torch_stream(seed, "controller policy")
         self._state = self.world_model.mdn_rnn.initial_state(1)
-        self._step = 0
+        self._left = 0
 
-    @torch.inference_mode()
-    def act(self, frame: np.ndarray) -> np.ndarray:
+    @property
+    def looks(self) -> bool:
+        """Whether it decides next, rather than holding its control."""
+        return self._left == 0
+
+    def act(self, frame: np.ndarray | None = None) -> np.ndarray:
         """The control for this frame; between decisions, the last one."""
-        mdn_rnn = self.world_model.mdn_rnn
-        if self._step % mdn_rnn.frame_skip == 0:
-            mean, log_variance = self.world_model.vae.encode_frames(frame[None])
-            latent = mean
-            if self.sample_latents:
-                latent = reparameterise(mean, log_variance, self._random)
-            normal, gumbel = decision_noise(
-                self.controller, self.actions, 1, self._random
-            )
-            outputs = self.controller(latent, *self._state, normal)
-            control = self.actions.decide(outputs, gumbel)
-            self._state = mdn_rnn.remember(latent, control, self._state)
-            self._control = control[0].numpy()
-        self._step += 1
+        if self.looks:
+            assert frame is not None, "a decision needs a frame"
+            decide_together([self], [frame])
+        self._left -= 1
         return self._control
+
+    def noise(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The next decision's, zeros where it has none.
+
+        For z, (1, latent); for a Gaussian policy and for sampled actions, (1, outputs).
+        """
+        latent = torch.zeros(1, self.world_model.vae.latent_size)
+        if self.sample_latents:
+            latent = torch.randn(latent.shape, generator=self._random)
+        normal, gumbel = decision_noise(self.controller, self.actions, 1, self._random)
+        zeros = torch.zeros(1, self.controller.outputs)
+        return (
+            latent,
+            zeros if normal is None else normal,
+            zeros if gumbel is None else gumbel,
+        )
+
+    @property
+    def state(self) -> State:
+        """M's, each (1, hidden)."""
+        return self._state
+
+    def decided(self, control: np.ndarray, state: State) -> None:
+        """Hold this control, (size,), with M's state after it, until the next decision."""
+        self._control, self._state = control, state
+        self._left = self.world_model.mdn_rnn.frame_skip
+
+
+@torch.inference_mode()
+def decide_together(policies: list[ControllerPolicy], frames: list[np.ndarray]) -> None:
+    """Let controllers of several games decide, each network called once for all.
+
+    A decision does not depend on the others: the batch always has ``TOGETHER`` rows.
+
+    Args:
+        policies: Up to ``TOGETHER`` that look, of one world model, controller and
+            action mapping; each then holds its decision.
+        frames: What each sees, (64, 64, 3) uint8.
+    """
+    first, missing = policies[0], TOGETHER - len(policies)
+    mdn_rnn, vae = first.world_model.mdn_rnn, first.world_model.vae
+    parts = [(*policy.noise(), *policy.state) for policy in policies]
+    latent_noise, normal, gumbel, h, c = (
+        torch.cat(rows) for rows in zip(*parts, *parts[:1] * missing, strict=True)
+    )
+    mean, log_variance = vae.encode_frames(np.stack([*frames, *frames[:1] * missing]))
+    latents = mean + torch.exp(log_variance / 2) * latent_noise
+    outputs = first.controller(latents, h, c, normal)
+    controls = first.actions.decide(outputs, gumbel)
+    h, c = mdn_rnn.remember(latents, controls, (h, c))
+    for row, policy in enumerate(policies):
+        policy.decided(controls[row].numpy(), (h[row : row + 1], c[row : row + 1]))
 
 
 def decision_noise(

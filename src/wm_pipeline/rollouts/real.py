@@ -1,18 +1,31 @@
 """Episodes of the real game, played in parallel worker processes that may die."""
 
+import copy
+import itertools
 import logging
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
 
 from wm_pipeline.devices import cores
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
-from wm_pipeline.rollouts.episodes import Episode, play_episode
-from wm_pipeline.rollouts.policies import Policy
+from wm_pipeline.rollouts.episodes import Episode, episode_course
+from wm_pipeline.rollouts.policies import (
+    TOGETHER,
+    ControllerPolicy,
+    Policy,
+    decide_together,
+)
 from wm_pipeline.rollouts.team import Team
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 """How often an episode is played before its failure is the caller's."""
+
+GROUP = 16
+"""Episodes of a controller that a worker plays as one task."""
 
 
 def play_episodes(
@@ -42,17 +55,39 @@ def play_episodes(
         RuntimeError: An episode, or its worker, failed ``ATTEMPTS`` times.
     """
     RealEnv(environment).close()  # a bad option fails here, not in every worker
-    # A game and a network for one frame at a time keep no second thread busy.
+    groups = _grouped(policies, games)
+
+    def describe(group: int) -> str:
+        seeds = ", ".join(str(seed) for seed in groups[group][1])
+        return f"the episode with seed {seeds}"
+
+    # Games and networks for a few frames at a time keep no second thread busy.
     with Team(
         workers or cores(), 1, ATTEMPTS, _Player, environment, policies, keep_frames
     ) as team:
-        yield from team.do(
-            _Player.play, games, lambda game: f"the episode with seed {games[game][1]}"
-        )
+        for episodes in team.do(_Player.play, groups, describe):
+            yield from episodes
+
+
+def _grouped(
+    policies: Mapping[str, Policy], games: Sequence[tuple[str, int]]
+) -> list[tuple[str, list[int]]]:
+    """The games a worker plays as one task, with their policy.
+
+    A single one; of a controller, so many that they fill its places for a while.
+    """
+    groups = []
+    for name, same in itertools.groupby(games, key=lambda game: game[0]):
+        seeds = [seed for _, seed in same]
+        size = GROUP if isinstance(policies[name], ControllerPolicy) else 1
+        groups += [
+            (name, seeds[first : first + size]) for first in range(0, len(seeds), size)
+        ]
+    return groups
 
 
 class _Player:
-    """What a worker process holds: the game and who plays it."""
+    """What a worker process holds: games and who plays them."""
 
     def __init__(
         self,
@@ -62,24 +97,59 @@ class _Player:
     ) -> None:
         self._environment, self._policies = environment, policies
         self._keep_frames = keep_frames
-        self._env: RealEnv | None = None
+        self._envs: list[RealEnv | None] = [None] * TOGETHER
 
-    def play(self, policy: str, seed: int) -> Episode:
-        """One episode, in a new game where the last one failed."""
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                if self._env is None:
-                    self._env = RealEnv(self._environment)
-                return play_episode(
-                    self._env, self._policies[policy], seed, self._keep_frames
-                )
-            except Exception as error:  # a game's failures have no common class
-                if self._env is not None:
-                    self._env.close()
-                    self._env = None
-                if attempt == ATTEMPTS:
-                    raise RuntimeError(
-                        f"the episode with seed {seed} failed {ATTEMPTS} times: {error}"
-                    ) from error
-                logger.warning("A game failed (%s); its episode is played again", error)
-        raise AssertionError("unreachable")
+    def play(self, name: str, seeds: list[int]) -> list[Episode]:
+        """Episodes of one policy, side by side, in the order of their seeds."""
+        waiting, played = deque(seeds), dict[int, Episode]()
+        policies = [copy.copy(self._policies[name]) for _ in seeds[:TOGETHER]]
+        places = [
+            (policy, self._place(number, policy, waiting, played))
+            for number, policy in enumerate(policies)
+        ]
+        while places:
+            frames = [next(courses, None) for _, courses in places]
+            seen = [frame for frame in frames if frame is not None]
+            places = [
+                place
+                for place, frame in zip(places, frames, strict=True)
+                if frame is not None
+            ]
+            deciding = [p for p, _ in places if isinstance(p, ControllerPolicy)]
+            if deciding:
+                decide_together(deciding, seen)
+        return [played[seed] for seed in seeds]
+
+    def _place(
+        self,
+        number: int,
+        policy: Policy,
+        waiting: deque[int],
+        played: dict[int, Episode],
+    ) -> Iterator[np.ndarray]:
+        """Waiting episodes one after another, pausing wherever the policy looks.
+
+        One that fails is played again, in a new game.
+        """
+        while waiting:
+            seed = waiting.popleft()
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    env = self._envs[number] or RealEnv(self._environment)
+                    self._envs[number] = env
+                    played[seed] = yield from episode_course(
+                        env, policy, seed, self._keep_frames
+                    )
+                    break
+                except Exception as error:  # a game's failures have no common class
+                    if (failed := self._envs[number]) is not None:
+                        failed.close()
+                        self._envs[number] = None
+                    if attempt == ATTEMPTS:
+                        raise RuntimeError(
+                            f"the episode with seed {seed} failed {ATTEMPTS} times: "
+                            f"{error}"
+                        ) from error
+                    logger.warning(
+                        "A game failed (%s); its episode is played again", error
+                    )
