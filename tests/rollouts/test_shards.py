@@ -69,12 +69,15 @@ def test_episodes_come_back_in_order_bit_for_bit(
     assert episodes.lengths.tolist() == lengths
     assert episodes.episodes_per_shard == [len(shard) for shard in shards]
     assert episodes.metadata == {"game": "doom"}
+    in_order = list(episodes.in_order())
+    assert len(in_order) == len(lengths)
     for number, length in enumerate(lengths):
-        written, read = episode(length, first + number), episodes.read(number)
-        assert list(read) == list(written)
-        for name, values in written.items():
-            assert read[name].dtype == values.dtype
-            np.testing.assert_array_equal(read[name], values)
+        written = episode(length, first + number)
+        for read in (episodes.read(number), in_order[number]):
+            assert list(read) == list(written)
+            for name, values in written.items():
+                assert read[name].dtype == values.dtype
+                np.testing.assert_array_equal(read[name], values)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +179,8 @@ def test_damage_inside_a_file_is_found_when_it_is_read(tmp_path: Path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"{folder}.*episode 0 cannot be read"):
         EpisodeShards(folder).read(0)
+    with pytest.raises(ValueError, match=f"{folder}.*episode 0 cannot be read"):
+        next(EpisodeShards(folder).in_order())
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2])

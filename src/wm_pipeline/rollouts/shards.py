@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,16 @@ class EpisodeShards:
                 "stage that writes it again"
             ) from error
         return {name: _to_array(table[name], self._shapes[name]) for name in names}
+
+    def in_order(self) -> Iterator[Steps]:
+        """All columns of every episode; the next one is read meanwhile."""
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(self.read, 0)
+            for following in range(1, len(self) + 1):
+                steps = ahead.result()
+                if following < len(self):
+                    ahead = reader.submit(self.read, following)
+                yield steps
 
 
 def complete_set(folder: Path) -> list[Path] | None:

@@ -1,5 +1,6 @@
 """Train V on frames, and encode every frame."""
 
+import itertools
 import logging
 from collections.abc import Iterator
 
@@ -133,19 +134,18 @@ def encode_episodes(episodes: EpisodeShards, vae: ConvVAE) -> Iterator[Shard]:
     """
     sizes = episodes.episodes_per_shard
     metadata = {**episodes.metadata, "vae_digest": digest(vae)}
-    first = 0
+    in_order = episodes.in_order()
     with progress.task("Encoding", len(episodes), "episodes") as task:
         for index, size in enumerate(sizes):
             encoded = []
-            for episode in range(first, first + size):
-                steps = dict(episodes.read(episode))
+            for read in itertools.islice(in_order, size):
+                steps = dict(read)
                 mean, log_variance = vae.encode_frames(steps.pop("frame"))
                 steps["mean"] = mean.numpy().astype(np.float16)
                 steps["log_variance"] = log_variance.numpy().astype(np.float16)
                 encoded.append(steps)
                 task.advance()
             yield Shard(index, len(sizes), encoded, metadata)
-            first += size
 
 
 def _split(
