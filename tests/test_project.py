@@ -33,7 +33,7 @@ STAGES = (
     "benchmark",
     "compare",
 )
-TIMES = r"seconds|per_second|microseconds|of_limit"
+TIMES = r"seconds|per_second|microseconds|share"
 
 
 def nested(option: str, value: object) -> dict[str, object]:
@@ -150,28 +150,39 @@ def test_the_comparison_figure_shows_every_architecture(project: Path) -> None:
         assert lines[name] == pytest.approx(list(mean))
 
 
-def test_the_benchmark_measures_all_three(project: Path) -> None:
+def test_the_benchmark_measures_all_of_it(project: Path) -> None:
     table = load(project, "benchmark")
     counts = table.groupby("subject").size().to_dict()
-    # 4 controllers x 2 batches; 4 strategies; 3 worlds: the limit, 0 and 2 workers, one
-    # at a time (and JAX where it is installed); 2 sizes of M x 2 numbers x (limit, all).
+    # 4 controllers x 2 batches; V likewise; 4 strategies; 3 worlds: the limit, 0 and 2
+    # workers, one at a time (and JAX where it is installed); 5 parts of a generation;
+    # 2 sizes of M x 2 numbers x (limit, all).
     jax = 3 * (importlib.util.find_spec("jax") is not None)
-    assert counts == {"controller": 8, "search": 4, "dream": 12 + jax, "curve": 8}
+    assert counts == {
+        "controller": 8,
+        "encoding": 2,
+        "search": 4,
+        "dream": 12 + jax,
+        "generation": 5,
+        "curve": 8,
+    }
+    parts = table[table["subject"] == "generation"]
+    assert parts["name"].tolist() == ["ask", "evaluate", "tell", "save", "log"]
+    assert parts["share"].sum() == pytest.approx(1)
     reference = table[table["name"].isin(["linear", "mlp_32", "mlp_128"])]
     sizes = reference.groupby("name")["parameters"].first().to_dict()
     assert sizes == {"linear": 1_734, "mlp_32": 9_446, "mlp_128": 37_766}
     assert table["per_second"].gt(0).all()
     one_call = table["per_second"] * table["microseconds"] / 1e6
-    at_once = table["size"].where(table["subject"] != "search", 1)
+    at_once = table["size"].where(table["unit"] != "generations", 1)
     assert one_call.tolist() == pytest.approx(at_once.tolist())
     dreams = table[table["subject"] == "dream"].set_index(["name", "workers"])
     for world in ("trained", "carracing", "doom_paper"):
-        limit = dreams.loc[(f"{world}, matrix products alone", 0)]
-        assert limit["of_limit"] == 1
+        limit = dreams.loc[(f"{world}, limit", 0)]
+        assert limit["share"] == 1
         for workers in (0, 2):
             row = dreams.loc[(f"{world}, population", workers)]
             share = row["per_second"] / limit["per_second"]
-            assert row["of_limit"] == pytest.approx(share)
+            assert row["share"] == pytest.approx(share)
     curve = load(project, "benchmark_figure").data
     assert [trace.name for trace in curve] == [
         "h 16, limit",

@@ -15,7 +15,12 @@ from kedro.pipeline.node import Node
 import wm_pipeline.pipelines
 from wm_pipeline import progress
 from wm_pipeline.datasets import CurvesDataset
-from wm_pipeline.reporting.summary import outputs_table, scores_table, stages_table
+from wm_pipeline.reporting.summary import (
+    benchmark_tables,
+    outputs_table,
+    scores_table,
+    stages_table,
+)
 from wm_pipeline.reporting.tensorboard import Curves
 
 
@@ -105,6 +110,8 @@ class RunReport:
         console.print()
         if "evaluation_summary" in pipeline.outputs():
             console.print(scores_table(catalog.load("evaluation_summary")))
+        if "benchmark" in pipeline.all_outputs():
+            console.print(*benchmark_tables(catalog.load("benchmark")), sep="\n")
         console.print(stages_table(self._seconds))
         console.print(outputs_table(pipeline.all_outputs(), catalog))
 

@@ -1,6 +1,7 @@
 """The benchmark counts what it really did; no test here looks at the real clock."""
 
 import importlib.util
+import time
 from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,8 @@ from wm_pipeline.evolution.jax_scan import jax_dreams
 from wm_pipeline.evolution.speed import (
     blank_world,
     decisions,
+    encodings,
+    generation_parts,
     generations,
     machine,
     matrix_products,
@@ -24,6 +27,7 @@ from wm_pipeline.evolution.speed import (
     population_dreams,
 )
 from wm_pipeline.evolution.strategies import CMAES, StrategyOptions
+from wm_pipeline.evolution.training import EvolutionOptions, StopOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.rollouts.products import Product, product
@@ -94,9 +98,9 @@ def test_medians_are_of_the_measured_rounds_in_turn(
 
         return run
 
-    found = medians({"a": subject("a"), "b": subject("b")}, repeats=3)
+    found = medians([subject("a"), subject("b")], repeats=3)
     assert calls == ["a", "b"] * 4
-    assert found == {"a": 4.0, "b": 2.0}
+    assert found == [4.0, 2.0]
 
 
 def test_decisions_are_counted_one_by_one(
@@ -129,6 +133,33 @@ def test_generations_count_ask_and_tell(monkeypatch: pytest.MonkeyPatch) -> None
     options = StrategyOptions(kind="separable", population=5, sigma=1.0)
     assert generations(options, size=12, count=3, seed=1)() == 3
     assert told == [(5, 12)] * 3
+
+
+def test_encodings_count_the_frames(world_model: WorldModel) -> None:
+    assert encodings(world_model.vae, batch=3, calls=2)() == 6
+
+
+def test_the_parts_of_a_generation_are_all_of_it(
+    world_model: WorldModel, controller: Controller, actions: CountingActions
+) -> None:
+    cap = DreamOptions(temperature=1.0, max_steps=10)
+    evaluator = DreamEvaluator(world_model, controller, actions, cap, seed=1)
+    options = EvolutionOptions(
+        strategy=StrategyOptions(kind="separable", population=4, sigma=1.0),
+        generations=3,
+        rollouts=2,
+        final_rollouts=1,
+        stop=StopOptions(mean_return=None, seconds=None, converged=False),
+        save_every=1,
+    )
+    started = time.perf_counter()
+    parts = generation_parts(evaluator, options, seed=1)
+    whole = time.perf_counter() - started
+    assert list(parts) == ["ask", "evaluate", "tell", "save", "log"]
+    assert all(seconds > 0 for seconds in parts.values())
+    # Means of three generations; what is around them is no more than the whole.
+    assert 3 * sum(parts.values()) == pytest.approx(whole, rel=0.5)
+    assert 3 * sum(parts.values()) <= whole
 
 
 def test_matrix_products_count_two_products_a_step(

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from rich.console import Console
@@ -11,7 +12,12 @@ from rich.table import Table
 
 from wm_pipeline.datasets import JSONDataset, TableDataset
 from wm_pipeline.reporting.figures import POLICY_NAMES
-from wm_pipeline.reporting.summary import outputs_table, scores_table, stages_table
+from wm_pipeline.reporting.summary import (
+    benchmark_tables,
+    outputs_table,
+    scores_table,
+    stages_table,
+)
 
 
 def drawn(table: Table) -> list[str]:
@@ -99,3 +105,26 @@ def test_long_paths_are_wrapped_and_not_cut_off():
     lines = drawn(outputs_table(["scores"], catalog))
     cells = "".join(line.strip("│").split("│")[-1].strip() for line in lines[2:-1])
     assert cells == path
+
+
+def test_the_benchmark_has_a_table_a_subject() -> None:
+    names = ["one", "two", "limit", "population", "population"]
+    benchmark = pd.DataFrame(
+        {
+            "subject": ["controller", "controller", "dream", "curve", "curve"],
+            "name": names,
+            "parameters": [1734, 37766, 160, 160, 160],
+            "size": [1, 1, 512, 16, 32],
+            "workers": [0, 0, 0, 0, 0],
+            "per_second": [12_345.6, 2.5, 440_940.6, 1.0, 2.0],
+            "microseconds": [81.0, 4e5, 2.3e6, 1.0, 1.0],
+            "share": [float("nan"), float("nan"), 1.0, 1.0, 0.5],
+        }
+    )
+    controllers, dreams = benchmark_tables(benchmark)
+    lines = drawn(controllers)
+    assert "Controller" in lines[0]
+    assert row(lines, "one") == ["1,734", "1.235e+04", "81 us"]
+    assert row(lines, "two") == ["37,766", "2.5", "400 ms"]
+    # What is the same in all rows is left out.
+    assert row(drawn(dreams), "limit") == ["4.409e+05", "2.3 s"]

@@ -1,11 +1,13 @@
 """How fast controllers, searches and dreams run, beside the limit of the machine."""
 
 import platform
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +16,9 @@ from wm_pipeline.devices import cores
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.evolution.evaluators import DreamEvaluator, Evaluator
+from wm_pipeline.evolution.state import save_state
 from wm_pipeline.evolution.strategies import CMAES, StrategyOptions
+from wm_pipeline.evolution.training import EvolutionOptions, evolve
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.vae import FRAME_SIZE, ConvLayer, ConvVAE, VAEOptions
@@ -24,7 +28,8 @@ from wm_pipeline.rollouts.policies import decision_noise
 from wm_pipeline.rollouts.products import chunk_bounds, product
 from wm_pipeline.rollouts.team import Team, itself
 
-Key = TypeVar("Key")
+SIGMA = 0.1
+"""Of the candidates around a controller."""
 
 
 def machine() -> dict[str, Any]:
@@ -38,7 +43,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def medians(subjects: dict[Key, Callable[[], float]], repeats: int) -> dict[Key, float]:
+def medians(subjects: Sequence[Callable[[], float]], repeats: int) -> list[float]:
     """Run every subject once unmeasured, then in turn, ``repeats`` times each.
 
     Taking turns means that a machine that slows down slows down all of them.
@@ -50,15 +55,15 @@ def medians(subjects: dict[Key, Callable[[], float]], repeats: int) -> dict[Key,
     Returns:
         The median rate of each subject, in units a second.
     """
-    rates: dict[Key, list[float]] = {name: [] for name in subjects}
-    for run in subjects.values():
+    rates: list[list[float]] = [[] for _ in subjects]
+    for run in subjects:
         run()
     for _ in range(repeats):
-        for name, run in subjects.items():
+        for measured, run in zip(rates, subjects, strict=True):
             started = time.perf_counter()
             units = run()
-            rates[name].append(units / (time.perf_counter() - started))
-    return {name: float(np.median(measured)) for name, measured in rates.items()}
+            measured.append(units / (time.perf_counter() - started))
+    return [float(np.median(measured)) for measured in rates]
 
 
 def decisions(
@@ -82,6 +87,18 @@ def decisions(
     return run
 
 
+def encodings(vae: ConvVAE, batch: int, calls: int) -> Callable[[], float]:
+    """A subject for ``medians``: frames encoded by V, ``batch`` at a time."""
+    frames = np.zeros((batch, FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
+
+    def run() -> float:
+        for _ in range(calls):
+            vae.encode_frames(frames)
+        return batch * calls
+
+    return run
+
+
 def generations(
     options: StrategyOptions, size: int, count: int, seed: int
 ) -> Callable[[], float]:
@@ -100,14 +117,53 @@ def generations(
 def population_dreams(
     evaluator: Evaluator, population: int, rollouts: int
 ) -> Callable[[], float]:
-    """A subject for ``medians``: the dreams of a generation, in steps of M."""
-    candidates = np.zeros((population, evaluator.controller.size))
+    """A subject for ``medians``: the dreams of a generation, in steps of M.
+
+    The candidates lie around the evaluator's controller, as those of a search.
+    """
+    controller = evaluator.controller
+    spread = stream(0, "benchmark candidates").normal(
+        0, SIGMA, (population, controller.size)
+    )
+    candidates = controller.get_parameters().numpy() + spread
 
     def run() -> float:
         result = evaluator.evaluate(candidates, rollouts, "benchmark")
         return float(result.steps.sum())
 
     return run
+
+
+def generation_parts(
+    evaluator: Evaluator, options: EvolutionOptions, seed: int
+) -> dict[str, float]:
+    """What a generation's time goes to, its state and logs being saved every time.
+
+    Args:
+        evaluator: Where candidates run.
+        options: The search.
+        seed: Of the search.
+
+    Returns:
+        Mean seconds a generation of ``ask``, ``evaluate``, ``tell``, ``save`` (state
+        and logs, to a temporary folder) and ``log`` (all the rest).
+    """
+    seconds = dict.fromkeys(("ask", "evaluate", "tell", "save"), 0.0)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="wm_benchmark_") as name:
+        folder = Path(name)
+        for state in evolve(evaluator, options, seed, name="benchmark"):
+            before = time.perf_counter()
+            save_state(folder / "state.safetensors", state)
+            state.fitness_log.to_parquet(folder / "fitness_log.parquet")
+            state.fitness_log.to_csv(folder / "fitness_log.csv")
+            state.candidate_log.to_parquet(folder / "candidate_log.parquet")
+            seconds["save"] += time.perf_counter() - before
+    whole = time.perf_counter() - started
+    for part in ("ask", "evaluate", "tell"):
+        seconds[part] = float(state.fitness_log[f"{part}_seconds"].sum())
+    seconds["log"] = whole - sum(seconds.values())
+    return {part: total / len(state.fitness_log) for part, total in seconds.items()}
 
 
 def matrix_products(

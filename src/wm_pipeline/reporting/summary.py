@@ -1,9 +1,10 @@
 """The summary a run ends with, as tables for a terminal of 80 columns."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.table import Table
 
 from wm_pipeline.reporting.figures import POLICY_NAMES
@@ -34,6 +35,47 @@ def scores_table(summary: Mapping[str, Any]) -> Table:
             style="bold" if policy == "controller" else None,
         )
     return table
+
+
+def benchmark_tables(benchmark: pd.DataFrame) -> list[Table]:
+    """What was measured, a table a subject.
+
+    Args:
+        benchmark: The benchmark's table; its cost curve is left to the figure.
+    """
+    shown: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "name": ("", str),
+        "parameters": ("parameters", "{:,}".format),
+        "size": ("at once", "{:,}".format),
+        "workers": ("workers", str),
+        "per_second": ("a second", "{:,.4g}".format),
+        "microseconds": ("a call", _duration),
+        "share": ("share", "{:.3f}".format),
+    }
+    tables = []
+    for subject, rows in benchmark.groupby("subject", sort=False):
+        if subject == "curve":
+            continue
+        table = Table(title=str(subject).capitalize())
+        # A column that says the same everywhere says nothing here.
+        always = ("name", "per_second", "microseconds")
+        told = [n for n in shown if n in always or rows[n].nunique() > 1]
+        for name in told:
+            table.add_column(
+                shown[name][0], justify="left" if name == "name" else "right"
+            )
+        for row in rows[told].to_dict("records"):
+            table.add_row(*(shown[str(name)][1](value) for name, value in row.items()))
+        tables.append(table)
+    return tables
+
+
+def _duration(microseconds: float) -> str:
+    """In the unit that suits it."""
+    for unit, size in (("s", 1e6), ("ms", 1e3)):
+        if microseconds >= size:
+            return f"{microseconds / size:.3g} {unit}"
+    return f"{microseconds:.3g} us"
 
 
 def stages_table(seconds: Mapping[str, float]) -> Table:

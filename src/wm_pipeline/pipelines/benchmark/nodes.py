@@ -1,8 +1,9 @@
 """How fast controllers, searches and the dream run on this machine."""
 
-import logging
+import itertools
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pandas as pd
@@ -17,6 +18,8 @@ from wm_pipeline.evolution.jax_scan import jax_dreams
 from wm_pipeline.evolution.speed import (
     blank_world,
     decisions,
+    encodings,
+    generation_parts,
     generations,
     machine,
     matrix_products,
@@ -25,17 +28,20 @@ from wm_pipeline.evolution.speed import (
     population_dreams,
 )
 from wm_pipeline.evolution.strategies import Kind, StrategyOptions, check_size
+from wm_pipeline.evolution.training import EvolutionOptions, StopOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.options import Options
 from wm_pipeline.reporting.figures import benchmark_figure
 
-logger = logging.getLogger(__name__)
-
 SAMPLES = 20_000
 """Decisions in one measured piece, at least."""
 
-LIMIT = "matrix products alone"
+FRAMES = 2_000
+"""Frames encoded in one measured piece, at least."""
+
+LIMIT = "limit"
+"""The two matrix products of a dream's step alone."""
 
 Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
@@ -65,6 +71,7 @@ class WorldOptions(Options):
         mixtures: Gaussians in the mixture.
         actions: The action mapping.
         population: Candidates.
+        steps: Of M in one measured piece.
     """
 
     latent_size: int = Field(ge=1)
@@ -72,6 +79,7 @@ class WorldOptions(Options):
     mixtures: int = Field(ge=1)
     actions: ActionOptions
     population: int = Field(ge=1)
+    steps: int = Field(ge=1)
 
 
 class BenchmarkOptions(Options):
@@ -81,18 +89,18 @@ class BenchmarkOptions(Options):
         seed: Of the dreams and searches.
         repeats: Measured rounds; the median is reported.
         architectures: Controllers by name, beside the trained one.
-        batch_sizes: Of decisions; 1 gives the latency.
+        batch_sizes: Of decisions and of frames encoded; 1 gives the latency.
         strategies: Kinds of CMA-ES.
         dimensions: Numbers of parameters they are measured with.
         population: Candidates of the searches.
         generations: In one measured piece of a search.
-        candidates: Of the trained world's population.
-        worlds: Untrained worlds by name, each measured with the population of its
-            experiment: a population in this process and in workers, one dream at a
-            time, JAX if it is installed, and the limit.
+        candidates: Of the trained world's population, around the trained controller.
+        steps: Of M in a measured piece of it; its dreams end as they do in a search.
+        worlds: Untrained worlds by name, whose dreams do not end, each measured with
+            the population of its experiment: in this process and in workers, one dream
+            at a time, JAX if it is installed, and the limit.
         rollouts: Dreams a candidate.
         workers: Worker processes that share the candidates; 0 is this process alone.
-        steps: Steps of M in one measured piece.
         curve_hidden: LSTM units of the worlds of the cost curve.
         curve_dreams: Numbers of simultaneous dreams of the cost curve.
         curve_steps: Steps of M in one measured piece of it.
@@ -107,10 +115,10 @@ class BenchmarkOptions(Options):
     population: int = Field(ge=2)
     generations: int = Field(ge=1)
     candidates: int = Field(ge=1)
+    steps: int = Field(ge=1)
     worlds: dict[str, WorldOptions]
     rollouts: int = Field(ge=1)
     workers: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
-    steps: int = Field(ge=1)
     curve_hidden: Counts
     curve_dreams: Counts
     curve_steps: int = Field(ge=1)
@@ -122,7 +130,7 @@ def benchmark(
     environment: EnvironmentOptions,
     options: BenchmarkOptions,
 ) -> pd.DataFrame:
-    """Measure controllers' decisions, searches' generations and the dream's steps.
+    """Measure controllers' decisions, V, searches' generations and the dream's steps.
 
     Args:
         world_model: V and M.
@@ -131,32 +139,24 @@ def benchmark(
         options: What is measured.
 
     Returns:
-        One row a subject: ``subject`` (controller, search, dream or curve), ``name``,
-        ``parameters``, ``hidden`` (of the world dreamed), ``size`` (decisions at once,
-        candidates, or dreams at once), ``workers``, ``unit``, ``per_second`` (median),
-        ``microseconds`` (of one call: a batch of decisions, a generation, a step of
-        all dreams), ``of_limit`` (share of the rate of a dream's matrix products
-        alone) and the machine.
+        One row a subject: ``subject`` (controller, encoding, search, dream, generation
+        or curve), ``name``, ``parameters``, ``hidden`` (of the world dreamed), ``size``
+        (decisions, frames, candidates or dreams at once), ``workers``, ``unit``,
+        ``per_second`` (median), ``microseconds`` (of one call: a batch of decisions, a
+        generation, a step of all dreams), ``share`` (of the rate of a dream's matrix
+        products alone; of a generation's time) and the machine.
     """
+    trained = _World(world_model, controller, environment.actions, options.steps)
     rows = [
         *_controllers(controller, environment, options),
+        *_encoding(world_model, options),
         *_searches(options),
-        *_dreams(world_model, controller, environment, options),
+        *_dreams(trained, options),
+        *_generation(trained, options),
         *_curve(options),
     ]
     table = pd.DataFrame(rows)
     table["microseconds"] = 1e6 * table["units"] / table["per_second"]
-    for row in table.itertuples():
-        logger.info(
-            "%s %s, %s parameters, %s at once, workers %s: %s %s/s",
-            row.subject,
-            row.name,
-            f"{row.parameters:,}",
-            f"{row.size:,}",
-            row.workers,
-            f"{row.per_second:,.4g}",
-            row.unit,
-        )
     return table.drop(columns="units").assign(**machine())
 
 
@@ -165,89 +165,115 @@ def draw_benchmark(benchmark: pd.DataFrame) -> go.Figure:
     return benchmark_figure(benchmark)
 
 
+@dataclass(frozen=True)
+class _World:
+    """A world, who acts in it, and how long."""
+
+    model: WorldModel
+    controller: Controller
+    actions: Actions
+    steps: int
+
+    def evaluator(self, seed: int) -> DreamEvaluator:
+        """Where it is dreamed: this process."""
+        max_steps = self.steps * self.model.mdn_rnn.frame_skip
+        cap = DreamOptions(temperature=1.0, max_steps=max_steps)
+        return DreamEvaluator(self.model, self.controller, self.actions, cap, seed)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """Something to measure: its row, and the work."""
+
+    row: dict[str, Any]
+    run: Callable[[], float]
+
+
+def _row(
+    subject: str, name: str, parameters: int, size: int, unit: str, **others: Any
+) -> dict[str, Any]:
+    """The row of something that does one thing for each of ``size`` in a call."""
+    return {
+        "subject": subject,
+        "name": name,
+        "parameters": parameters,
+        "size": size,
+        "workers": 0,
+        "unit": unit,
+        "units": size,
+        **others,
+    }
+
+
 def _controllers(
     trained: Controller, environment: EnvironmentOptions, options: BenchmarkOptions
 ) -> list[dict[str, Any]]:
-    subjects = {"trained": (trained, environment.actions)}
+    controllers = {"trained": (trained, environment.actions)}
     for name, sizes in options.architectures.items():
         built = Controller(
             sizes.model, sizes.latent_size, sizes.hidden_size, sizes.actions.outputs
         )
-        subjects[name] = (built, sizes.actions)
-    rows, runs = [], {}
-    for name, (controller, actions) in subjects.items():
-        for batch in options.batch_sizes:
-            rows.append(
-                {
-                    "subject": "controller",
-                    "name": name,
-                    "parameters": controller.size,
-                    "size": batch,
-                    "workers": 0,
-                    "unit": "decisions",
-                    "units": batch,
-                }
-            )
-            calls = max(1, SAMPLES // batch)
-            runs[len(rows) - 1] = decisions(controller, actions, batch, calls)
-    return _measured("controllers", rows, runs, options.repeats)
+        controllers[name] = (built, sizes.actions)
+    subjects = [
+        _Subject(
+            _row("controller", name, controller.size, batch, "decisions"),
+            decisions(controller, actions, batch, max(1, SAMPLES // batch)),
+        )
+        for name, (controller, actions) in controllers.items()
+        for batch in options.batch_sizes
+    ]
+    return _measured("controllers", subjects, options.repeats)
+
+
+def _encoding(
+    world_model: WorldModel, options: BenchmarkOptions
+) -> list[dict[str, Any]]:
+    size = sum(weights.numel() for weights in world_model.vae.encoder.parameters())
+    subjects = [
+        _Subject(
+            _row("encoding", "V", size, batch, "frames"),
+            encodings(world_model.vae, batch, max(1, FRAMES // batch)),
+        )
+        for batch in options.batch_sizes
+    ]
+    return _measured("V", subjects, options.repeats)
 
 
 def _searches(options: BenchmarkOptions) -> list[dict[str, Any]]:
-    rows, runs = [], {}
-    for kind in options.strategies:
-        for size in options.dimensions:
-            try:
-                check_size(kind, size)
-            except ValueError:  # not for so many, or so few
-                continue
-            rows.append(
-                {
-                    "subject": "search",
-                    "name": kind,
-                    "parameters": size,
-                    "size": options.population,
-                    "workers": 0,
-                    "unit": "generations",
-                    "units": 1,
-                }
-            )
-            strategy = StrategyOptions(
-                kind=kind, population=options.population, sigma=0.1
-            )
-            runs[len(rows) - 1] = generations(
-                strategy, size, options.generations, options.seed
-            )
-    return _measured("searches", rows, runs, options.repeats)
+    subjects = []
+    for kind, size in itertools.product(options.strategies, options.dimensions):
+        try:
+            check_size(kind, size)
+        except ValueError:  # not for so many, or so few
+            continue
+        row = _row("search", kind, size, options.population, "generations", units=1)
+        strategy = StrategyOptions(kind=kind, population=options.population, sigma=0.1)
+        run = generations(strategy, size, options.generations, options.seed)
+        subjects.append(_Subject(row, run))
+    return _measured("searches", subjects, options.repeats)
 
 
-def _dreams(
-    world_model: WorldModel,
-    controller: Controller,
-    environment: EnvironmentOptions,
-    options: BenchmarkOptions,
-) -> list[dict[str, Any]]:
+def _dreams(trained: _World, options: BenchmarkOptions) -> list[dict[str, Any]]:
     """A population's dreams in each world, all ways of running them taking turns."""
-    worlds = {
-        "trained": (world_model, controller, environment.actions, options.candidates)
-    }
+    worlds = {"trained": (trained, options.candidates)}
     for name, sizes in options.worlds.items():
-        blank = blank_world(
+        model = blank_world(
             sizes.latent_size,
             sizes.hidden_size,
             sizes.mixtures,
             sizes.actions,
             options.seed,
         )
-        linear = _linear(sizes.latent_size, sizes.hidden_size, sizes.actions)
-        worlds[name] = (blank, linear, sizes.actions, sizes.population)
+        controller = _linear(sizes.latent_size, sizes.hidden_size, sizes.actions)
+        world = _World(model, controller, sizes.actions, sizes.steps)
+        worlds[name] = (world, sizes.population)
     found = []
-    for name, (world, agent, actions, population) in worlds.items():
+    for name, (world, population) in worlds.items():
         dreams = population * options.rollouts
-        here = _evaluator(world, agent, actions, options.steps, options.seed)
+        here = world.evaluator(options.seed)
         with ExitStack() as stack:
             ways: dict[tuple[str, int], Callable[[], float]] = {
-                (LIMIT, 0): matrix_products(world, dreams, options.steps)
+                (LIMIT, 0): matrix_products(world.model, dreams, world.steps)
             }
             for workers in options.workers:
                 evaluator = stack.enter_context(spread(here, workers, population))
@@ -255,18 +281,44 @@ def _dreams(
                 ways["population", workers] = run
             most = max(1, *options.workers)
             ways["one at a time", most] = one_dream_at_a_time(here, most, stack)
-            jax = jax_dreams(world, population, options.rollouts, options.steps)
+            jax = jax_dreams(world.model, population, options.rollouts, world.steps)
             if jax is not None:
                 ways["JAX scan", 0] = jax
-            rows = [
-                _dream_row(f"{name}, {way}", agent, world, dreams, workers)
-                for way, workers in ways
+            subjects = [
+                _Subject(_dream_row("dream", f"{name}, {way}", world, dreams, n), run)
+                for (way, n), run in ways.items()
             ]
-            runs = dict(enumerate(ways.values()))
-            rows = _measured(f"dreams, {name}", rows, runs, options.repeats)
+            rows = _measured(f"dreams, {name}", subjects, options.repeats)
         limit = rows[0]["per_second"]
-        found += [{**row, "of_limit": row["per_second"] / limit} for row in rows]
+        found += [{**row, "share": row["per_second"] / limit} for row in rows]
     return found
+
+
+def _generation(trained: _World, options: BenchmarkOptions) -> list[dict[str, Any]]:
+    """What the seconds of a generation go to, as the controller's stage runs it."""
+    evolution = EvolutionOptions(
+        strategy=StrategyOptions(kind="full", population=options.population, sigma=0.1),
+        generations=options.generations,
+        rollouts=options.rollouts,
+        final_rollouts=1,
+        stop=StopOptions(mean_return=None, seconds=None, converged=False),
+        save_every=1,
+    )
+    here = trained.evaluator(options.seed)
+    with spread(here, None, options.population) as evaluator:
+        parts = generation_parts(evaluator, evolution, options.seed)
+    size = options.population * options.rollouts
+    whole = sum(parts.values())
+    return [
+        {
+            **_dream_row("generation", name, trained, size, 0),
+            "unit": "generations",
+            "units": 1,
+            "per_second": 1 / seconds,
+            "share": seconds / whole,
+        }
+        for name, seconds in parts.items()
+    ]
 
 
 def _curve(options: BenchmarkOptions) -> list[dict[str, Any]]:
@@ -274,26 +326,25 @@ def _curve(options: BenchmarkOptions) -> list[dict[str, Any]]:
     actions = BoxActions(kind="box", low=(-1.0,), high=(1.0,))
     found = []
     for hidden in options.curve_hidden:
-        world = blank_world(32, hidden, 5, actions, options.seed)
-        agent = _linear(32, hidden, actions)
-        here = _evaluator(world, agent, actions, options.curve_steps, options.seed)
-        rows, runs = [], {}
+        model = blank_world(32, hidden, 5, actions, options.seed)
+        controller = _linear(32, hidden, actions)
+        world = _World(model, controller, actions, options.curve_steps)
+        here = world.evaluator(options.seed)
+        subjects = []
         for dreams in options.curve_dreams:
-            limit = matrix_products(world, dreams, options.curve_steps)
             rollouts = min(options.rollouts, dreams)
-            run = population_dreams(here, dreams // rollouts, rollouts)
-            for name, subject in ((LIMIT, limit), ("population", run)):
-                rows.append(
-                    {**_dream_row(name, agent, world, dreams, 0), "subject": "curve"}
-                )
-                runs[len(rows) - 1] = subject
-        rows = _measured(f"the curve, h {hidden}", rows, runs, options.repeats)
-        for limit_row, row in zip(rows[::2], rows[1::2], strict=True):
-            limit_rate = limit_row["per_second"]
-            found += [
-                {**limit_row, "of_limit": 1.0},
-                {**row, "of_limit": row["per_second"] / limit_rate},
+            runs = {
+                LIMIT: matrix_products(model, dreams, options.curve_steps),
+                "population": population_dreams(here, dreams // rollouts, rollouts),
+            }
+            subjects += [
+                _Subject(_dream_row("curve", name, world, dreams, 0), run)
+                for name, run in runs.items()
             ]
+        rows = _measured(f"the curve, h {hidden}", subjects, options.repeats)
+        for limit, row in zip(rows[::2], rows[1::2], strict=True):
+            share = row["per_second"] / limit["per_second"]
+            found += [{**limit, "share": 1.0}, {**row, "share": share}]
     return found
 
 
@@ -308,38 +359,26 @@ def _linear(latent: int, hidden: int, actions: Actions) -> Controller:
     return Controller(model, latent, hidden, actions.outputs)
 
 
-def _evaluator(
-    world: WorldModel, agent: Controller, actions: Actions, steps: int, seed: int
-) -> DreamEvaluator:
-    cap = DreamOptions(temperature=1.0, max_steps=steps * world.mdn_rnn.frame_skip)
-    return DreamEvaluator(world, agent, actions, cap, seed)
-
-
 def _dream_row(
-    name: str, agent: Controller, world: WorldModel, dreams: int, workers: int
+    subject: str, name: str, world: _World, dreams: int, workers: int
 ) -> dict[str, Any]:
-    return {
-        "subject": "dream",
-        "name": name,
-        "parameters": agent.size,
-        "hidden": world.mdn_rnn.hidden_size,
-        "size": dreams,
-        "workers": workers,
-        "unit": "steps",
-        "units": dreams,
-    }
+    return _row(
+        subject,
+        name,
+        world.controller.size,
+        dreams,
+        "steps",
+        hidden=world.model.mdn_rnn.hidden_size,
+        workers=workers,
+    )
 
 
 def _measured(
-    what: str,
-    rows: list[dict[str, Any]],
-    runs: dict[int, Callable[[], float]],
-    repeats: int,
+    what: str, subjects: list[_Subject], repeats: int
 ) -> list[dict[str, Any]]:
-    """The rows with their median rates, measured in turn."""
-    with progress.task(
-        f"Measuring {what}", len(runs) * (repeats + 1), "pieces"
-    ) as task:
+    """The subjects' rows with their median rates, measured in turn."""
+    pieces = len(subjects) * (repeats + 1)
+    with progress.task(f"Measuring {what}", pieces, "pieces") as task:
 
         def watched(run: Callable[[], float]) -> Callable[[], float]:
             def piece() -> float:
@@ -349,5 +388,8 @@ def _measured(
 
             return piece
 
-        rates = medians({key: watched(run) for key, run in runs.items()}, repeats)
-    return [{**row, "per_second": rates[key]} for key, row in enumerate(rows)]
+        rates = medians([watched(subject.run) for subject in subjects], repeats)
+    return [
+        {**subject.row, "per_second": rate}
+        for subject, rate in zip(subjects, rates, strict=True)
+    ]
