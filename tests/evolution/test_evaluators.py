@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from wm_pipeline.evolution.evaluators import (
     WorkerEvaluator,
     spread,
 )
+from wm_pipeline.evolution.speed import blank_world
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.randomness import torch_stream
@@ -424,3 +427,32 @@ def test_options_out_of_range_are_refused_by_name(name: str, value: Any) -> None
     )
     with pytest.raises(ValueError, match=name):
         model.model_validate({**document, name: value})
+
+
+@pytest.mark.parametrize(("limit", "megabytes"), [(None, 1500), (200, 100)])
+def test_ten_thousand_dreams_need_little_memory(
+    limit: int | None, megabytes: int
+) -> None:
+    world = blank_world(64, 256, 5, ACTIONS, 1)
+    options = build_controller().options
+    controller = Controller(options, 64, 256, 1)
+    cap = DreamOptions(temperature=1.0, max_steps=4)
+    evaluator = DreamEvaluator(world, controller, ACTIONS, cap, 1, max_dreams=limit)
+    evaluator.evaluate(np.zeros((2, controller.size)), 16, "once")
+    process, over, peak = psutil.Process(), threading.Event(), [0]
+    before = process.memory_info().rss
+
+    def watch() -> None:
+        while not over.is_set():
+            peak[0] = max(peak[0], process.memory_info().rss)
+            time.sleep(0.001)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        result = evaluator.evaluate(np.zeros((625, controller.size)), 16, "many")
+    finally:
+        over.set()
+        watcher.join()
+    assert result.steps.tolist() == [[4] * 16] * 625
+    assert 0 < peak[0] - before < megabytes * 1e6
