@@ -13,9 +13,17 @@ from wm_pipeline.files import replacing
 
 _STILL, _MOVING = 3, 4
 
+PALETTE_FRAMES = 40
+"""An animation has one palette, taken from about so many of its frames."""
+UNSEEN = 6
+"""A pixel that changes by no more than this, out of 255, stays as it is: noise that
+nobody sees would make the file several times as large."""
+
 
 class AnimationDataset(AbstractVersionedDataset[np.ndarray, np.ndarray]):
     """A picture (height, width, 3) or animation (time, height, width, 3), uint8.
+
+    Pictures are kept exactly; animations nearly so, and small.
 
     Example:
         .. code-block:: yaml
@@ -71,7 +79,7 @@ class AnimationDataset(AbstractVersionedDataset[np.ndarray, np.ndarray]):
             if data.ndim == _STILL:
                 Image.fromarray(data).save(partial, format="PNG")
                 return
-            first, *others = [Image.fromarray(frame) for frame in data]
+            first, *others = _with_one_palette(data)
             first.save(
                 partial,
                 format="GIF",
@@ -91,3 +99,19 @@ class AnimationDataset(AbstractVersionedDataset[np.ndarray, np.ndarray]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
+
+
+def _with_one_palette(film: np.ndarray) -> list[Image.Image]:
+    """The frames of a film in which what does not change is written once."""
+    some = film[:: max(1, len(film) // PALETTE_FRAMES)]
+    # An octree, unlike a median cut, has room for a bright colour of a few pixels.
+    palette = Image.fromarray(np.concatenate(list(some))).quantize(
+        method=Image.Quantize.FASTOCTREE
+    )
+    images, shown = [], film[0]
+    for frame in film:
+        change = np.abs(frame.astype(np.int16) - shown).max(-1, keepdims=True)
+        shown = np.where(change > UNSEEN, frame, shown)
+        image = Image.fromarray(shown)
+        images.append(image.quantize(palette=palette, dither=Image.Dither.NONE))
+    return images

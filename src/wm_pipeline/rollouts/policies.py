@@ -8,6 +8,7 @@ from torch import Tensor
 
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.mdn_rnn import State
 from wm_pipeline.models.vae import reparameterise
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.randomness import standard_gumbel, stream, torch_stream
@@ -87,15 +88,62 @@ class ControllerPolicy:
             latent = mean
             if self.sample_latents:
                 latent = reparameterise(mean, log_variance, self._random)
-            normal, gumbel = decision_noise(
-                self.controller, self.actions, 1, self._random
+            self._saw(latent, self._state[0])
+            control = decide(
+                self.controller, self.actions, latent, self._state, self._random
             )
-            outputs = self.controller(latent, *self._state, normal)
-            control = self.actions.decide(outputs, gumbel)
             self._state = mdn_rnn.remember(latent, control, self._state)
             self._control = control[0].numpy()
         self._step += 1
         return self._control
+
+    def _saw(self, latent: Tensor, hidden: Tensor) -> None:
+        """What a decision is made from: z (1, latent) and h (1, hidden)."""
+
+
+class RecordingPolicy(ControllerPolicy):
+    """A controller in the real game that keeps what each decision was made from.
+
+    Attributes:
+        latents: z of the frame, (1, latent) each.
+        hidden: h of M before that frame, (1, hidden) each: all that M knew of the frame
+            when it was still to come.
+    """
+
+    latents: list[Tensor]
+    hidden: list[Tensor]
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode, with nothing kept."""
+        super().reset(seed)
+        self.latents, self.hidden = [], []
+
+    def _saw(self, latent: Tensor, hidden: Tensor) -> None:
+        self.latents.append(latent)
+        self.hidden.append(hidden)
+
+
+def decide(
+    controller: Controller,
+    actions: Actions,
+    latents: Tensor,
+    state: State,
+    generator: torch.Generator,
+) -> Tensor:
+    """What one controller does, with the noise its decisions need.
+
+    Args:
+        controller: C.
+        actions: The action mapping.
+        latents: z, (batch, latent).
+        state: M's h and c, (batch, hidden) each.
+        generator: Draws the noise.
+
+    Returns:
+        Controls (batch, size) float32.
+    """
+    normal, gumbel = decision_noise(controller, actions, len(latents), generator)
+    return actions.decide(controller(latents, *state, normal), gumbel)
 
 
 def decision_noise(
