@@ -105,7 +105,8 @@ def film_dream(
         The film; its view is ``dream``.
     """
     dreams.begin(np.ones(1, bool), random)
-    frames, controls, rewards = [], [], []
+    frames: list[np.ndarray] = []
+    controls, rewards = [], []
     terminated = False
     while not terminated and len(frames) < most_steps:
         frames.append(dreams.frames()[0])

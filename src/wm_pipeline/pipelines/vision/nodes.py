@@ -101,7 +101,7 @@ def score_vision(
 
     Returns:
         The scores of ``validate_vae``; and originals above their reconstructions,
-        those frames with the most salient pixels among every few.
+        from few salient pixels (a fireball far away) to many.
     """
     frames = _validation_frames(episodes, options)
     scores = validate_vae(vae, frames, options.training, options.seed)
@@ -112,9 +112,14 @@ def score_vision(
     )
     salience = options.training.salience
     bright = frames[..., salience.channel] > salience.threshold * 255
+    sizes = np.log1p(bright.sum((1, 2)))
     count = PICTURE_ROWS * PICTURE_COLUMNS
     groups = np.array_split(np.arange(len(frames)), min(count, len(frames)))
-    chosen = [group[bright[group].sum((1, 2)).argmax()] for group in groups]
+    wanted = np.linspace(np.log(2), sizes.max(), len(groups))
+    chosen = [
+        group[np.abs(sizes[group] - size).argmin()]
+        for group, size in zip(groups, wanted, strict=True)
+    ]
     shown = frames[np.resize(chosen, count)]
     decoded = vae.decode_frames(vae.encode_frames(shown)[0])
     return scores, enlarge(pairs_of_rows(shown, decoded, PICTURE_COLUMNS), 2)
