@@ -103,11 +103,7 @@ class AnimationDataset(AbstractVersionedDataset[np.ndarray, np.ndarray]):
 
 def _with_one_palette(film: np.ndarray) -> list[Image.Image]:
     """The frames of a film in which what does not change is written once."""
-    some = film[:: max(1, len(film) // PALETTE_FRAMES)]
-    # An octree, unlike a median cut, has room for a bright colour of a few pixels.
-    palette = Image.fromarray(np.concatenate(list(some))).quantize(
-        method=Image.Quantize.FASTOCTREE
-    )
+    palette = _palette(film[:: max(1, len(film) // PALETTE_FRAMES)])
     images, shown = [], film[0]
     for frame in film:
         change = np.abs(frame.astype(np.int16) - shown).max(-1, keepdims=True)
@@ -115,3 +111,21 @@ def _with_one_palette(film: np.ndarray) -> list[Image.Image]:
         image = Image.fromarray(shown)
         images.append(image.quantize(palette=palette, dither=Image.Dither.NONE))
     return images
+
+
+def _palette(frames: np.ndarray) -> Image.Image:
+    """255 colours; the last is left for what does not change.
+
+    Half are those of most pixels (median cut), half lie all over the colours there are
+    (octree): of a bright thing with few pixels, too.
+    """
+    pixels = Image.fromarray(np.concatenate(list(frames)))
+    colours: list[int] = []
+    methods = {Image.Quantize.MEDIANCUT: 128, Image.Quantize.FASTOCTREE: 127}
+    for method, count in methods.items():
+        found = pixels.quantize(count, method).getpalette()
+        assert found is not None
+        colours += found[: 3 * count]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(colours)
+    return palette
