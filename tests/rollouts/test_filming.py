@@ -94,6 +94,30 @@ def test_the_filmed_episode_is_the_one_that_is_played_without_a_camera(
     assert not film.terminated
 
 
+def test_m_expects_the_mean_of_what_follows_from_all_it_remembers(
+    game: EnvironmentOptions, world_model: WorldModel
+):
+    player = controller(1.0, -2.0, world=world_model)
+    policy = RecordingPolicy(world_model, player, game.actions, sample_latents=False)
+    film = film_episode(RealEnv(game), policy, seed=1)
+    vae, mdn_rnn = world_model.vae, world_model.mdn_rnn
+    latents, _ = vae.encode_frames(film.views["game"][:-1])
+    with torch.inference_mode():
+        prediction, _ = mdn_rnn(
+            latents[None],
+            torch.from_numpy(film.controls[None, :-1]),
+            mdn_rnn.initial_state(1),
+        )
+        means = (prediction.logits.softmax(-1) * prediction.means).sum(-1)
+        hidden, _ = mdn_rnn.lstm(
+            torch.cat((latents, torch.from_numpy(film.controls[:-1])), 1)[None]
+        )
+    torch.testing.assert_close(torch.cat(policy.hidden[1:]), hidden[0])
+    expected = film.views["expected"][1:].astype(int)
+    # Rounded to 8 bits, from sums in another order.
+    np.testing.assert_allclose(expected, vae.decode_frames(means[0]), atol=1)
+
+
 @pytest.mark.parametrize(
     ("weights", "terminated"), [(BALANCING, False), (FALLING, True)]
 )
