@@ -38,7 +38,8 @@ class PicturesOptions(Options):
         seed: Of the dreams.
         episode_seed: Of the real episode; null takes the evaluation's median one.
         cold: Temperature of one dream, above 0.
-        warm: Temperature of the other, above 0.
+        warm: Temperature of the other, above 0; null takes that of the dream in which
+            C was trained.
         frames: The most frames of an animation; a longer episode is shown as a whole,
             at every second step of M, every third and so on.
     """
@@ -46,7 +47,7 @@ class PicturesOptions(Options):
     seed: int = Field(ge=0)
     episode_seed: int | None = Field(ge=0)
     cold: float = Field(gt=0)
-    warm: float = Field(gt=0)
+    warm: float | None = Field(gt=0)
     frames: int = Field(ge=1)
 
 
@@ -107,7 +108,7 @@ def animate_controller_dreams(
         world_model: V and M.
         controller: C.
         environment: The game, for its actions.
-        dream_options: The cap on the dreams.
+        dream_options: The cap on the dreams, and the temperature of training.
         options: The temperatures, the seed and the most frames.
 
     Returns:
@@ -129,7 +130,7 @@ def animate_controller_dreams(
         captions = {"dream": f"dream, temperature {temperature:g}"}
         return animation(film.at_most(options.frames), captions, 4)
 
-    return dreamed(options.cold), dreamed(options.warm)
+    return dreamed(options.cold), dreamed(options.warm or dream_options.temperature)
 
 
 def median_seed(episodes: pd.DataFrame) -> int:
