@@ -94,6 +94,15 @@ def test_every_return_falls_into_a_bin(episodes: pd.DataFrame, shift: float):
         assert bins.start <= returns.min()
         assert returns.max() < bins.end
         assert 30 <= (bins.end - bins.start) / bins.size <= 50
+    assert figure.layout.xaxis.range == (figure.data[0].xbins.start, bins.end)
+
+
+def test_the_tallest_bar_is_within_the_figure(episodes: pd.DataFrame):
+    held = episodes["policy"] == "random_held"
+    episodes.loc[held & (episodes["world"] == "real"), "return"] = 250.0
+    layout = evaluation_histogram(episodes).layout
+    for axis in (layout.yaxis, layout.yaxis2, layout.yaxis3, layout.yaxis4):
+        assert 4 < axis.range[1] < 5
 
 
 def test_a_game_that_pays_nothing_has_a_histogram(episodes: pd.DataFrame):

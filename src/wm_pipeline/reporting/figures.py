@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import qualitative
 from plotly.subplots import make_subplots
+
+BINS = 40
+"""Of a histogram."""
 
 POLICY_NAMES = {
     "controller": "controller",
@@ -87,9 +91,11 @@ def evaluation_histogram(episodes: pd.DataFrame) -> go.Figure:
     )
     largest = max(float(real["return"].max()), 1.0)
     smallest = min(float(real["return"].min()), 0.0)
-    size = (largest - smallest) / 40
+    size = (largest - smallest) / BINS
     # Bins are half open: one more holds the largest return, that of the cap.
     bins = {"start": smallest, "end": largest + size, "size": size}
+    ends = (smallest, largest + size)
+    most = max(np.histogram(r, BINS + 1, ends)[0].max() for r in returns.values())
     for row, (policy, values) in enumerate(returns.items(), 1):
         figure.add_histogram(
             x=values,
@@ -101,7 +107,9 @@ def evaluation_histogram(episodes: pd.DataFrame) -> go.Figure:
         )
         figure.add_vline(x=values.mean(), line_dash="dot", row=row, col=1)
     figure.update_annotations(x=0, xanchor="left", font_size=13)
-    figure.update_xaxes(range=[bins["start"], bins["end"]])
+    figure.update_xaxes(range=ends)
+    # Plotly's own range of shared axes cuts bars off.
+    figure.update_yaxes(range=[0, 1.05 * most])
     figure.update_xaxes(title="return of an episode", row=len(returns), col=1)
     return figure.update_layout(
         template="plotly_white",
