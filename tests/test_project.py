@@ -22,6 +22,7 @@ from kedro.validation.exceptions import ParameterValidationError
 from tests.kedro_runs import KEDRO, ROOT, load, run
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.vae import ConvVAE
+from wm_pipeline.reporting.animations import PAUSE
 
 STAGES = (
     "collection",
@@ -30,6 +31,7 @@ STAGES = (
     "dream",
     "controller",
     "evaluation",
+    "pictures",
     "benchmark",
     "compare",
 )
@@ -71,7 +73,7 @@ def test_the_whole_chain_leaves_every_catalog_entry(project: Path) -> None:
     with KedroSession.create(project, env="test") as session:
         catalog = session.load_context().catalog
         names = [n for n in catalog if not n.startswith(("params:", "parameters"))]
-        assert len(names) == 30
+        assert len(names) == 34
         assert [name for name in names if not catalog.exists(name)] == []
         for name in names:
             assert catalog.load(name) is not None
@@ -148,6 +150,21 @@ def test_the_comparison_figure_shows_every_architecture(project: Path) -> None:
     lines = {trace.name: list(trace.y) for trace in figure.data if trace.name}
     for name, mean in means["mean"].mean().groupby("architecture"):
         assert lines[name] == pytest.approx(list(mean))
+
+
+def test_the_animations_are_whole_episodes_of_few_frames(project: Path) -> None:
+    # conf/test: at most 10 frames, and then the end stands still.
+    for name, width in (("real_episode", 600), ("dreamed_cold", 268)):
+        film = load(project, name)
+        assert film.shape[2:] == (width, 3)
+        assert PAUSE < len(film) <= 10 + PAUSE
+
+
+def test_the_dream_is_drawn_against_the_game(project: Path) -> None:
+    summary = load(project, "evaluation_summary")
+    controller = load(project, "dream_against_real").data[1]
+    assert controller.x[0] == summary["real"]["controller"]["mean"]
+    assert controller.y[0] == summary["dream"]["controller"]["mean"]
 
 
 def test_the_benchmark_measures_all_of_it(project: Path) -> None:
@@ -288,6 +305,8 @@ def test_only_missing_outputs_skips_what_is_there(project: Path) -> None:
         ("controller.evaluator.device", "tpu", "evaluator.device"),
         ("controller.model.hidden_sizes", "many", "model.hidden_sizes"),
         ("dream.max_steps", 0, "max_steps"),
+        ("pictures.cold", 0.0, "cold"),
+        ("pictures.frames", 0, "frames"),
         ("benchmark.colour", "red", "colour"),
     ],
 )

@@ -45,6 +45,52 @@ def test_animations_come_back(tmp_path: Path, film: np.ndarray):
     np.testing.assert_allclose(loaded, film, atol=2)
 
 
+def test_a_few_bright_pixels_keep_their_colour(tmp_path: Path):
+    """A room of a thousand shades, in which something yellow is twelve pixels large."""
+    random = np.random.default_rng(1)
+    film = random.integers(40, 120, (5, 100, 100, 3), np.uint8)
+    film[:, 50:53, 50:54] = (250, 240, 40)
+    dataset = AnimationDataset(filepath=str(tmp_path / "a.gif"))
+    dataset.save(film)
+    np.testing.assert_allclose(
+        dataset.load()[:, 50:53, 50:54], film[:, 50:53, 50:54], atol=16
+    )
+
+
+def test_noise_that_nobody_sees_costs_nothing_and_changes_little(tmp_path: Path):
+    random = np.random.default_rng(1)
+    still = np.zeros((12, 64, 64, 3), np.uint8)
+    still[:, :, 32:] = 200
+    # No pixel differs by more than 6 from the first frame's.
+    noisy = still + random.integers(0, 7, still.shape, np.uint8)
+    noisy[0] = still[0] + 3
+    sizes = []
+    for name, film in (("still", still), ("noisy", noisy)):
+        dataset = AnimationDataset(filepath=str(tmp_path / f"{name}.gif"))
+        dataset.save(np.ascontiguousarray(film))
+        sizes.append((tmp_path / f"{name}.gif").stat().st_size)
+        loaded = dataset.load()
+        assert loaded.shape == film.shape
+        np.testing.assert_allclose(loaded, film, atol=12)
+    assert sizes[1] < 1.2 * sizes[0]
+
+
+def test_a_light_that_goes_out_is_seen(tmp_path: Path):
+    film = np.full((2, 8, 8, 3), 252, np.uint8)
+    film[1] = 2
+    dataset = AnimationDataset(filepath=str(tmp_path / "a.gif"))
+    dataset.save(film)
+    np.testing.assert_allclose(dataset.load(), film, atol=2)
+
+
+def test_what_changes_slowly_arrives(tmp_path: Path):
+    levels = np.arange(20, 220, 4, dtype=np.uint8)
+    film = np.broadcast_to(levels[:, None, None, None], (50, 8, 8, 3))
+    dataset = AnimationDataset(filepath=str(tmp_path / "a.gif"))
+    dataset.save(np.ascontiguousarray(film))
+    np.testing.assert_allclose(dataset.load(), film, atol=8)
+
+
 def test_frames_in_which_nothing_moves_are_kept(tmp_path: Path, film: np.ndarray):
     film[3] = film[2]
     dataset = AnimationDataset(filepath=str(tmp_path / "a.gif"))

@@ -15,6 +15,7 @@ from wm_pipeline.models.mdn_rnn import (
     MDNRNN,
     MDNRNNOptions,
     Prediction,
+    mixture_mean,
     mixture_negative_log_likelihood,
     sample_mixture,
 )
@@ -51,6 +52,16 @@ def apart() -> tuple[Prediction, Tensor, Tensor]:
     means, sigmas = torch.tensor([-50.0, 0.0, 50.0]), torch.tensor([0.5, 1.0, 2.0])
     prediction = mixture(weights.log()[None], means[None], sigmas.log()[None])
     return prediction, means, sigmas
+
+
+def test_the_mean_of_a_mixture_weighs_its_gaussians(
+    apart: tuple[Prediction, Tensor, Tensor],
+) -> None:
+    # 0.2 * -50 + 0.5 * 0 + 0.3 * 50; logits need not be normalised.
+    prediction, _, _ = apart
+    shifted = prediction._replace(logits=prediction.logits + 3)
+    for given_ in (prediction, shifted):
+        torch.testing.assert_close(mixture_mean(given_), torch.tensor([5.0]))
 
 
 def test_a_sequence_equals_its_single_steps(

@@ -6,6 +6,7 @@ import pytest
 from wm_pipeline.reporting.figures import (
     POLICY_COLOURS,
     POLICY_NAMES,
+    dream_against_real,
     evaluation_histogram,
     fitness_curve,
 )
@@ -19,6 +20,7 @@ def log() -> pd.DataFrame:
             "mean": [100.0, 200.0, 250.0],
             "best": [150.0, 300.0, 290.0],
             "std": [10.0, 20.0, 30.0],
+            "sigma": [0.1, 0.09, 0.08],
         }
     )
 
@@ -39,19 +41,24 @@ def episodes() -> pd.DataFrame:
 
 def test_the_fitness_curve_carries_the_log(log: pd.DataFrame):
     figure = fitness_curve(log)
-    upper, lower, mean, best = figure.data
+    upper, lower, mean, best, sigma = figure.data
     assert list(upper.y) == [110, 220, 280]
     assert list(lower.y) == [90, 180, 220]
     assert lower.fill == "tonexty"
     assert (mean.name, list(mean.y)) == ("mean", [100, 200, 250])
     assert (best.name, list(best.y)) == ("best", [150, 300, 290])
+    assert (sigma.name, list(sigma.y)) == ("sigma", [0.1, 0.09, 0.08])
+    assert sigma.yaxis != mean.yaxis
     assert all(list(trace.x) == [0, 1, 2] for trace in figure.data)
 
 
 def test_the_curve_says_what_its_axes_are(log: pd.DataFrame):
     layout = fitness_curve(log).layout
-    assert layout.xaxis.title.text == "generation"
+    # The lower axis is that of both.
+    assert layout.xaxis2.title.text == "generation"
+    assert layout.xaxis.matches == "x2"
     assert "return" in layout.yaxis.title.text
+    assert layout.yaxis2.title.text == "sigma"
 
 
 def test_the_histogram_carries_the_real_returns_of_each_policy(
@@ -59,12 +66,20 @@ def test_the_histogram_carries_the_real_returns_of_each_policy(
 ):
     figure = evaluation_histogram(episodes)
     assert len(figure.data) == 4
-    for trace, (policy, name) in zip(figure.data, POLICY_NAMES.items(), strict=True):
+    titles = [annotation.text for annotation in figure.layout.annotations]
+    for trace, title, line, (policy, name) in zip(
+        figure.data, titles, figure.layout.shapes, POLICY_NAMES.items(), strict=True
+    ):
         expected = episodes.query("policy == @policy and world == 'real'")["return"]
         assert list(trace.x) == list(expected)
-        assert trace.name == f"{name}: {expected.mean():.0f}"
+        assert trace.name == name
+        assert title == f"{name}: {expected.mean():.0f} ± {expected.std():.0f}"
+        assert line.x0 == line.x1 == expected.mean()
+        assert line.xref == trace.xaxis
         assert trace.marker.color == POLICY_COLOURS[policy]
-    assert figure.data[0].name.endswith(": 1000")
+    assert titles[0] == "controller: 1000 ± 762"
+    assert len({trace.yaxis for trace in figure.data}) == 4
+    assert "4 episodes" in figure.layout.title.text
 
 
 @pytest.mark.parametrize("shift", [0.0, -3000.0])
@@ -79,6 +94,15 @@ def test_every_return_falls_into_a_bin(episodes: pd.DataFrame, shift: float):
         assert bins.start <= returns.min()
         assert returns.max() < bins.end
         assert 30 <= (bins.end - bins.start) / bins.size <= 50
+    assert figure.layout.xaxis.range == (figure.data[0].xbins.start, bins.end)
+
+
+def test_the_tallest_bar_is_within_the_figure(episodes: pd.DataFrame):
+    held = episodes["policy"] == "random_held"
+    episodes.loc[held & (episodes["world"] == "real"), "return"] = 250.0
+    layout = evaluation_histogram(episodes).layout
+    for axis in (layout.yaxis, layout.yaxis2, layout.yaxis3, layout.yaxis4):
+        assert 4 < axis.range[1] < 5
 
 
 def test_a_game_that_pays_nothing_has_a_histogram(episodes: pd.DataFrame):
@@ -86,3 +110,49 @@ def test_a_game_that_pays_nothing_has_a_histogram(episodes: pd.DataFrame):
     bins = evaluation_histogram(episodes).data[0].xbins
     assert bins.start <= 0 < bins.end
     assert bins.size > 0
+
+
+@pytest.fixture
+def summary() -> dict[str, dict[str, dict[str, float]]]:
+    """Real means 100 to 400, each dreamed of as a hundred more."""
+    return {
+        world: {
+            policy: {"mean": mean, "low": mean - 10, "high": mean + above}
+            for policy, mean in zip(
+                POLICY_NAMES,
+                (400 + more, 300 + more, 200 + more, 100 + more),
+                strict=True,
+            )
+        }
+        for world, more, above in (("real", 0, 20), ("dream", 100, 30))
+    }
+
+
+def test_each_policy_lies_where_its_two_scores_meet(
+    summary: dict[str, dict[str, dict[str, float]]],
+):
+    _, *policies = dream_against_real(summary).data
+    for trace, (policy, name), real in zip(
+        policies, POLICY_NAMES.items(), (400, 300, 200, 100), strict=True
+    ):
+        assert (trace.x, trace.y) == ((real,), (real + 100,))
+        assert (trace.error_x.array, trace.error_x.arrayminus) == ((20,), (10,))
+        assert (trace.error_y.array, trace.error_y.arrayminus) == ((30,), (10,))
+        assert trace.marker.color == POLICY_COLOURS[policy]
+        assert trace.name == f"{name}: {real}, dreamed {real + 100}"
+
+
+@pytest.mark.parametrize("shift", [0.0, -3000.0])
+def test_the_diagonal_crosses_a_square_that_holds_all(
+    summary: dict[str, dict[str, dict[str, float]]], shift: float
+):
+    for scores in (score for world in summary.values() for score in world.values()):
+        for name in scores:
+            scores[name] += shift
+    figure = dream_against_real(summary)
+    diagonal = figure.data[0]
+    assert diagonal.x == diagonal.y == figure.layout.xaxis.range
+    assert figure.layout.yaxis.range == figure.layout.xaxis.range
+    low, high = diagonal.x
+    assert low <= 90 + shift
+    assert high > 530 + shift

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wm_pipeline.reporting.pictures import enlarge, pairs_of_rows
+from wm_pipeline.reporting.pictures import GAP, enlarge, pairs_of_rows
 
 
 @pytest.mark.parametrize("leading", [(), (5,), (2, 3)])
@@ -21,9 +21,11 @@ def test_each_row_has_its_counterpart_right_below():
         (2, 4, 3), np.uint8
     )
     picture = pairs_of_rows(top, top + 100, columns=3)
-    assert (picture.shape, picture.dtype) == ((2 * 2 * 2, 3 * 4, 3), np.uint8)
+    assert picture.dtype == np.uint8
+    assert picture.shape == (2 * 2 * 2 + GAP, 3 * 4 + 2 * GAP, 3)
     # One pixel of each frame; the seventh frame fills no row.
-    assert picture[::2, ::4, 0].tolist() == [
+    rows = [0, 2, 4 + GAP, 6 + GAP]
+    assert picture[rows, :: 4 + GAP, 0].tolist() == [
         [1, 2, 3],
         [101, 102, 103],
         [4, 5, 6],
@@ -31,10 +33,15 @@ def test_each_row_has_its_counterpart_right_below():
     ]
 
 
-def test_frames_are_not_mixed_up():
-    frames = np.random.default_rng(1).integers(0, 256, (4, 2, 5, 3), np.uint8)
-    picture = pairs_of_rows(frames[:2], frames[2:], columns=2)
-    np.testing.assert_array_equal(picture[:2, :5], frames[0])
-    np.testing.assert_array_equal(picture[:2, 5:], frames[1])
-    np.testing.assert_array_equal(picture[2:, :5], frames[2])
-    np.testing.assert_array_equal(picture[2:, 5:], frames[3])
+def test_frames_are_not_mixed_up_and_white_is_between_the_pairs():
+    frames = np.random.default_rng(1).integers(0, 255, (4, 2, 5, 3), np.uint8)
+    picture = pairs_of_rows(frames[:2], frames[2:], columns=1)
+    below = 2 * 2 + GAP
+    np.testing.assert_array_equal(picture[:2], frames[0])
+    np.testing.assert_array_equal(picture[2:4], frames[2])
+    np.testing.assert_array_equal(picture[below : below + 2], frames[1])
+    np.testing.assert_array_equal(picture[below + 2 :], frames[3])
+    assert (picture[4:below] == 255).all()
+    beside = pairs_of_rows(frames[:2], frames[2:], columns=2)
+    np.testing.assert_array_equal(beside[:, 5 + GAP :], np.concatenate(frames[1::2]))
+    assert (beside[:, 5 : 5 + GAP] == 255).all()

@@ -13,9 +13,17 @@ from wm_pipeline.files import replacing
 
 _STILL, _MOVING = 3, 4
 
+PALETTE_FRAMES = 40
+"""An animation has one palette, taken from about so many of its frames."""
+UNSEEN = 6
+"""A pixel that changes by no more than this, out of 255, stays as it is: noise that
+nobody sees would make the file several times as large."""
+
 
 class AnimationDataset(AbstractVersionedDataset[np.ndarray, np.ndarray]):
     """A picture (height, width, 3) or animation (time, height, width, 3), uint8.
+
+    Pictures are kept exactly; animations nearly so, and small.
 
     Example:
         .. code-block:: yaml
@@ -71,7 +79,7 @@ class AnimationDataset(AbstractVersionedDataset[np.ndarray, np.ndarray]):
             if data.ndim == _STILL:
                 Image.fromarray(data).save(partial, format="PNG")
                 return
-            first, *others = [Image.fromarray(frame) for frame in data]
+            first, *others = _with_one_palette(data)
             first.save(
                 partial,
                 format="GIF",
@@ -91,3 +99,33 @@ class AnimationDataset(AbstractVersionedDataset[np.ndarray, np.ndarray]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
+
+
+def _with_one_palette(film: np.ndarray) -> list[Image.Image]:
+    """The frames of a film in which what does not change is written once."""
+    palette = _palette(film[:: max(1, len(film) // PALETTE_FRAMES)])
+    images, shown = [], film[0]
+    for frame in film:
+        change = np.abs(frame.astype(np.int16) - shown).max(-1, keepdims=True)
+        shown = np.where(change > UNSEEN, frame, shown)
+        image = Image.fromarray(shown)
+        images.append(image.quantize(palette=palette, dither=Image.Dither.NONE))
+    return images
+
+
+def _palette(frames: np.ndarray) -> Image.Image:
+    """255 colours; the last is left for what does not change.
+
+    Half are those of most pixels (median cut), half lie all over the colours there are
+    (octree): of a bright thing with few pixels, too.
+    """
+    pixels = Image.fromarray(np.concatenate(list(frames)))
+    colours: list[int] = []
+    methods = {Image.Quantize.MEDIANCUT: 128, Image.Quantize.FASTOCTREE: 127}
+    for method, count in methods.items():
+        found = pixels.quantize(count, method).getpalette()
+        assert found is not None
+        colours += found[: 3 * count]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(colours)
+    return palette

@@ -186,6 +186,11 @@ def mixture_negative_log_likelihood(prediction: Prediction, targets: Tensor) -> 
     return -torch.logsumexp(log_weights + log_densities, -1)
 
 
+def mixture_mean(prediction: Prediction) -> Tensor:
+    """The expected next latent, (..., latent), of a prediction with leading axes (...)."""
+    return (prediction.logits.softmax(-1) * prediction.means).sum(-1)
+
+
 def sample_mixture(
     prediction: Prediction, temperature: float, gumbel: Tensor, normal: Tensor
 ) -> Tensor:

@@ -1,9 +1,16 @@
 """Plotly figures of logs and scores."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import qualitative
 from plotly.subplots import make_subplots
+
+BINS = 40
+"""Of a histogram."""
 
 POLICY_NAMES = {
     "controller": "controller",
@@ -20,60 +27,146 @@ POLICY_COLOURS = {
 
 
 def fitness_curve(log: pd.DataFrame) -> go.Figure:
-    """Fitness over generations: mean, best, and the spread of the population.
+    """Fitness over generations: best, mean, and the spread of the population; sigma.
 
     Args:
         log: The fitness log, one row a generation.
     """
     generations = log["generation"]
-    figure = go.Figure(layout={"template": "plotly_white"})
+    figure = make_subplots(
+        rows=2, shared_xaxes=True, row_heights=[0.75, 0.25], vertical_spacing=0.06
+    )
     for sign in (1, -1):
         figure.add_scatter(
             x=generations,
             y=log["mean"] + sign * log["std"],
-            line={"width": 0},
+            name="mean ± standard deviation",
+            line={"width": 0, "color": "rgba(27, 108, 168, 0.2)"},
             fill=None if sign == 1 else "tonexty",
             fillcolor="rgba(27, 108, 168, 0.2)",
-            showlegend=False,
+            showlegend=sign == -1,
             hoverinfo="skip",
         )
     figure.add_scatter(x=generations, y=log["mean"], name="mean", line_color="#1b6ca8")
     figure.add_scatter(x=generations, y=log["best"], name="best", line_color="#d1793b")
+    figure.add_scatter(
+        x=generations,
+        y=log["sigma"],
+        name="sigma",
+        line_color="#5b5b5b",
+        showlegend=False,
+        row=2,
+        col=1,
+    )
     return figure.update_layout(
+        template="plotly_white",
         title="Fitness in the dream",
-        xaxis_title="generation",
-        yaxis_title="return (mean over a candidate's dreams)",
+        xaxis2_title="generation",
+        yaxis_title="return (mean over dreams)",
+        yaxis2={"title": "sigma", "rangemode": "tozero"},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        hovermode="x unified",
     )
 
 
 def evaluation_histogram(episodes: pd.DataFrame) -> go.Figure:
-    """Returns of real episodes, one histogram a policy.
+    """Returns of real episodes, one histogram a policy, one above the other.
 
     Args:
         episodes: The evaluation's episodes.
     """
     real = episodes[episodes["world"] == "real"]
-    figure = go.Figure(layout={"template": "plotly_white", "barmode": "overlay"})
+    returns = {
+        policy: real.loc[real["policy"] == policy, "return"] for policy in POLICY_NAMES
+    }
+    figure = make_subplots(
+        rows=len(returns),
+        shared_xaxes=True,
+        shared_yaxes="all",
+        vertical_spacing=0.08,
+        subplot_titles=[
+            f"{POLICY_NAMES[policy]}: {values.mean():.0f} ± {values.std():.0f}"
+            for policy, values in returns.items()
+        ],
+    )
     largest = max(float(real["return"].max()), 1.0)
     smallest = min(float(real["return"].min()), 0.0)
-    size = (largest - smallest) / 40
+    size = (largest - smallest) / BINS
     # Bins are half open: one more holds the largest return, that of the cap.
     bins = {"start": smallest, "end": largest + size, "size": size}
-    for policy, name in POLICY_NAMES.items():
-        returns = real.loc[real["policy"] == policy, "return"]
+    ends = (smallest, largest + size)
+    most = max(np.histogram(r, BINS + 1, ends)[0].max() for r in returns.values())
+    for row, (policy, values) in enumerate(returns.items(), 1):
         figure.add_histogram(
-            x=returns,
+            x=values,
             xbins=bins,
-            name=f"{name}: {returns.mean():.0f}",
+            name=POLICY_NAMES[policy],
             marker_color=POLICY_COLOURS[policy],
-            opacity=0.6,
+            row=row,
+            col=1,
+        )
+        figure.add_vline(x=values.mean(), line_dash="dot", row=row, col=1)
+    figure.update_annotations(x=0, xanchor="left", font_size=13)
+    figure.update_xaxes(range=ends)
+    # Plotly's own range of shared axes cuts bars off.
+    figure.update_yaxes(range=[0, 1.05 * most])
+    figure.update_xaxes(title="return of an episode", row=len(returns), col=1)
+    return figure.update_layout(
+        template="plotly_white",
+        title=f"Returns of {len(real) // len(returns)} episodes each in the real game; "
+        "dotted: the mean",
+        yaxis_title="episodes",
+        showlegend=False,
+    )
+
+
+def dream_against_real(summary: Mapping[str, Any]) -> go.Figure:
+    """Each policy's score in the dream over that in the real game, with intervals.
+
+    On the diagonal the dream is as hard as the game; above it, it flatters.
+
+    Args:
+        summary: The evaluation's summary.
+    """
+    figure = go.Figure(layout={"template": "plotly_white"})
+    worlds = summary["real"], summary["dream"]
+    scores = [score for world in worlds for score in world.values()]
+    ends = [
+        min(0.0, *(score["low"] for score in scores)),
+        1.05 * max(1.0, *(score["high"] for score in scores)),
+    ]
+    figure.add_scatter(
+        x=ends,
+        y=ends,
+        mode="lines",
+        name="the dream is as hard as the game",
+        line={"color": "#b0b0b0", "dash": "dash"},
+    )
+    for policy, name in POLICY_NAMES.items():
+        real, dream = (world[policy] for world in worlds)
+        figure.add_scatter(
+            x=[real["mean"]],
+            y=[dream["mean"]],
+            error_x=_interval(real),
+            error_y=_interval(dream),
+            mode="markers",
+            marker={"color": POLICY_COLOURS[policy], "size": 10},
+            name=f"{name}: {real['mean']:.0f}, dreamed {dream['mean']:.0f}",
         )
     return figure.update_layout(
-        title="Returns in the real game",
-        xaxis_title="return of an episode",
-        yaxis_title="episodes",
-        legend={"orientation": "h", "y": -0.2},
+        title="Dream score against real score, with 95% intervals of the means",
+        xaxis={"title": "mean return in the real game", "range": ends},
+        yaxis={"title": "mean return in the dream", "range": ends},
+        legend={"x": 0.98, "y": 0.02, "xanchor": "right", "yanchor": "bottom"},
     )
+
+
+def _interval(score: Mapping[str, float]) -> dict[str, Any]:
+    """Error bars from a mean to the ends of its interval."""
+    return {
+        "array": [score["high"] - score["mean"]],
+        "arrayminus": [score["mean"] - score["low"]],
+    }
 
 
 def comparison_figure(comparison: pd.DataFrame, log: pd.DataFrame) -> go.Figure:

@@ -127,10 +127,40 @@ class ControllerPolicy:
         """M's, each (1, hidden)."""
         return self._state
 
-    def decided(self, control: np.ndarray, state: State) -> None:
-        """Hold this control, (size,), with M's state after it, until the next decision."""
+    def decided(self, latent: Tensor, control: np.ndarray, state: State) -> None:
+        """Hold a decision until the next one.
+
+        Args:
+            latent: z it was made from, (1, latent).
+            control: (size,) float32.
+            state: M's after it.
+        """
         self._control, self._state = control, state
         self._left = self.world_model.mdn_rnn.frame_skip
+
+
+class RecordingPolicy(ControllerPolicy):
+    """A controller in the real game that keeps what each decision was made from.
+
+    Attributes:
+        latents: z of the frame, (1, latent) each.
+        hidden: h of M before that frame, (1, hidden) each: all that M knew of the frame
+            when it was still to come.
+    """
+
+    latents: list[Tensor]
+    hidden: list[Tensor]
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode, with nothing kept."""
+        super().reset(seed)
+        self.latents, self.hidden = [], []
+
+    def decided(self, latent: Tensor, control: np.ndarray, state: State) -> None:
+        """Keep what the decision was made from, and hold it."""
+        self.latents.append(latent)
+        self.hidden.append(self.state[0])
+        super().decided(latent, control, state)
 
 
 @torch.inference_mode()
@@ -156,7 +186,8 @@ def decide_together(policies: list[ControllerPolicy], frames: list[np.ndarray]) 
     controls = first.actions.decide(outputs, gumbel)
     h, c = mdn_rnn.remember(latents, controls, (h, c))
     for row, policy in enumerate(policies):
-        policy.decided(controls[row].numpy(), (h[row : row + 1], c[row : row + 1]))
+        one = slice(row, row + 1)
+        policy.decided(latents[one], controls[row].numpy(), (h[one], c[one]))
 
 
 def decision_noise(

@@ -17,9 +17,10 @@ from wm_pipeline.models.world_model import WorldModel, build_world_model
 from wm_pipeline.options import Options, StepRange
 from wm_pipeline.pipelines.memory.nodes import check_latents
 from wm_pipeline.randomness import stream
-from wm_pipeline.reporting.pictures import enlarge
+from wm_pipeline.reporting.animations import animation
 from wm_pipeline.rollouts.dream import DreamNoise, dream
 from wm_pipeline.rollouts.dreamers import Script, random_script
+from wm_pipeline.rollouts.filming import film_dream
 from wm_pipeline.rollouts.policies import RandomPolicy
 from wm_pipeline.rollouts.shards import EpisodeShards
 
@@ -161,18 +162,19 @@ def animate_dream(
         check: The seed and the most steps.
 
     Returns:
-        (time, 256, 256, 3) uint8.
+        (time, height, width, 3) uint8.
     """
-    random = stream(check.seed, "animation")
-    dreams = Dreams(world_model, 1, options.temperature)
-    dreams.begin(np.ones(1, bool), random)
     policy = RandomPolicy(environment.actions, check.hold)
     policy.reset(check.seed)
-    frames = [dreams.frames()[0]]
-    for _ in range(check.animation_steps):
+
+    def choose(dreams: Dreams) -> np.ndarray:
         window = [policy.act() for _ in range(world_model.mdn_rnn.frame_skip)]
-        _, done = dreams.step(np.mean(window, axis=0)[None], random)
-        frames.append(dreams.frames()[0])
-        if done[0]:
-            break
-    return enlarge(np.stack(frames), 4)
+        return np.mean(window, axis=0)[None]
+
+    film = film_dream(
+        Dreams(world_model, 1, options.temperature),
+        choose,
+        check.animation_steps,
+        stream(check.seed, "animation"),
+    )
+    return animation(film, {"dream": "random play, dreamed"}, 4)

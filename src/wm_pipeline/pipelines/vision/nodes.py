@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from wm_pipeline import progress
 from wm_pipeline.models.vae import ConvVAE, VAEOptions
 from wm_pipeline.models.vae_training import (
+    SalienceOptions,
     VAETrainingOptions,
     train_vae,
     validate_vae,
@@ -102,7 +103,7 @@ def score_vision(
 
     Returns:
         The scores of ``validate_vae``; and originals above their reconstructions,
-        those frames with the most salient pixels among every few.
+        from few salient pixels (a fireball far away) to many.
     """
     frames = _validation_frames(episodes, options)
     scores = validate_vae(vae, frames, options.training, options.seed)
@@ -111,14 +112,37 @@ def score_vision(
         "%(salient_precision).0f%% of what it paints is there",
         {name: 100 * value for name, value in scores.items()},
     )
-    salience = options.training.salience
-    bright = frames[..., salience.channel] > salience.threshold * 255
     count = PICTURE_ROWS * PICTURE_COLUMNS
-    groups = np.array_split(np.arange(len(frames)), min(count, len(frames)))
-    chosen = [group[bright[group].sum((1, 2)).argmax()] for group in groups]
-    shown = frames[np.resize(chosen, count)]
+    shown = frames[salient_examples(frames, options.training.salience, count)]
     decoded = vae.decode_frames(vae.encode_frames(shown)[0])
     return scores, enlarge(pairs_of_rows(shown, decoded, PICTURE_COLUMNS), 2)
+
+
+def salient_examples(
+    frames: np.ndarray, salience: SalienceOptions, count: int
+) -> np.ndarray:
+    """Which frames to look at: from those with few salient pixels to those with many.
+
+    Each is out of another part of the frames, so that none is shown twice while there
+    are enough; in Doom the first has a fireball far away, the last one that is near.
+
+    Args:
+        frames: (frames, height, width, 3) uint8.
+        salience: Which pixels are salient.
+        count: How many.
+
+    Returns:
+        Their numbers, (count,) int64.
+    """
+    bright = frames[..., salience.channel] > salience.threshold * 255
+    sizes = np.log1p(bright.sum((1, 2)))
+    parts = np.array_split(np.arange(len(frames)), min(count, len(frames)))
+    wanted = np.linspace(np.log(2), sizes.max(), len(parts))
+    chosen = [
+        part[np.abs(sizes[part] - size).argmin()]
+        for part, size in zip(parts, wanted, strict=True)
+    ]
+    return np.resize(chosen, count)
 
 
 def encode_episodes(episodes: EpisodeShards, vae: ConvVAE) -> Iterator[Shard]:
