@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -129,7 +130,7 @@ def test_the_first_shows_what_v_keeps(executed: dict[str, NotebookNode]) -> None
     assert (len(outputs(notebook, "image/png")), figures(notebook)) == (4, 3)
     assert len(outputs(notebook, "image/gif")) == 1
     said = "".join(outputs(notebook, "stdout"))
-    assert "V explains" in said
+    assert "V explains " in said
     assert "of 32 dimensions carry more than 0.1 nats" in said
     played, salient = tables(notebook)
     assert "held 10 to 100" in played
@@ -158,8 +159,9 @@ def test_the_third_compares_and_judges(executed: dict[str, NotebookNode]) -> Non
     verdicts, correlation = outputs(notebook, "text/markdown")
     assert verdicts.count("- Against *") == 3
     assert verdicts.count("p = ") == 3
-    # One run, and four architectures by two seeds.
-    assert "Over 9 searches the rank correlation" in correlation
+    # At least one run, and four architectures by two seeds.
+    (searches,) = re.findall(r"Over (\d+) searches the rank correlation", correlation)
+    assert int(searches) >= 9
 
 
 def test_the_fourth_goes_from_play_to_verdict(
