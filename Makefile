@@ -2,11 +2,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 
-.PHONY: run test lint format clean
+.PHONY: run notebooks test lint format clean
 .DEFAULT_GOAL := run
 
 run: .venv/installed
 	$(BIN)/kedro run
+
+# KEDRO_ENV=test make notebooks: on the data of another conf environment
+notebooks: .venv/installed-notebooks
+	KEDRO_LOGGING_CONFIG=$(CURDIR)/conf/logging.yml \
+	$(BIN)/kedro jupyter lab notebooks --ip=127.0.0.1 --KernelManager.transport=ipc
 
 test: lint
 	$(BIN)/pytest --cov --cov-report=term
@@ -36,4 +41,9 @@ clean:
 .venv/installed-dev: .venv/bin/python pyproject.toml requirements.lock
 	@echo "Installing wm_pipeline and its test tools into .venv"
 	$(INSTALL) -e ".[dev]"
+	@touch $@ .venv/installed
+
+.venv/installed-notebooks: .venv/bin/python pyproject.toml requirements.lock
+	@echo "Installing wm_pipeline and JupyterLab into .venv"
+	$(INSTALL) -e ".[notebooks]"
 	@touch $@ .venv/installed

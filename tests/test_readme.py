@@ -61,7 +61,7 @@ def succeed(arguments: list[str], folder: Path) -> None:
 
 def test_the_readme_shows_commands() -> None:
     assert len(commands("kedro")) >= 5
-    assert commands("make") == ["make run", "make test"]
+    assert commands("make") == ["make run", "make test", "make notebooks"]
 
 
 @pytest.mark.parametrize("command", commands("kedro"))

@@ -1,9 +1,12 @@
 """Tests of pictures of frames."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from wm_pipeline.reporting.pictures import GAP, enlarge, pairs_of_rows
+from wm_pipeline.reporting.pictures import GAP, enlarge, gif, pairs_of_rows, strips
 
 
 @pytest.mark.parametrize("leading", [(), (5,), (2, 3)])
@@ -45,3 +48,25 @@ def test_frames_are_not_mixed_up_and_white_is_between_the_pairs():
     beside = pairs_of_rows(frames[:2], frames[2:], columns=2)
     np.testing.assert_array_equal(beside[:, 5 + GAP :], np.concatenate(frames[1::2]))
     assert (beside[:, 5 : 5 + GAP] == 255).all()
+
+
+def test_strips_lie_below_each_other_with_a_line_between_frames():
+    frames = np.random.default_rng(1).integers(0, 200, (6, 2, 3, 3), np.uint8)
+    picture = strips(frames[:3], frames[3:])
+    assert (picture.shape, picture.dtype) == ((5, 11, 3), np.uint8)
+    for number, frame in enumerate(frames):
+        top, left = 3 * (number // 3), 4 * (number % 3)
+        np.testing.assert_array_equal(picture[top : top + 2, left : left + 3], frame)
+    assert (picture[2] == 255).all()
+    assert (picture[:, [3, 7]] == 255).all()
+
+
+def test_a_gif_has_the_frames_and_their_pace_and_repeats():
+    frames = np.zeros((3, 4, 6, 3), np.uint8)
+    frames[:] = np.array([0, 100, 255], np.uint8)[:, None, None, None]
+    with Image.open(io.BytesIO(gif(frames, 5))) as image:
+        assert (image.format, image.n_frames, image.info["loop"]) == ("GIF", 3, 0)
+        for number, frame in enumerate(frames):
+            image.seek(number)
+            assert image.info["duration"] == 200
+            np.testing.assert_array_equal(np.asarray(image.convert("RGB")), frame)

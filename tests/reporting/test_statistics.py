@@ -1,9 +1,15 @@
-"""Tests of means with bootstrap intervals."""
+"""Tests of means with bootstrap intervals, and of whether samples differ."""
 
 import numpy as np
 import pytest
 
-from wm_pipeline.reporting.statistics import difference_interval, mean_interval
+from wm_pipeline.reporting.statistics import (
+    RESAMPLES,
+    difference_interval,
+    mean_interval,
+    permutation_test,
+    superiority,
+)
 
 
 @pytest.fixture
@@ -70,3 +76,42 @@ def test_the_generator_decides_the_resamples():
     )
     assert first == again
     assert first != other
+
+
+def test_far_samples_are_not_dealt_by_chance(random: np.random.Generator):
+    values, others = random.normal(20, 4, 50), random.normal(10, 4, 30)
+    least = 1 / (1 + RESAMPLES)
+    assert permutation_test(values, others, random) == pytest.approx(least)
+    assert permutation_test(others, values, random) == pytest.approx(least)
+
+
+def test_the_p_value_of_few_values_is_the_share_of_their_deals(
+    random: np.random.Generator,
+):
+    # Of the 20 deals of 1 to 6 into two threes, these two alone lie so far apart; and
+    # in decimals, whose sums depend on the order, just the same.
+    for scale in (1, 0.1):
+        values, others = scale * np.arange(1, 4), scale * np.arange(4, 7)
+        assert permutation_test(values, others, random) == pytest.approx(0.1, abs=0.01)
+
+
+def test_p_values_of_equal_policies_are_uniform():
+    random = np.random.default_rng(3)
+    found = [
+        permutation_test(random.exponential(1, 12), random.exponential(1, 8), random)
+        for _ in range(200)
+    ]
+    shares = np.quantile(found, (0.1, 0.25, 0.5, 0.75, 0.9))
+    np.testing.assert_allclose(shares, (0.1, 0.25, 0.5, 0.75, 0.9), atol=0.1)
+
+
+def test_equal_values_do_not_differ(random: np.random.Generator):
+    assert permutation_test(np.full(3, 0.1), np.full(4, 0.1), random) == 1
+
+
+def test_superiority_counts_pairs_and_half_of_ties():
+    values, others = np.array([3.0, 1.0]), np.array([2.0, 1.0])
+    # 3 > 2, 3 > 1, 1 < 2 and a tie.
+    assert superiority(values, others) == pytest.approx(2.5 / 4)
+    assert superiority(others, values) == pytest.approx(1.5 / 4)
+    assert superiority(values + 9, others) == 1

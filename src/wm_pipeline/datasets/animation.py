@@ -2,7 +2,7 @@
 
 import base64
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
@@ -50,7 +50,7 @@ class AnimationDataset(AbstractVersionedDataset[np.ndarray, np.ndarray]):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(PurePosixPath(filepath), version)
-        self._milliseconds = 1000 / frames_per_second
+        self._frames_per_second = frames_per_second
         self.metadata = metadata
 
     def load(self) -> np.ndarray:
@@ -63,7 +63,7 @@ class AnimationDataset(AbstractVersionedDataset[np.ndarray, np.ndarray]):
             for number in range(count):
                 image.seek(number)
                 # Pillow keeps equal frames in a row as one that is shown longer.
-                times = round(image.info["duration"] / self._milliseconds)
+                times = round(image.info["duration"] * self._frames_per_second / 1000)
                 frames += [np.asarray(image.convert("RGB"))] * max(1, times)
             return np.stack(frames)
 
@@ -79,15 +79,7 @@ class AnimationDataset(AbstractVersionedDataset[np.ndarray, np.ndarray]):
             if data.ndim == _STILL:
                 Image.fromarray(data).save(partial, format="PNG")
                 return
-            first, *others = _with_one_palette(data)
-            first.save(
-                partial,
-                format="GIF",
-                save_all=True,
-                append_images=others,
-                duration=self._milliseconds,
-                loop=0,
-            )
+            write_gif(partial, data, self._frames_per_second)
 
     def preview(self) -> ImagePreview:
         """The file in base64, for kedro-viz."""
@@ -99,6 +91,27 @@ class AnimationDataset(AbstractVersionedDataset[np.ndarray, np.ndarray]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
+
+
+def write_gif(
+    file: Path | BinaryIO, frames: np.ndarray, frames_per_second: float
+) -> None:
+    """Write an animation that repeats.
+
+    Args:
+        file: Where to.
+        frames: (time, height, width, 3) uint8.
+        frames_per_second: Its speed; a GIF counts time in hundredths of a second.
+    """
+    first, *others = _with_one_palette(frames)
+    first.save(
+        file,
+        format="GIF",
+        save_all=True,
+        append_images=others,
+        duration=1000 / frames_per_second,
+        loop=0,
+    )
 
 
 def _with_one_palette(film: np.ndarray) -> list[Image.Image]:

@@ -1,6 +1,10 @@
 """Pictures and animations of frames."""
 
+import io
+
 import numpy as np
+
+from wm_pipeline.datasets.animation import write_gif
 
 GAP, WHITE = 2, 255
 
@@ -30,3 +34,29 @@ def pairs_of_rows(top: np.ndarray, bottom: np.ndarray, columns: int) -> np.ndarr
         for start in range(0, len(pairs) - columns + 1, columns)
     ]
     return np.concatenate(rows)[:-GAP, :-GAP]
+
+
+def strips(*rows: np.ndarray) -> np.ndarray:
+    """Frames in rows, one below the other, a white line between any two.
+
+    Args:
+        rows: (frames, height, width, 3) uint8 each, all of one shape.
+
+    Returns:
+        (rows * (height + 1) - 1, frames * (width + 1) - 1, 3) uint8.
+    """
+    line = ((0, 0), (0, 1), (0, 1), (0, 0))
+    lined = [np.pad(row, line, constant_values=255) for row in rows]
+    return np.concatenate([np.concatenate(list(row), 1) for row in lined])[:-1, :-1]
+
+
+def gif(frames: np.ndarray, frames_per_second: float) -> bytes:
+    """An animation as the bytes of a GIF that repeats, to show in a notebook.
+
+    Args:
+        frames: (time, height, width, 3) uint8.
+        frames_per_second: Its speed; a GIF counts time in hundredths of a second.
+    """
+    file = io.BytesIO()
+    write_gif(file, frames, frames_per_second)
+    return file.getvalue()

@@ -1,0 +1,175 @@
+"""The notebooks, run from top to bottom by the project's own kernel."""
+
+import asyncio
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from tests.kedro_runs import KEDRO, ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TINY = {
+    "episodes": 12,
+    "vision_steps": 20,
+    "memory_steps": 10,
+    "generations": 2,
+    "population": 4,
+    "rollouts": 2,
+    "test_episodes": 3,
+}
+
+
+def sizes_of(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.id == "sizes"]
+
+
+def outputs(notebook: NotebookNode, kind: str) -> list[str]:
+    """All that cells put out of one kind: a MIME type, or a stream's name."""
+    every = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    shown = [o["data"][kind] for o in every if kind in o.get("data", {})]
+    return shown + [o["text"] for o in every if o.get("name") == kind]
+
+
+def tables(notebook: NotebookNode) -> list[str]:
+    return [text for text in outputs(notebook, "text/html") if "<table" in text]
+
+
+def figures(notebook: NotebookNode) -> int:
+    return len(outputs(notebook, "application/vnd.plotly.v1+json"))
+
+
+@pytest.fixture(scope="module")
+def executed(
+    finished_project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, NotebookNode]:
+    """Each notebook with its outputs, by its number; they run side by side."""
+    (finished_project / "notebooks").mkdir()
+    kernels = tmp_path_factory.mktemp("jupyter")
+    environment = {
+        **os.environ,
+        "JUPYTER_DATA_DIR": str(kernels),
+        "IPYTHONDIR": str(kernels / "ipython"),
+        "KEDRO_ENV": "test",
+        "KEDRO_LOGGING_CONFIG": str(finished_project / "conf/logging.yml"),
+    }
+    subprocess.run(
+        [*KEDRO, "jupyter", "setup"],
+        cwd=finished_project,
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    notebooks = {path.stem[:2]: nbformat.read(path, as_version=4) for path in NOTEBOOKS}
+    (sizes,) = sizes_of(notebooks["04"])
+    sizes.source = f"SIZES = {TINY}"
+    clients = [
+        NotebookClient(
+            notebook,
+            timeout=120,
+            startup_timeout=120,
+            resources={"metadata": {"path": str(finished_project / "notebooks")}},
+        )
+        for notebook in notebooks.values()
+    ]
+
+    async def run_all() -> None:
+        running = [client.async_execute(env=environment) for client in clients]
+        await asyncio.gather(*running)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_DATA_DIR", str(kernels))
+        asyncio.run(run_all())
+    return notebooks
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_in_git_carries_no_outputs(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    ran = [
+        cell.id
+        for cell in cells
+        if cell.cell_type == "code" and (cell.outputs or cell.execution_count)
+    ]
+    assert ran == [], (
+        f"{path.name}: expected no outputs; remove them by "
+        "`jupyter nbconvert --clear-output --inplace notebooks/*.ipynb`"
+    )
+
+
+def test_there_are_four_and_the_project_kernel_runs_them() -> None:
+    assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04"]
+    for path in NOTEBOOKS:
+        kernel = nbformat.read(path, as_version=4).metadata.kernelspec
+        assert kernel.name == "kedro_wm_pipeline"
+
+
+def test_the_tiny_sizes_are_those_of_the_notebook() -> None:
+    (cell,) = sizes_of(nbformat.read(NOTEBOOKS[3], as_version=4))
+    names: dict[str, dict[str, int]] = {}
+    exec(cell.source, names)
+    assert names["SIZES"].keys() == TINY.keys()
+
+
+@pytest.mark.parametrize("number", ["01", "02", "03", "04"])
+def test_a_notebook_runs_without_a_warning(
+    executed: dict[str, NotebookNode], number: str
+) -> None:
+    cells = [cell for cell in executed[number].cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in cells)
+    assert "Warning" not in "".join(outputs(executed[number], "stderr"))
+
+
+def test_the_first_shows_what_v_keeps(executed: dict[str, NotebookNode]) -> None:
+    notebook = executed["01"]
+    assert (len(outputs(notebook, "image/png")), figures(notebook)) == (4, 3)
+    assert len(outputs(notebook, "image/gif")) == 1
+    said = "".join(outputs(notebook, "stdout"))
+    assert "V explains " in said
+    assert "of 32 dimensions carry more than 0.1 nats" in said
+    played, salient = tables(notebook)
+    assert "held 10 to 100" in played
+    assert "17 to 64" in salient
+
+
+def test_the_second_lives_in_the_dream(executed: dict[str, NotebookNode]) -> None:
+    notebook = executed["02"]
+    said = "".join(outputs(notebook, "stdout"))
+    assert "Discrete(3)" in said
+    assert "One row an action: [-1.0] [0.0] [1.0]" in said
+    assert (len(outputs(notebook, "image/png")), figures(notebook)) == (3, 2)
+    assert len(outputs(notebook, "image/gif")) == 1
+    survival, paper = tables(notebook)
+    for who in ("always [-1.0]", "random, held", "controller"):
+        assert who in survival
+    # Every temperature of the paper's has its row of ours.
+    assert "1092" in paper
+    assert "NaN" not in paper
+
+
+def test_the_third_compares_and_judges(executed: dict[str, NotebookNode]) -> None:
+    notebook = executed["03"]
+    # Fitness of all and of the newest, sigma, skill, histogram, dreams, comparison.
+    assert figures(notebook) == 7
+    verdicts, correlation = outputs(notebook, "text/markdown")
+    assert verdicts.count("- Against *") == 3
+    assert verdicts.count("p = ") == 3
+    # At least one run, and four architectures by two seeds.
+    (searches,) = re.findall(r"(\d+) searches", correlation)
+    assert int(searches) >= 9
+
+
+def test_the_fourth_goes_from_play_to_verdict(
+    executed: dict[str, NotebookNode],
+) -> None:
+    notebook = executed["04"]
+    assert "12 episodes, " in "".join(outputs(notebook, "stdout"))
+    (verdict,) = outputs(notebook, "text/markdown")
+    assert "The gain is" in verdict
+    assert "controller" in verdict
+    assert len(outputs(notebook, "image/gif")) == 1
