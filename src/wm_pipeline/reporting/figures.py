@@ -41,6 +41,7 @@ def fitness_curve(log: pd.DataFrame) -> go.Figure:
             x=generations,
             y=log["mean"] + sign * log["std"],
             name="mean ± standard deviation",
+            mode="lines",
             line={"width": 0, "color": "rgba(27, 108, 168, 0.2)"},
             fill=None if sign == 1 else "tonexty",
             fillcolor="rgba(27, 108, 168, 0.2)",
