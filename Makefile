@@ -2,11 +2,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 
-.PHONY: run test lint format clean
+.PHONY: run results test lint format clean
 .DEFAULT_GOAL := run
 
 run: .venv/installed
 	$(BIN)/kedro run
+
+results: .venv/installed
+	$(BIN)/kedro run --pipelines results
 
 test: lint
 	$(BIN)/pytest --cov --cov-report=term

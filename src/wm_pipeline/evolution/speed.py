@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from wm_pipeline.devices import cores
+from wm_pipeline.devices import cores, processor
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.evolution.evaluators import DreamEvaluator, Evaluator
@@ -30,7 +30,7 @@ Key = TypeVar("Key")
 def machine() -> dict[str, Any]:
     """What the figures were measured on: processor, cores, threads, versions."""
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": cores(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

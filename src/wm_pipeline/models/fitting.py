@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wm_pipeline import progress
+from wm_pipeline.errors import InputError
 from wm_pipeline.options import Options
 
 
@@ -56,7 +57,7 @@ def fit(
         The history: step, split, metric, value.
 
     Raises:
-        FloatingPointError: The selecting score is not finite: training diverged.
+        InputError: The selecting score is not finite: training diverged.
     """
     optimiser = torch.optim.Adam(
         module.parameters(), lr=options.learning_rate, fused=True
@@ -79,7 +80,7 @@ def fit(
                 rows += [(step, "validation", k, v) for k, v in scores.items()]
                 progress.record(name, step, {"training_loss": loss.item(), **scores})
                 if not math.isfinite(scores[select]):
-                    raise FloatingPointError(
+                    raise InputError(
                         f"{name} diverged: its validation {select} at step {step} is "
                         f"{scores[select]}. Lower training.learning_rate"
                     )
