@@ -87,7 +87,7 @@ def _wrong_options(report: str) -> str:
         elif option:
             sentences.append(f"{group}.{option}: {rule}; found {value}.")
         else:  # of several options together; pydantic shows all of them
-            sentences.append(f"{group}: {rule}.")
+            sentences.append(f"{group}: {rule.removeprefix('Value error, ')}.")
     return "\n".join(sentences)
 
 

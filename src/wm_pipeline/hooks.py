@@ -23,6 +23,7 @@ from wm_pipeline.errors import InputError
 from wm_pipeline.reporting.record import now, run_record
 from wm_pipeline.reporting.runs import runs_tables
 from wm_pipeline.reporting.summary import (
+    benchmark_table,
     dataset_path,
     outputs_table,
     scores_table,
@@ -147,7 +148,8 @@ def _missing(catalog: DataCatalog, name: str) -> bool:
 
 def _versions(catalog: DataCatalog, name: str) -> str:
     """The newest versions of a dataset."""
-    found = sorted(path.name for path in Path(dataset_path(catalog, name)).glob("*"))
+    folder = dataset_path(catalog, name)
+    found = sorted(path.name for path in folder.glob("*")) if folder else []
     return f"but {', '.join(found[-3:])}" if found else ""
 
 
@@ -235,7 +237,9 @@ class RunReport:
         self._stop()
 
     @hook_impl
-    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+    def after_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
         """Store the seconds of each stage, and print where everything is."""
         self._close()
         self._stop()
@@ -244,7 +248,10 @@ class RunReport:
         if "runs" in pipeline.outputs():
             for table in runs_tables(catalog.load("runs")):
                 console.print(table)
-        console.print(outputs_table(pipeline.all_outputs(), catalog))
+        version = run_params["run_id"] if self._record else None
+        if "benchmark" in pipeline.all_outputs():
+            console.print(benchmark_table(catalog.load("benchmark")))
+        console.print(outputs_table(pipeline.all_outputs(), catalog, version))
         if not self._record:
             return
         cpu = {

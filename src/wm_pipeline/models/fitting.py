@@ -50,7 +50,7 @@ def fit(
         validate: Scores on held-out data.
         options: Steps and learning rate.
         select: The score by which weights are best, the least one.
-        show: The score shown beside the progress.
+        show: The score of the best weights that is shown beside the progress.
         clip_norm: The gradient's norm is cut to this.
 
     Returns:
@@ -87,7 +87,7 @@ def fit(
                 if scores[select] < best:
                     best = scores[select]
                     best_weights = copy.deepcopy(module.state_dict())
-                figures = f"{show} {scores[show]:.2f}"
+                    figures = f"best {show} {scores[show]:.2f}"
             task.advance(figures=figures)
     module.load_state_dict(best_weights)
     return pd.DataFrame(rows, columns=["step", "split", "metric", "value"])

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from wm_pipeline.errors import InputError
@@ -74,7 +75,9 @@ def runs_tables(runs: pd.DataFrame) -> list[Table]:
         runs: Of ``list_runs``.
     """
     records = runs.to_dict("records")
-    scores = Table(title="Runs", caption="* with changes that were not committed")
+    scores = Table(title="Runs", box=SIMPLE_HEAD)
+    if runs["dirty"].any():
+        scores.caption = "* with changes that were not committed"
     scores.add_column("#", justify="right")
     scores.add_column("version", no_wrap=True)
     for name in ("time", "dream", "real game (95%)", "commit"):
@@ -88,12 +91,13 @@ def runs_tables(runs: pd.DataFrame) -> list[Table]:
     differing = runs[[n for n in names if n not in same]].T.drop_duplicates().index
     made = Table(
         title="What they were made of",
+        width=80,
         caption="In all: " + _said(records[0], same) if same else None,
-        show_lines=True,
+        box=SIMPLE_HEAD,
     )
     made.add_column("#", justify="right")
     made.add_column("stages")
-    made.add_column("options that differ")
+    made.add_column("options that differ", ratio=1)
     for number, run in enumerate(records, start=1):
         stages = run["stages"].split(", ") if run["stages"] else []
         if len(stages) > 2:  # noqa: PLR2004

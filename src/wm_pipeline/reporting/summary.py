@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from wm_pipeline.reporting.figures import POLICY_NAMES
@@ -64,25 +66,58 @@ def duration(seconds: float) -> str:
     return f"{minutes:.1f} min" if minutes < 100 else f"{minutes / 60:.1f} h"  # noqa: PLR2004
 
 
-def outputs_table(names: Iterable[str], catalog: Any) -> Table:
+def benchmark_table(benchmark: pd.DataFrame) -> Table:
+    """The rates that were measured.
+
+    Args:
+        benchmark: The benchmark's table.
+    """
+    table = Table(title="Benchmark", box=SIMPLE_HEAD)
+    table.add_column("what")
+    for name in ("parameters", "at once", "workers"):
+        table.add_column(name, justify="right")
+    table.add_column("a second")
+    last = None
+    for row in benchmark.to_dict("records"):
+        if last not in {None, row["subject"]}:
+            table.add_section()
+        last = row["subject"]
+        rate = row["per_second"]
+        table.add_row(
+            f"{last} {row['name']}",
+            f"{row['parameters']:,}",
+            f"{row['size']:,}",
+            str(row["workers"]),
+            f"{rate:,.{0 if rate >= 10 else 1}f} {row['unit']}",  # noqa: PLR2004
+        )
+    return table
+
+
+def outputs_table(names: Iterable[str], catalog: Any, version: str | None) -> Table:
     """Where the outputs of a run lie.
 
     Args:
         names: Of the datasets written.
         catalog: The run's catalog.
+        version: The run's, to be said below; None if nothing has it.
     """
-    table = Table(title="Files", show_header=False)
-    table.add_column(overflow="fold")
-    table.add_column(overflow="fold")
-    for name in sorted(names, key=lambda name: dataset_path(catalog, name)):
-        table.add_row(name, dataset_path(catalog, name))
+    folders: dict[str, list[str]] = {}
+    for name in sorted(names):
+        path = dataset_path(catalog, name)
+        folder = "in memory" if path is None else str(path.parent)
+        folders.setdefault(folder, []).append(name if path is None else path.name)
+    table = Table(title="Files", caption=version and f"Version {version}")
+    table.add_column("folder", overflow="fold")
+    table.add_column("what", overflow="fold")
+    for folder, files in sorted(folders.items()):
+        table.add_row(folder, ", ".join(files))
     return table
 
 
-def dataset_path(catalog: Any, name: str) -> str:
+def dataset_path(catalog: Any, name: str) -> Path | None:
     """The path of a dataset relative to the working directory, without its version."""
     described = catalog[name]._describe()  # noqa: SLF001  Kedro has no public path
-    path = Path(str(described.get("filepath", "in memory")))
-    return str(
-        path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    )
+    if "filepath" not in described:
+        return None
+    path = Path(str(described["filepath"]))
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

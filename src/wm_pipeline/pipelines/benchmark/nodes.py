@@ -1,6 +1,5 @@
 """How fast controllers, searches and the dream run on this machine."""
 
-import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Annotated, Any
@@ -29,8 +28,6 @@ from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.options import Options
 from wm_pipeline.reporting.figures import benchmark_figure
-
-logger = logging.getLogger(__name__)
 
 SAMPLES = 20_000
 """Decisions in one measured piece, at least."""
@@ -146,17 +143,6 @@ def benchmark(
     ]
     table = pd.DataFrame(rows)
     table["microseconds"] = 1e6 * table["units"] / table["per_second"]
-    for row in table.itertuples():
-        logger.info(
-            "%s %s, %s parameters, %s at once, workers %s: %s %s/s",
-            row.subject,
-            row.name,
-            f"{row.parameters:,}",
-            f"{row.size:,}",
-            row.workers,
-            f"{row.per_second:,.4g}",
-            row.unit,
-        )
     return table.drop(columns="units").assign(**machine())
 
 
