@@ -75,7 +75,9 @@ def explanation(error: BaseException) -> str | None:
     said = str(reason).strip()
     if isinstance(reason, ParameterValidationError):
         said = _wrong_options(said) or said
-    return " ".join([said, *getattr(error, "__notes__", [])])
+    for note in getattr(error, "__notes__", []):
+        said = f"{said.removesuffix('.')}. {note}"
+    return said
 
 
 def _wrong_options(report: str) -> str:

@@ -103,13 +103,33 @@ class CheckInputs:
         self._reading = dataset_name
 
     @hook_impl
+    def after_dataset_loaded(self) -> None:
+        """It has been read."""
+        self._reading = ""
+
+    @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
         """Add to a failure to read a dataset which stage writes it."""
-        if isinstance(error, DatasetError):
-            error.add_note(self._advice([self._reading]))
+        if isinstance(error, DatasetError) and (
+            stages := self._writers([self._reading])
+        ):
+            error.add_note(f"The {stages[0]} stage writes it: {self._run(stages)}.")
 
     def _advice(self, names: list[str]) -> str:
-        """Which stages write some datasets."""
+        """Which stages to run for some datasets."""
+        if not (stages := self._writers(names)):
+            return ""
+        return (
+            f"Run the {' and '.join(stages)} stage{'s' * (len(stages) > 1)} first: "
+            f"{self._run(stages)}; or `kedro run{self._env} --only-missing-outputs`, "
+            "all that is missing."
+        )
+
+    def _run(self, stages: list[str]) -> str:
+        return f"`kedro run{self._env} --pipelines {','.join(stages)}`"
+
+    def _writers(self, names: list[str]) -> list[str]:
+        """The stages that write some datasets."""
         # Those of the conf environment come last: mock has a world model of its own.
         stages = [*(set(known_stages()) - set(self._stages)), *self._stages]
         writers = {
@@ -119,14 +139,7 @@ class CheckInputs:
             .create_pipeline()
             .all_outputs()
         }
-        needed = [s for s in stages if s in {writers.get(name) for name in names}]
-        if not needed:
-            return ""
-        return (
-            f"Run the {' and '.join(needed)} stage{'s' * (len(needed) > 1)} first: "
-            f"`kedro run{self._env} --pipelines {','.join(needed)}`; or `kedro run"
-            f"{self._env} --only-missing-outputs`, all that is missing."
-        )
+        return [s for s in stages if s in {writers.get(name) for name in names}]
 
 
 def _is_option(name: str) -> bool:

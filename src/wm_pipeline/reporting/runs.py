@@ -64,8 +64,9 @@ def list_runs(documents: Documents) -> pd.DataFrame:
         _row(version, left) | {name: options[version].get(name) for name in shown}
         for version, left in documents.items()
     ]
+    figures = ("seconds", "dream", "real", "real_low", "real_high")
     types = {"finished": "boolean", "dirty": "boolean", "cores": "Int64"}
-    return pd.DataFrame(rows).astype(types)
+    return pd.DataFrame(rows).astype(types | dict.fromkeys(figures, "float64"))
 
 
 def runs_tables(runs: pd.DataFrame) -> list[Table]:
@@ -154,7 +155,9 @@ def _options(record: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, 
 def _scores(run: Mapping[Hashable, Any]) -> list[str]:
     """The cells behind a run's version."""
     real = f"{run['real']:.0f} ({run['real_low']:.0f} to {run['real_high']:.0f})"
-    commit = f"{run['commit'][:7]}{'*' * bool(run['dirty'])}" if run["commit"] else "-"
+    commit = "-"
+    if not pd.isna(run["commit"]):
+        commit = run["commit"][:7] + "*" * bool(run["dirty"])
     return [
         duration(run["seconds"]) if run["finished"] else "not over",
         "-" if pd.isna(run["dream"]) else f"{run['dream']:.0f}",
