@@ -53,4 +53,4 @@ def test_what_is_not_whole_is_left_out_and_named(
 
 def test_it_is_only_read(tmp_path: Path):
     with pytest.raises(DatasetError, match="only read"):
-        VersionsDataset(filepath=str(tmp_path), names=["a"]).save(None)
+        VersionsDataset(filepath=str(tmp_path), names=["a"]).save({"b": 1})

@@ -20,7 +20,7 @@ def scores(mean: float) -> dict[str, Any]:
     return {"mean": mean, "std": 9.0, "low": mean - 100, "high": mean + 100}
 
 
-def record(seed: int, stages: list[str], **changes: Any) -> dict[str, Any]:
+def record(seed: int, stages: list[str], temperature: float) -> dict[str, Any]:
     """A record as a run writes it, shorter."""
     return {
         "env": "base",
@@ -35,7 +35,7 @@ def record(seed: int, stages: list[str], **changes: Any) -> dict[str, Any]:
                 "seed": seed,
                 "model": {"hidden_sizes": [], "policy": "deterministic"},
             },
-            **changes,
+            "dream": {"temperature": temperature},
         },
     }
 
@@ -59,11 +59,11 @@ def documents() -> dict[str, dict[str, Any]]:
             },
         },
         SECOND: {
-            "run_record": record(1, whole),
+            "run_record": record(1, whole, 1.15),
             "stage_seconds": dict.fromkeys(whole, 100.0),
             "controller_choice": choice,
         },
-        THIRD: {"run_record": record(2, ["controller"], dream={"temperature": 1.3})},
+        THIRD: {"run_record": record(2, ["controller"], 1.3)},
     }
 
 
@@ -89,11 +89,11 @@ def test_every_run_is_a_row_with_what_is_known(documents: dict[str, Any]):
 def test_options_that_differ_and_the_important_ones_are_columns(
     documents: dict[str, Any],
 ):
-    runs = list_runs(documents)
-    assert runs["seed"].tolist() == [None, "1", "2"]
-    assert runs["vision.seed"].tolist() == [None, "1", "2"]
-    assert runs["dream.temperature"].tolist() == [None, None, "1.3"]
-    assert runs["controller.model.hidden_sizes"].tolist() == [None, "[]", "[]"]
+    runs = list_runs(documents).astype(object).fillna("unknown")
+    assert runs["seed"].tolist() == ["unknown", "1", "2"]
+    assert runs["vision.seed"].tolist() == ["unknown", "1", "2"]
+    assert runs["dream.temperature"].tolist() == ["unknown", "1.15", "1.3"]
+    assert runs["controller.model.hidden_sizes"].tolist() == ["unknown", "[]", "[]"]
     assert "vision.training.steps" not in runs
 
 
@@ -122,7 +122,16 @@ def test_the_tables_fit_80_columns_with_nothing_cut_off(documents: dict[str, Any
     assert f"1 {FIRST} 70 s 2000 1234 (1134 to 1334) -".split() in lines
     assert f"2 {SECOND} 10.0 min 1800 - 0123456*".split() in lines
     assert f"3 {THIRD} not over - - 0123456*".split() in lines
-    assert ["2", "collection", "to", "evaluation", "seed", "1"] in lines
+    assert [
+        "2",
+        "collection",
+        "to",
+        "evaluation",
+        "seed",
+        "1,",
+        "temperature",
+        "1.15",
+    ] in lines
     # Every stage's own seed is as different; it is said once.
     assert ["3", "controller", "seed", "2,", "temperature", "1.3"] in lines
     assert "* with changes that were not committed" in text
@@ -131,7 +140,10 @@ def test_the_tables_fit_80_columns_with_nothing_cut_off(documents: dict[str, Any
 def test_what_all_runs_share_is_said_once(documents: dict[str, Any]):
     del documents[FIRST], documents[THIRD]
     text = " ".join(drawn(list_runs(documents)).split())
-    assert "In all: seed 1, hidden_sizes [], policy deterministic" in text
+    assert (
+        "In all: seed 1, temperature 1.15, hidden_sizes [], policy deterministic"
+        in text
+    )
 
 
 def test_without_a_run_there_is_no_table():

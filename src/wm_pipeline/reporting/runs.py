@@ -76,7 +76,7 @@ def runs_tables(runs: pd.DataFrame) -> list[Table]:
         runs: Of ``list_runs``.
     """
     records = runs.to_dict("records")
-    scores = Table(title="Runs", box=SIMPLE_HEAD)
+    scores = Table(title="Runs", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     if runs["dirty"].any():
         scores.caption = "* with changes that were not committed"
     scores.add_column("#", justify="right")
@@ -87,13 +87,15 @@ def runs_tables(runs: pd.DataFrame) -> list[Table]:
         scores.add_row(str(number), run["version"], *_scores(run))
 
     names = [name for name in runs.columns if name in IMPORTANT or "." in name]
-    same = [name for name in names if runs[name].nunique(dropna=False) == 1]
+    # What is not known of an old run is no difference.
+    same = [name for name in names if runs[name].nunique() == 1]
+    shared = runs[same].bfill().iloc[0].to_dict() if same else {}
     # With another seed every stage's own seed differs: said once.
     differing = runs[[n for n in names if n not in same]].T.drop_duplicates().index
     made = Table(
         title="What they were made of",
         width=80,
-        caption="In all: " + _said(records[0], same) if same else None,
+        caption="In all: " + _said(shared, same) if same else None,
         box=SIMPLE_HEAD,
     )
     made.add_column("#", justify="right")
