@@ -40,6 +40,6 @@ def test_the_thread_counts_what_has_ended_before_it_is_asked() -> None:
     before = used.seconds()
     busy = BUSY.replace("< 0.6", "< 2").replace("input()", "")
     subprocess.run([sys.executable, "-c", busy], check=True, stdout=subprocess.DEVNULL)
-    # It looks every half second, so of 2 seconds it has seen some.
+    # It looks every quarter second, so of 2 seconds it has seen some.
     assert used.seconds() - before >= 0.5
     used.stop()

@@ -4,15 +4,15 @@ import threading
 
 import psutil
 
-SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_LOOKS = 0.25
 
 
 class ProcessorTime:
     """Adds up the processor seconds of this process and of all that it starts.
 
     The operating system forgets a killed worker's games: their time is credited to
-    nobody. So a thread looks at all descendants every half second, and what a process
-    used after the last look is not counted: at most that half second of each.
+    nobody. So a thread looks at all descendants every quarter second, and what a process
+    used after the last look is not counted: at most that quarter second of each.
     """
 
     def __init__(self) -> None:
