@@ -97,6 +97,12 @@ def test_options_that_differ_and_the_important_ones_are_columns(
     assert "vision.training.steps" not in runs
 
 
+def test_a_number_is_the_same_validated_or_not(documents: dict[str, Any]):
+    for version, low in ((SECOND, [-1, 0.5]), (THIRD, [-1.0, 0.5])):
+        documents[version]["run_record"]["options"]["actions"] = {"low": low}
+    assert "actions.low" not in list_runs(documents)
+
+
 def test_the_table_is_the_same_when_it_has_been_stored(
     documents: dict[str, Any], tmp_path: Path
 ):

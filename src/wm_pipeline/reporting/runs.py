@@ -112,11 +112,19 @@ def runs_tables(runs: pd.DataFrame) -> list[Table]:
 def flat_options(tree: Any, path: str = "") -> dict[str, str]:
     """Nested options as text, by their dotted names."""
     if not isinstance(tree, dict) or not tree:
-        return {path: tree if isinstance(tree, str) else json.dumps(tree)}
+        return {path: tree if isinstance(tree, str) else json.dumps(_number(tree))}
     found: dict[str, str] = {}
     for key, value in tree.items():
         found |= flat_options(value, f"{path}.{key}" if path else key)
     return found
+
+
+def _number(value: Any) -> Any:
+    """Whole floats as integers: options that a run did not use are as YAML has them."""
+    if isinstance(value, list | tuple):
+        return [_number(item) for item in value]
+    whole = isinstance(value, float) and value.is_integer()
+    return int(value) if whole else value
 
 
 def _row(version: str, left: Mapping[str, Any]) -> dict[str, Any]:
