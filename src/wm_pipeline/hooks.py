@@ -85,10 +85,14 @@ class CheckInputs:
         """
         for name, version in (run_params["load_versions"] or {}).items():
             if _missing(catalog, name):
+                others = _versions(catalog, name)
                 raise InputError(
                     f"--load-versions: {name} has no version {version}, "
-                    f"{_versions(catalog, name) or 'nor any other'}. "
-                    + self._advice([name])
+                    + (
+                        f"but {', '.join(others[-3:])}."
+                        if others
+                        else f"nor any other. {self._advice([name])}"
+                    )
                 )
         inputs = sorted(name for name in pipeline.inputs() if not _is_option(name))
         if missing := [name for name in inputs if _missing(catalog, name)]:
@@ -159,11 +163,10 @@ def _missing(catalog: DataCatalog, name: str) -> bool:
         return True
 
 
-def _versions(catalog: DataCatalog, name: str) -> str:
-    """The newest versions of a dataset."""
+def _versions(catalog: DataCatalog, name: str) -> list[str]:
+    """The versions of a dataset, oldest first."""
     folder = dataset_path(catalog, name)
-    found = sorted(path.name for path in folder.glob("*")) if folder else []
-    return f"but {', '.join(found[-3:])}" if found else ""
+    return sorted(path.name for path in folder.glob("*")) if folder else []
 
 
 class LiveCurves:
