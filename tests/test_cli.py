@@ -124,6 +124,10 @@ def test_an_input_error_within_a_stage_is_a_sentence_too(project: Path) -> None:
         "--params", "memory.validation_fraction=0.01",
     )  # fmt: skip
     assert said.startswith("Error: validation_fraction 0.01 of 8 episodes")
+    result = CliRunner().invoke(run, ["--env", "test", "--pipelines", "runs"])
+    assert result.exit_code == 0, result.output
+    runs = pd.read_parquet(project / "data/08_reporting/test/runs.parquet")
+    assert runs["state"].iloc[-1] == "failed"
 
 
 def test_verbose_brings_the_traceback_back(clone: Path) -> None:

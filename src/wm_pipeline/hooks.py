@@ -135,7 +135,8 @@ class CheckInputs:
     def _writers(self, names: list[str]) -> list[str]:
         """The stages that write some datasets."""
         # Those of the conf environment come last: mock has a world model of its own.
-        stages = [*(set(known_stages()) - set(self._stages)), *self._stages]
+        others = sorted(set(known_stages()) - set(self._stages))
+        stages = [*others, *self._stages]
         writers = {
             output: stage
             for stage in stages
@@ -248,9 +249,11 @@ class RunReport:
         self._running = _stage(node), time.monotonic(), self._processor.seconds()
 
     @hook_impl
-    def on_pipeline_error(self) -> None:
-        """Look at the processor no more."""
+    def on_pipeline_error(self, catalog: DataCatalog) -> None:
+        """Note that the run is over."""
         self._stop()
+        if self._record:
+            catalog.save("run_record", self._record | {"ended": now()})
 
     @hook_impl
     def after_pipeline_run(

@@ -83,7 +83,16 @@ def test_every_run_is_a_row_with_what_is_known(documents: dict[str, Any]):
     assert whole["commit"] == COMMIT
     assert whole["dirty"]
     assert pd.isna(going["seconds"])
-    assert runs["finished"].tolist() == [True, True, False]
+    assert runs["state"].tolist() == ["finished", "finished", "not over"]
+
+
+def test_a_run_that_ended_in_an_error_has_failed(documents: dict[str, Any]):
+    documents[THIRD]["run_record"]["ended"] = "2026-01-03T00:01:00+00:00"
+    runs = list_runs(documents)
+    assert runs["state"].tolist() == ["finished", "finished", "failed"]
+    assert f"3 {THIRD} failed - - 0123456*".split() in [
+        line.split() for line in drawn(runs).splitlines()
+    ]
 
 
 def test_options_that_differ_and_the_important_ones_are_columns(

@@ -35,8 +35,8 @@ def list_runs(documents: Documents) -> pd.DataFrame:
             the record have none.
 
     Returns:
-        One row a run, oldest first: ``version``, ``env``, ``stages``, ``finished``,
-        ``seconds``, ``dream``, ``real``, ``real_low``, ``real_high`` (mean returns of
+        One row a run, oldest first: ``version``, ``env``, ``stages``, ``state``
+        (finished, failed or not over), ``seconds``, ``dream``, ``real``, ``real_low``, ``real_high`` (mean returns of
         the controller, and the 95% interval), ``commit``, ``dirty``, ``wm_pipeline``,
         ``torch``, ``processor``, ``cores``; and as text, by their dotted names, the
         options that differ between the runs and the most important others. What is not
@@ -65,7 +65,7 @@ def list_runs(documents: Documents) -> pd.DataFrame:
         for version, left in documents.items()
     ]
     figures = ("seconds", "dream", "real", "real_low", "real_high")
-    types = {"finished": "boolean", "dirty": "boolean", "cores": "Int64"}
+    types = {"dirty": "boolean", "cores": "Int64"}
     return pd.DataFrame(rows).astype(types | dict.fromkeys(figures, "float64"))
 
 
@@ -136,12 +136,15 @@ def _row(version: str, left: Mapping[str, Any]) -> dict[str, Any]:
         dream = summary["dream"]["controller"]["mean"]
     else:
         dream = choice["final_dreams"][choice["delivered"]] if choice else None
+    if seconds is not None:  # the last that a run leaves
+        state = "finished"
+    else:
+        state = "failed" if record.get("ended") else "not over"
     return {
         "version": version,
         "env": record.get("env"),
         "stages": ", ".join(record.get("stages", seconds or [])),
-        # Its seconds are the last that a run leaves.
-        "finished": seconds is not None,
+        "state": state,
         "seconds": None if seconds is None else sum(seconds.values()),
         "dream": dream,
         "real": real.get("mean"),
@@ -169,7 +172,7 @@ def _scores(run: Mapping[Hashable, Any]) -> list[str]:
     if not pd.isna(run["commit"]):
         commit = run["commit"][:7] + "*" * bool(run["dirty"])
     return [
-        duration(run["seconds"]) if run["finished"] else "not over",
+        duration(run["seconds"]) if run["state"] == "finished" else run["state"],
         "-" if pd.isna(run["dream"]) else f"{run['dream']:.0f}",
         "-" if pd.isna(run["real"]) else real,
         commit,
