@@ -36,11 +36,11 @@ def list_runs(documents: Documents) -> pd.DataFrame:
 
     Returns:
         One row a run, oldest first: ``version``, ``env``, ``stages``, ``state``
-        (finished, failed or not over), ``seconds``, ``dream``, ``real``, ``real_low``, ``real_high`` (mean returns of
-        the controller, and the 95% interval), ``commit``, ``dirty``, ``wm_pipeline``,
-        ``torch``, ``processor``, ``cores``; and as text, by their dotted names, the
-        options that differ between the runs and the most important others. What is not
-        known is missing.
+        (finished, failed or not over), ``seconds``, ``dream``, ``real``, ``real_low``,
+        ``real_high`` (mean returns of the controller, and the 95% interval),
+        ``commit``, ``dirty``, ``wm_pipeline``, ``torch``, ``processor``, ``cores``; and
+        as text, by their dotted names, the options that differ between the runs and
+        the most important others. What is not known is missing.
 
     Raises:
         InputError: There is no run.
