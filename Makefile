@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 
-.PHONY: run notebooks test lint format clean
+.PHONY: run notebooks results test lint format clean
 .DEFAULT_GOAL := run
 
 run: .venv/installed
@@ -12,6 +12,9 @@ run: .venv/installed
 notebooks: .venv/installed-notebooks
 	KEDRO_LOGGING_CONFIG=$(CURDIR)/conf/logging.yml \
 	$(BIN)/kedro jupyter lab notebooks --ip=127.0.0.1 --KernelManager.transport=ipc
+
+results: .venv/installed
+	$(BIN)/kedro run --pipelines results
 
 test: lint
 	$(BIN)/pytest --cov --cov-report=term

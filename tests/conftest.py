@@ -29,6 +29,7 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = copy_project(tmp_path_factory.mktemp("copy"))
     with contextlib.chdir(copy):
         run(copy, "__default__,benchmark,compare")
+        run(copy, "runs,results")
     return copy
 
 

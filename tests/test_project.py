@@ -48,13 +48,15 @@ def nested(option: str, value: object) -> dict[str, object]:
 def contents(project: Path) -> dict[Path, bytes]:
     """Every finished file of data/.
 
-    Shards that gather are not in their place yet; curves are there while they grow.
+    Shards that gather are not in their place yet; curves are there while they grow,
+    and a run's record from its beginning.
     """
     files = [path for path in project.glob("data/**/*") if path.is_file()]
     return {
         path: path.read_bytes()
         for path in files
-        if path.parent.suffix != ".partial" and "tensorboard" not in path.parts
+        if path.parent.suffix != ".partial"
+        and not {"tensorboard", "run_record.json"} & set(path.parts)
     }
 
 
@@ -213,6 +215,20 @@ def test_the_benchmark_measures_all_of_it(project: Path) -> None:
 
 def test_stage_seconds_are_kept(project: Path) -> None:
     assert set(load(project, "stage_seconds")) == {*STAGES}
+
+
+def test_a_run_leaves_a_record_of_what_it_was_done_with(project: Path) -> None:
+    first = next(iter(load(project, "all_runs").values()))
+    record = first["run_record"]
+    assert set(record["stages"]) == set(record["cpu"]) == {*STAGES}
+    assert record["options"]["controller"]["evolution"]["generations"] == 3
+    assert record["options"]["vision"]["model"]["latent_size"] == 32
+    assert record["began"] < record["ended"]
+    assert record["env"] == "test"
+    # Looking at runs is none.
+    run(project, "runs")
+    assert set(load(project, "runs")["version"]) == set(load(project, "all_runs"))
+    assert not load(project, "runs")["stages"].str.contains("runs|results").any()
 
 
 def test_the_same_seed_gives_the_same_logs(project: Path) -> None:

@@ -260,7 +260,6 @@ def test_the_mock_environment_needs_no_trained_weights(mock: Path) -> None:
         assert summary[world]["controller"]["mean"] >= 190
         assert summary[world]["random_held"]["mean"] < 60
     assert sorted(load(mock, "stage_seconds")) == [
-        "benchmark",
         "controller",
         "evaluation",
         "mock",

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from wm_pipeline.errors import InputError
 from wm_pipeline.files import replacing
 
 _HEADER = "wm_pipeline"
@@ -49,7 +50,7 @@ def read_safetensors(
             header = _read_header((file.metadata() or {}).get(_HEADER, ""))
             return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path}: expected a safetensors file, found one that is missing, cut "
             f"short or of another format ({error})"
         ) from error
@@ -104,14 +105,14 @@ def load_checkpoint(path: str | Path, model: type[Module]) -> Module:
     header, arrays = read_safetensors(path)
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     if header.get("class") != model.__name__:
-        raise ValueError(
+        raise InputError(
             f"{path}: expected a checkpoint of {model.__name__}, found "
             f"{header.get('class', 'one that wm_pipeline did not write')}"
         )
     try:
         module = model.from_config(header["config"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path}: expected the config of a {model.__name__}, found one that builds "
             f"none: {error}"
         ) from error
@@ -123,7 +124,7 @@ def load_checkpoint(path: str | Path, model: type[Module]) -> Module:
             for name in expected.keys() | found.keys()
             if expected.get(name) != found.get(name)
         )
-        raise ValueError(f"{path}: tensors of other sizes: {'; '.join(differing)}")
+        raise InputError(f"{path}: tensors of other sizes: {'; '.join(differing)}")
     network = cast(torch.nn.Module, module)
     network.load_state_dict(tensors)
     network.eval()

@@ -13,7 +13,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -116,8 +115,8 @@ def task(name: str, total: int, unit: str, done: int = 0) -> Iterator[Task]:
             TextColumn("{task.description}"),
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
             TimeRemainingColumn(),
+            TextColumn("left,"),
             TextColumn("{task.fields[figures]}"),
         )
         with Progress(*columns, console=console, transient=True) as bar:

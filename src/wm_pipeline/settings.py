@@ -2,13 +2,13 @@
 
 import warnings
 
-from wm_pipeline.hooks import DefaultStages, LiveCurves, RunReport
+from wm_pipeline.hooks import CheckInputs, DefaultStages, LiveCurves, RunReport
 
 # Both are between Kedro 1.7 and its own dependencies; a user can do nothing about them.
 warnings.filterwarnings("ignore", "Option '--pipeline' is deprecated")
 warnings.filterwarnings("ignore", r"register_new_resolver\(\) is deprecated")
 
-HOOKS = (DefaultStages(), LiveCurves(), RunReport())
+HOOKS = (DefaultStages(), CheckInputs(), LiveCurves(), RunReport())
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",

@@ -15,7 +15,9 @@ from wm_pipeline.datasets import (
     FigureDataset,
     JSONDataset,
     TableDataset,
+    TextDataset,
 )
+from wm_pipeline.errors import InputError
 
 TABLE = pd.DataFrame(
     {
@@ -34,6 +36,7 @@ KINDS = [
     pytest.param(CSVDataset, "t.csv", TABLE, id="csv"),
     pytest.param(JSONDataset, "s.json", SCORES, id="json"),
     pytest.param(FigureDataset, "f.json", FIGURE, id="figure"),
+    pytest.param(TextDataset, "t.md", "# Träume\n" * 500, id="text"),
 ]
 
 
@@ -118,3 +121,30 @@ def test_csv_has_no_index_and_digits_enough(tmp_path: Path):
 def test_json_is_meant_for_people_too(tmp_path: Path):
     JSONDataset(filepath=str(tmp_path / "s.json")).save({"mean": 1.5})
     assert (tmp_path / "s.json").read_text() == '{\n  "mean": 1.5\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "said"),
+    [
+        (TableDataset, b"", "expected a whole Parquet file"),
+        (TableDataset, b"PAR1 and so on", "expected a whole Parquet file"),
+        (JSONDataset, b"", "expected JSON, found 0 bytes"),
+        (JSONDataset, b'{"mean": 1', "expected JSON, found 10 bytes"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_name(
+    tmp_path: Path, kind: type[AbstractDataset], content: bytes, said: str
+):
+    path = tmp_path / "log"
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=said) as caught:
+        kind(filepath=str(path)).load()
+    assert isinstance(caught.value.__cause__, InputError)
+    assert str(caught.value.__cause__).startswith(f"{path}: ")
+
+
+def test_a_table_without_rows_is_refused(tmp_path: Path):
+    dataset = TableDataset(filepath=str(tmp_path / "t.parquet"))
+    dataset.save(TABLE[:0])
+    with pytest.raises(DatasetError, match="expected rows, found an empty table"):
+        dataset.load()

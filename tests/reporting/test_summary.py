@@ -14,6 +14,7 @@ from wm_pipeline.datasets import JSONDataset, TableDataset
 from wm_pipeline.reporting.figures import POLICY_NAMES
 from wm_pipeline.reporting.summary import (
     benchmark_tables,
+    duration,
     outputs_table,
     scores_table,
     stages_table,
@@ -67,18 +68,27 @@ def test_the_gain_is_below_the_table_with_its_signs(summary: dict[str, Any]):
     assert "+312 [95% +20 to +644]" in text
 
 
-def test_stages_are_in_order_with_their_sum():
-    seconds = {"collection": 90.0, "vision": 600.0, "memory": 33.0}
-    lines = drawn(stages_table(seconds))
-    assert row(lines, "collection")[0] == "1.5"
-    assert row(lines, "vision")[0] == "10.0"
-    assert row(lines, "memory")[0] in {"0.5", "0.6"}
-    assert row(lines, "together")[0] == "12.1"
+def test_stages_are_in_order_with_their_sum_and_the_processor():
+    seconds = {"collection": 90.0, "vision": 600.0, "memory": 3.25}
+    lines = drawn(stages_table(seconds, {"collection": 1, "vision": 0.5, "memory": 0}))
+    assert row(lines, "collection") == ["90 s", "100%"]
+    assert row(lines, "vision") == ["10.0 min", "50%"]
+    assert row(lines, "memory") == ["3.2 s", "0%"]
+    # 90 + 300 of 693.25 seconds of all cores.
+    assert row(lines, "together") == ["11.6 min", "56%"]
     text = "".join(lines)
     assert text.index("collection") < text.index("vision") < text.index("memory")
 
 
-def test_the_files_are_listed_by_path_relative_to_the_working_directory(
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0.0 s"), (0.04, "0.0 s"), (9.94, "9.9 s"), (14, "14 s"), (89.6, "90 s"), (354, "5.9 min"), (5400, "90.0 min"), (194_400, "54.0 h")],
+)  # fmt: skip
+def test_a_duration_is_said_as_people_do(seconds: float, said: str):
+    assert duration(seconds) == said
+
+
+def test_the_files_are_listed_by_folder_relative_to_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -90,20 +100,20 @@ def test_the_files_are_listed_by_path_relative_to_the_working_directory(
             "passing": MemoryDataset(1),
         }
     )
-    lines = drawn(outputs_table(["scores", "passing", "history", "elsewhere"], catalog))
-    assert row(lines, "scores")[0] == "data/b.json"
-    assert row(lines, "history")[0] == "data/a.parquet"
-    assert row(lines, "elsewhere")[0] == "/far/away.json"
-    assert row(lines, "passing")[0] == "in memory"
-    text = "".join(lines)
-    assert text.index("history") < text.index("scores")
+    lines = drawn(
+        outputs_table(["scores", "passing", "history", "elsewhere"], catalog, "now")
+    )
+    assert row(lines, "data") == ["a.parquet, b.json"]
+    assert row(lines, "/far") == ["away.json"]
+    assert row(lines, "in memory") == ["passing"]
+    assert lines[-1].strip() == "Version now"
 
 
 def test_long_paths_are_wrapped_and_not_cut_off():
-    path = "/home/somebody/projects/games/world_models/data/07_model_output/doom/s.json"
-    catalog = DataCatalog({"scores": JSONDataset(filepath=path)})
-    lines = drawn(outputs_table(["scores"], catalog))
-    cells = "".join(line.strip("│").split("│")[-1].strip() for line in lines[2:-1])
+    path = "/home/somebody/projects/games/world_models/data/07_model_output/doom/and/s"
+    catalog = DataCatalog({"scores": JSONDataset(filepath=f"{path}/s.json")})
+    lines = drawn(outputs_table(["scores"], catalog, None))
+    cells = "".join(line.strip("│").split("│")[0].strip() for line in lines[4:-1])
     assert cells == path
 
 

@@ -8,9 +8,11 @@ from wm_pipeline.datasets.documents import (
     FigureDataset,
     JSONDataset,
     TableDataset,
+    TextDataset,
 )
 from wm_pipeline.datasets.search_state import EarlierSearchDataset, SearchStateDataset
 from wm_pipeline.datasets.shards import ShardsDataset
+from wm_pipeline.datasets.versions import VersionsDataset
 
 __all__ = [
     "AnimationDataset",
@@ -23,4 +25,6 @@ __all__ = [
     "SearchStateDataset",
     "ShardsDataset",
     "TableDataset",
+    "TextDataset",
+    "VersionsDataset",
 ]

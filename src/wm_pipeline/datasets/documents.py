@@ -14,8 +14,11 @@ from kedro_datasets.json import JSONDataset as KedroJSONDataset
 from kedro_datasets.pandas import CSVDataset as KedroCSVDataset
 from kedro_datasets.pandas import ParquetDataset
 from kedro_datasets.plotly import JSONDataset as KedroPlotlyDataset
+from kedro_datasets.text import TextDataset as KedroTextDataset
+from pyarrow import ArrowInvalid
 
 from wm_pipeline.datasets.growing import Growing
+from wm_pipeline.errors import InputError
 from wm_pipeline.files import replacing
 
 
@@ -36,9 +39,21 @@ class TableDataset(Growing, ParquetDataset):
 
         The file is opened once: a log that grows is replaced meanwhile, and pandas
         would read the end of one file and the pages of another.
+
+        Raises:
+            InputError: The file is damaged or has no rows.
         """
-        with Path(self._get_load_path()).open("rb") as file:
-            return pd.read_parquet(file, **self._load_args)
+        path = Path(self._get_load_path())
+        with path.open("rb") as file:
+            try:
+                frame = pd.read_parquet(file, **self._load_args)
+            except ArrowInvalid as error:
+                raise InputError(
+                    f"{path}: expected a whole Parquet file, found {error}."
+                ) from error
+        if frame.empty:
+            raise InputError(f"{path}: expected rows, found an empty table.")
+        return frame
 
     def save(self, data: pd.DataFrame) -> None:
         """Write the frame; its index is not kept."""
@@ -55,13 +70,33 @@ class CSVDataset(Growing, KedroCSVDataset):
             data.to_csv(partial, index=False)
 
 
-class JSONDataset(KedroJSONDataset):
-    """JSON values, indented, on a local path."""
+class JSONDataset(Growing, KedroJSONDataset):
+    """JSON values, indented, on a local path; a run may save them more than once."""
+
+    def load(self) -> Any:
+        """Read the values; InputError if the file is damaged."""
+        path = Path(self._get_load_path())
+        try:
+            return json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(
+                f"{path}: expected JSON, found {path.stat().st_size} bytes that are "
+                f"not: {error}."
+            ) from error
 
     def save(self, data: Any) -> None:
         """Write the values."""
         with replacing(self._get_save_path()) as partial:
             partial.write_text(json.dumps(data, indent=2) + "\n")
+
+
+class TextDataset(KedroTextDataset):
+    """Text, on a local path."""
+
+    def save(self, data: str) -> None:
+        """Write the text."""
+        with replacing(self._get_save_path()) as partial:
+            partial.write_text(data, encoding="utf-8")
 
 
 class FigureDataset(KedroPlotlyDataset):

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from wm_pipeline.errors import InputError
 from wm_pipeline.native import tanh_
 from wm_pipeline.options import Options
 
@@ -83,7 +84,7 @@ class ThresholdActions(Options):
         if not isinstance(space, gymnasium.spaces.Discrete) or not all(
             space.contains(action) for action in chosen
         ):
-            raise ValueError(
+            raise InputError(
                 "environment.actions: kind 'threshold' with the actions "
                 f"{chosen} needs a Discrete action space "
                 f"that holds them, found {space}"
@@ -150,7 +151,7 @@ class DiscreteActions(Options):
     def check(self, space: gymnasium.Space[Any]) -> None:
         """Raise ValueError unless the game has exactly ``count`` actions."""
         if space != gymnasium.spaces.Discrete(self.count):
-            raise ValueError(
+            raise InputError(
                 f"environment.actions: kind 'discrete' with count {self.count} needs "
                 f"the action space Discrete({self.count}), found {space}"
             )
@@ -239,7 +240,7 @@ class BoxActions(Options):
             and np.allclose(space.high, self.high)
         )
         if not fits:
-            raise ValueError(
+            raise InputError(
                 f"environment.actions: kind 'box' with low {self.low} and high "
                 f"{self.high} does not match the action space {space}"
             )

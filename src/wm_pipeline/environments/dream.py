@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wm_pipeline.checkpoints import load_checkpoint
 from wm_pipeline.environments.actions import ActionOptions, Actions
+from wm_pipeline.errors import InputError
 from wm_pipeline.models.mdn_rnn import MDNRNN
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, build_world_model
@@ -287,7 +288,7 @@ def check_controls(actions: Actions, world_model: WorldModel) -> None:
     """Raise ValueError unless the mapping's controls are those M was trained with."""
     expected = world_model.mdn_rnn.action_size
     if actions.size != expected:
-        raise ValueError(
+        raise InputError(
             f"environment.actions: controls of {actions.size} do not fit the MDN-RNN, "
             f"which was trained with {expected}"
         )
@@ -296,7 +297,7 @@ def check_controls(actions: Actions, world_model: WorldModel) -> None:
 def checked_temperature(temperature: float) -> float:
     """The temperature; ValueError unless it is above 0 and finite."""
     if not 0 < temperature < np.inf:
-        raise ValueError(
+        raise InputError(
             f"temperature: expected above 0 and finite, found {temperature}"
         )
     return float(temperature)
@@ -305,7 +306,7 @@ def checked_temperature(temperature: float) -> float:
 def checked_cap(max_steps: int) -> int:
     """The cap on a dream; ValueError unless it is 1 or more."""
     if max_steps < 1:
-        raise ValueError(f"max_steps: expected 1 or more, found {max_steps}")
+        raise InputError(f"max_steps: expected 1 or more, found {max_steps}")
     return max_steps
 
 
@@ -322,7 +323,7 @@ def _loaded(options: dict[str, Any]) -> dict[str, Any]:
         options["world_model"] = load_checkpoint(options["world_model"], WorldModel)
     missing = {"world_model", "actions", "temperature", "max_steps"} - options.keys()
     if missing:
-        raise ValueError(
+        raise InputError(
             f"wm_pipeline/Dream-v0: expected world_model (or vae and mdn_rnn), actions, "
             f"temperature and max_steps; missing {', '.join(sorted(missing))}"
         )

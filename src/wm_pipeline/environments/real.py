@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 
 from wm_pipeline.environments.actions import ActionOptions, control_space
+from wm_pipeline.errors import InputError
 from wm_pipeline.models.vae import FRAME_SIZE
 from wm_pipeline.options import Options
 
@@ -123,7 +124,7 @@ class RealEnv(gymnasium.Env):
         """Refuse a game that has no picture where the options say there is one."""
         shape, kind = self._frame_shape()
         if len(shape) != len(FRAME_SHAPE) or shape[2] != 3 or kind != np.uint8:  # noqa: PLR2004
-            raise ValueError(
+            raise InputError(
                 f"environment.id: {self.options.id} has no image frames: expected "
                 "(height, width, 3) uint8, found "
                 f"{self._game.observation_space}. Name the frame's key in "
@@ -132,7 +133,7 @@ class RealEnv(gymnasium.Env):
         if self.options.crop is not None:
             top, bottom, left, right = self.options.crop
             if not (0 <= top < bottom <= shape[0] and 0 <= left < right <= shape[1]):
-                raise ValueError(
+                raise InputError(
                     "environment.crop: expected [top, bottom, left, right] within a "
                     f"frame of {shape}, found {list(self.options.crop)}"
                 )
@@ -146,7 +147,7 @@ class RealEnv(gymnasium.Env):
         key, space = self.options.frame_key, self._game.observation_space
         if key is not None:
             if not isinstance(space, gymnasium.spaces.Dict) or key not in space.spaces:
-                raise ValueError(
+                raise InputError(
                     f"environment.frame_key: {key!r} is not a key of the observations "
                     f"of {self.options.id}, which are {space}"
                 )
@@ -191,11 +192,11 @@ def _make_game(options: EnvironmentOptions) -> gymnasium.Env:
     try:
         return gymnasium.make(options.id, disable_env_checker=True, **kwargs)
     except (gymnasium.error.Error, ImportError) as error:
-        raise ValueError(
+        raise InputError(
             f"environment.id: cannot make {options.id!r}: {error}. Check the id, and "
             "that the package that registers it is installed"
         ) from error
     except (TypeError, RuntimeError) as error:
-        raise ValueError(
+        raise InputError(
             f"environment.kwargs: {options.id!r} does not accept {kwargs}: {error}"
         ) from error

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from wm_pipeline.errors import InputError
+
 _LEFT_OUT = {
     # From the options, or derived from them.
     "opts", "_es_opts", "inopts", "inputargs", "gp", "boundary_handler", "_parameters",
@@ -73,7 +75,7 @@ def restore(search: Any, random: np.random.RandomState, snapshot: Snapshot) -> N
     }
     strange = {*slots, "random"} ^ snapshot.values.keys()
     if strange:
-        raise ValueError(
+        raise InputError(
             "the search state was written by another version of pycma, or is none: "
             f"{', '.join(sorted(strange))} in only one of both"
         )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from wm_pipeline.devices import cores
+from wm_pipeline.devices import cores, processor
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.evolution.evaluators import DreamEvaluator, Evaluator
@@ -35,7 +35,7 @@ SIGMA = 0.1
 def machine() -> dict[str, Any]:
     """What the figures were measured on: processor, cores, threads, versions."""
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": cores(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

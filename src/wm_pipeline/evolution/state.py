@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from wm_pipeline.checkpoints import read_safetensors, write_safetensors
+from wm_pipeline.errors import InputError
 from wm_pipeline.evolution.snapshots import Snapshot
 
 _KIND = "search state"
@@ -55,7 +56,7 @@ class SearchState:
             if ours.get(name) != theirs.get(name)
         ]
         if differing:
-            raise ValueError(
+            raise InputError(
                 "controller.resume: the search state was written under other options. "
                 + "; ".join(differing)
             )
@@ -87,7 +88,7 @@ def load_state(path: str | Path) -> SearchState:
     """
     header, tensors = read_safetensors(path)
     if header.get("class") != _KIND:
-        raise ValueError(
+        raise InputError(
             f"{path}: expected a search state, found "
             f"{header.get('class', 'a file that wm_pipeline did not write')}"
         )
@@ -106,7 +107,7 @@ def load_state(path: str | Path) -> SearchState:
             **tables,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path}: expected a whole search state, found one that lacks {error}"
         ) from error
 

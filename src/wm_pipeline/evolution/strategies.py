@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from wm_pipeline.errors import InputError
 from wm_pipeline.evolution.snapshots import Snapshot, restore, take
 from wm_pipeline.options import Options
 
@@ -151,13 +152,13 @@ class CMAES:
 def check_size(kind: Kind, size: int) -> None:
     """Raise ValueError unless a kind of CMA-ES is for that many parameters."""
     if kind == "full" and size > LARGEST_FULL:
-        raise ValueError(
+        raise InputError(
             f"strategy.kind: expected at most {LARGEST_FULL:,} parameters for 'full', "
             f"found {size:,}, whose covariance alone takes {8e-9 * size**2:.1f} GB. "
             "Choose 'separable', or 'vd' or 'vkd'"
         )
     if kind == "vd" and size < LEAST_VD:
-        raise ValueError(
+        raise InputError(
             f"strategy.kind: expected at least {LEAST_VD} parameters for 'vd', found "
             f"{size}. Choose 'full'"
         )

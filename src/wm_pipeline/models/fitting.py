@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wm_pipeline import progress
+from wm_pipeline.errors import InputError
 from wm_pipeline.options import Options
 
 
@@ -49,14 +50,14 @@ def fit(
         validate: Scores on held-out data.
         options: Steps and learning rate.
         select: The score by which weights are best, the least one.
-        show: The score shown beside the progress.
+        show: The score of the best weights that is shown beside the progress.
         clip_norm: The gradient's norm is cut to this.
 
     Returns:
         The history: step, split, metric, value.
 
     Raises:
-        FloatingPointError: The selecting score is not finite: training diverged.
+        InputError: The selecting score is not finite: training diverged.
     """
     optimiser = torch.optim.Adam(
         module.parameters(), lr=options.learning_rate, fused=True
@@ -79,14 +80,14 @@ def fit(
                 rows += [(step, "validation", k, v) for k, v in scores.items()]
                 progress.record(name, step, {"training_loss": loss.item(), **scores})
                 if not math.isfinite(scores[select]):
-                    raise FloatingPointError(
+                    raise InputError(
                         f"{name} diverged: its validation {select} at step {step} is "
                         f"{scores[select]}. Lower training.learning_rate"
                     )
                 if scores[select] < best:
                     best = scores[select]
                     best_weights = copy.deepcopy(module.state_dict())
-                figures = f"{show} {scores[show]:.2f}"
+                    figures = f"best {show} {scores[show]:.2f}"
             task.advance(figures=figures)
     module.load_state_dict(best_weights)
     return pd.DataFrame(rows, columns=["step", "split", "metric", "value"])

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from wm_pipeline.errors import InputError
 from wm_pipeline.options import Options
 
 FRAME_SIZE = 64
@@ -148,7 +149,7 @@ def _encoder(options: VAEOptions) -> nn.Sequential:
     for number, layer in enumerate(options.encoder, 1):
         size = (size + 2 * layer.padding - layer.kernel) // layer.stride + 1
         if size < 1:
-            raise ValueError(
+            raise InputError(
                 f"vision.model.encoder: layer {number} ({layer}) leaves no pixel; "
                 "expected at least 1x1 after every layer"
             )
@@ -175,7 +176,7 @@ def _decoder(options: VAEOptions) -> nn.Sequential:
         ]
         channels = layer.channels
     if (channels, size) != (3, FRAME_SIZE):
-        raise ValueError(
+        raise InputError(
             "vision.model.decoder: expected to end at (3, 64, 64), found "
             f"{(channels, size, size)}"
         )

@@ -6,6 +6,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from wm_pipeline.errors import InputError
 from wm_pipeline.models.mdn_rnn import MDNRNN, State, sample_mixture
 from wm_pipeline.models.vae import ConvVAE
 
@@ -32,7 +33,7 @@ class WorldModel(nn.Module):
     ) -> None:
         super().__init__()
         if mdn_rnn.latent_size != vae.latent_size:
-            raise ValueError(
+            raise InputError(
                 f"M expects latents of {mdn_rnn.latent_size}, V makes {vae.latent_size}"
             )
         self.vae, self.mdn_rnn = vae, mdn_rnn
@@ -125,7 +126,7 @@ def build_world_model(
     """
     found = digest(vae)
     if mdn_rnn.vae_digest != found:
-        raise ValueError(
+        raise InputError(
             f"the MDN-RNN was trained on latents of the VAE {mdn_rnn.vae_digest}, but "
             f"the VAE loaded is {found}. Run the vision and memory stages again, or "
             "load the versions that belong together"

@@ -78,41 +78,59 @@ def _duration(microseconds: float) -> str:
     return f"{microseconds:.3g} us"
 
 
-def stages_table(seconds: Mapping[str, float]) -> Table:
-    """How long each stage took.
+def stages_table(seconds: Mapping[str, float], cpu: Mapping[str, float]) -> Table:
+    """How long each stage took, and how busy the processor was.
 
     Args:
         seconds: By stage, in the order in which they ran.
+        cpu: The share of all cores, by stage.
     """
+    together = sum(seconds.values())
     table = Table(title="Time", show_footer=True)
     table.add_column("stage", footer="together")
-    table.add_column(
-        "minutes", justify="right", footer=f"{sum(seconds.values()) / 60:.1f}"
-    )
-    for stage, duration in seconds.items():
-        table.add_row(stage, f"{duration / 60:.1f}")
+    table.add_column("time", justify="right", footer=duration(together))
+    busy = sum(seconds[stage] * share for stage, share in cpu.items())
+    table.add_column("CPU", justify="right", footer=f"{busy / max(together, 1e-9):.0%}")
+    for stage, taken in seconds.items():
+        table.add_row(stage, duration(taken), f"{cpu[stage]:.0%}")
     return table
 
 
-def outputs_table(names: Iterable[str], catalog: Any) -> Table:
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them: seconds, minutes or hours."""
+    if seconds < 10:  # noqa: PLR2004
+        return f"{seconds:.1f} s"
+    if seconds < 100:  # noqa: PLR2004
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.1f} min" if minutes < 100 else f"{minutes / 60:.1f} h"  # noqa: PLR2004
+
+
+def outputs_table(names: Iterable[str], catalog: Any, version: str | None) -> Table:
     """Where the outputs of a run lie.
 
     Args:
         names: Of the datasets written.
         catalog: The run's catalog.
+        version: The run's, to be said below; None if nothing has it.
     """
-    table = Table(title="Files", show_header=False)
-    table.add_column(overflow="fold")
-    table.add_column(overflow="fold")
-    for name in sorted(names, key=lambda name: _path(catalog, name)):
-        table.add_row(name, _path(catalog, name))
+    folders: dict[str, list[str]] = {}
+    for name in sorted(names):
+        path = dataset_path(catalog, name)
+        folder = "in memory" if path is None else str(path.parent)
+        folders.setdefault(folder, []).append(name if path is None else path.name)
+    table = Table(title="Files", caption=version and f"Version {version}")
+    table.add_column("folder", overflow="fold")
+    table.add_column("what", overflow="fold")
+    for folder, files in sorted(folders.items()):
+        table.add_row(folder, ", ".join(files))
     return table
 
 
-def _path(catalog: Any, name: str) -> str:
+def dataset_path(catalog: Any, name: str) -> Path | None:
     """The path of a dataset relative to the working directory, without its version."""
     described = catalog[name]._describe()  # noqa: SLF001  Kedro has no public path
-    path = Path(str(described.get("filepath", "in memory")))
-    return str(
-        path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    )
+    if "filepath" not in described:
+        return None
+    path = Path(str(described["filepath"]))
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wm_pipeline.errors import InputError
 from wm_pipeline.files import replacing
 
 _NAME = re.compile(r"shard-(\d{5})-of-(\d{5})\.parquet")
@@ -102,7 +103,7 @@ class EpisodeShards:
         paths = complete_set(self.folder)
         if paths is None:
             found = len(list(self.folder.glob("shard-*.parquet")))
-            raise ValueError(
+            raise InputError(
                 f"{self.folder}: expected a complete set of episode shards, found "
                 f"{found} of its files. Run the stage that writes it again"
             )
@@ -147,7 +148,7 @@ class EpisodeShards:
         try:
             table = file.read_row_group(group, columns=names, use_threads=False)
         except (OSError, pa.ArrowException) as error:
-            raise ValueError(
+            raise InputError(
                 f"{self.folder}: episode {episode} cannot be read ({error}). Run the "
                 "stage that writes it again"
             ) from error
@@ -194,7 +195,7 @@ def split_episodes(
     """
     held_out = round(episodes * validation_fraction)
     if not 0 < held_out < episodes:
-        raise ValueError(
+        raise InputError(
             f"validation_fraction {validation_fraction} of {episodes} episodes leaves "
             f"{episodes - held_out} to train on and {held_out} to validate on; both "
             "need at least 1. Collect more episodes (collection.episodes)"
@@ -229,12 +230,12 @@ def _open(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path, memory_map=True)
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(
+        raise InputError(
             f"{path}: expected a complete Parquet file, found a damaged one "
             f"({error}). Delete it and run the stage that writes it again"
         ) from error
     if b"wm_pipeline" not in (file.schema_arrow.metadata or {}):
-        raise ValueError(f"{path}: not a shard of episodes written by wm_pipeline")
+        raise InputError(f"{path}: not a shard of episodes written by wm_pipeline")
     return file
 
 

@@ -1,6 +1,7 @@
 """Play the real game with a random policy."""
 
 import itertools
+import statistics
 from collections.abc import Iterator
 
 from pydantic import Field
@@ -57,11 +58,14 @@ def collect_episodes(
     metadata = {"environment": environment.model_dump(mode="json")}
     waiting = []
     index = 0
+    returns: list[float] = []
     with progress.task("Collecting", options.episodes, "episodes") as task:
         played = play_episodes(environment, policies, games, options.workers, True)
         for number, episode in enumerate(played):
             waiting.append(episode.steps(number))
-            task.advance()
+            returns.append(float(episode.rewards.sum()))
+            mean, best = statistics.fmean(returns), max(returns)
+            task.advance(figures=f"mean {mean:,.0f} best {best:,.0f}")
             is_last = number + 1 == options.episodes
             if len(waiting) == options.episodes_per_shard or is_last:
                 yield Shard(index, of, waiting, metadata)

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from pydantic import Field
 
 from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.errors import InputError
 from wm_pipeline.evolution.evaluators import (
     DreamEvaluator,
     DreamOptions,
@@ -108,7 +109,7 @@ def deliver_controller(
         ValueError: The search is not over.
     """
     if search_state.stopped is None:
-        raise ValueError(
+        raise InputError(
             "search_state: expected a search that is over, found one interrupted after "
             f"generation {search_state.generations}. Go on with `kedro run --pipeline "
             "controller --params controller.resume=true`"

@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 
 from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.errors import InputError
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.mdn_rnn_training import (
     MDNRNNTrainingOptions,
@@ -114,7 +115,7 @@ def check_latents(latents: EpisodeShards, vae: ConvVAE) -> None:
     """
     expected, found = digest(vae), latents.metadata.get("vae_digest")
     if expected != found:
-        raise ValueError(
+        raise InputError(
             f"{latents.folder}: expected latents of the loaded VAE {expected}, found "
             f"those of {found}. Run the vision stage again, or load the VAE's version "
             "that made them"

@@ -110,7 +110,7 @@ def score_vision(
     logger.info(
         "On held-out frames V paints %(salient_recall).0f%% of the salient pixels, and "
         "%(salient_precision).0f%% of what it paints is there",
-        {name: 100 * value for name, value in scores.items()},
+        {name: 100 * np.nan_to_num(value) for name, value in scores.items()},
     )
     count = PICTURE_ROWS * PICTURE_COLUMNS
     shown = frames[salient_examples(frames, options.training.salience, count)]

@@ -1,0 +1,20 @@
+"""Wiring of the list of runs."""
+
+from kedro.pipeline import Node, Pipeline
+
+from wm_pipeline.reporting.runs import list_runs
+
+
+def create_pipeline() -> Pipeline:
+    """What all runs left -> one table."""
+    return Pipeline(
+        [
+            Node(
+                list_runs,
+                inputs="all_runs",
+                outputs="runs",
+                name="list_runs",
+                tags="runs",
+            )
+        ]
+    )

@@ -1,0 +1,166 @@
+"""Tests of what `kedro run` says of bad input."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from kedro.io import DataCatalog, DatasetError
+from kedro.pipeline import Node, Pipeline
+from kedro.runner import SequentialRunner
+from kedro.validation.exceptions import ParameterValidationError
+
+from tests.kedro_runs import copy_project
+from wm_pipeline.cli import explanation, run
+from wm_pipeline.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def fresh_clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_project(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture
+def clone(fresh_clone: Path) -> Iterator[Path]:
+    """A project in which nothing has run, as the working directory."""
+    with contextlib.chdir(fresh_clone):
+        yield fresh_clone
+    assert not list(fresh_clone.glob("data/**/*")), "a refused run has left something"
+
+
+@pytest.fixture
+def copy(project: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the finished project, to be damaged, as the working directory."""
+    copy = shutil.copytree(project, tmp_path / "project")
+    with contextlib.chdir(copy):
+        yield copy
+
+
+def refused(*arguments: str) -> str:
+    """What the command says, which must be a sentence."""
+    result = CliRunner().invoke(run, arguments)
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    # All that is said, but for what a stage told of its work before.
+    return result.output[result.output.index("Error: ") :].strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--pipelines", "vision"], "Run the collection stage first: `kedro run --pipelines collection`"),
+        (["--pipelines", "evaluation"], "no controller (data/06_models/doom/controller.safetensors) and no world_model"),
+        (["--pipelines", "evaluation"], "Run the dream and controller stages first: `kedro run --pipelines dream,controller`"),
+        (["--pipelines", "controller", "--env", "mock"], "`kedro run --env mock --pipelines mock`"),
+        (["--nodes", "draw_fitness"], "no fitness_log (data/07_model_output/doom/fitness_log.parquet). Run the controller stage"),
+        (["--load-versions", "vae:nonsense"], "vae has no version nonsense, nor any other. Run the vision stage"),
+        (["--load-versions", "nothing:nonsense"], "nothing"),
+        (["--pipelines", "evalution"], "no pipeline evalution; there are benchmark, collection"),
+        (["--nodes", "nothing"], "nothing"),
+        (["--env", "nowhere"], "conf/nowhere"),
+        (["--pipelines", "runs"], "Found no run of this task. Run the whole chain first"),
+        (["--pipelines", "results"], "Found no finished run of the whole chain"),
+        (["--params", "dream.temperature=0"], "dream.temperature: Input should be greater than 0; found 0."),
+        (["--params", "memory.colour=red"], "memory.colour: Extra inputs are not permitted; found 'red'."),
+        (["--params", "vision.pool_frames=3"], "vision: pool_frames: expected at least training.batch_size (50), found 3."),
+    ],
+)  # fmt: skip
+def test_a_fresh_clone_says_what_is_wrong(
+    clone: Path, arguments: list[str], said: str
+) -> None:
+    sentence = refused(*arguments)
+    assert said in sentence
+    assert sentence.count("\n") == 0
+
+
+def test_a_broken_conf_file_is_named(fresh_clone: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(fresh_clone, tmp_path / "project")
+    (broken / "conf/base/parameters_dream.yml").write_text("dream: {temperature: 1")
+    with contextlib.chdir(broken):
+        assert "parameters_dream.yml" in refused("--pipelines", "dream")
+
+
+def test_a_missing_version_is_told_from_those_there_are(project: Path) -> None:
+    version = max((project / "data/06_models/test/vae.safetensors").iterdir()).name
+    arguments = ["--env", "test", "--pipelines", "dream", "--load-versions"]
+    said = refused(*arguments, "vae:2001-01-01T00.00.00.000Z")
+    assert "vae has no version 2001-01-01T00.00.00.000Z, but" in said
+    assert version in said
+
+
+@pytest.mark.parametrize("what", ["no byte", "no row"])
+def test_an_empty_log_is_named_with_its_stage(copy: Path, what: str) -> None:
+    log = max(copy.glob("data/07_model_output/test/fitness_log.parquet/*/*"))
+    empty = pd.read_parquet(log)[:0]
+    log.write_bytes(b"")
+    if what == "no row":
+        empty.to_parquet(log)
+    said = refused("--env", "test", "--nodes", "draw_fitness")
+    assert str(log) in said
+    assert "The controller stage writes it: `kedro run --env test --pipelines" in said
+
+
+def test_a_damaged_score_is_left_out_of_the_runs(copy: Path) -> None:
+    summary = max(copy.glob("data/07_model_output/test/evaluation_summary.json/*/*"))
+    summary.write_text(summary.read_text()[:50])
+    result = CliRunner().invoke(run, ["--env", "test", "--pipelines", "runs"])
+    assert result.exit_code == 0, result.output
+    table = pd.read_parquet(copy / "data/08_reporting/test/runs.parquet")
+    rows = table.set_index("version").loc[summary.parent.name]
+    assert pd.isna(rows["real"])
+    assert rows["dream"] > 0  # by the controller's choice
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(summary.read_text())
+
+
+def test_an_input_error_within_a_stage_is_a_sentence_too(project: Path) -> None:
+    said = refused(
+        "--env", "test", "--pipelines", "memory",
+        "--params", "memory.validation_fraction=0.01",
+    )  # fmt: skip
+    assert said.startswith("Error: validation_fraction 0.01 of 8 episodes")
+    result = CliRunner().invoke(run, ["--env", "test", "--pipelines", "runs"])
+    assert result.exit_code == 0, result.output
+    runs = pd.read_parquet(project / "data/08_reporting/test/runs.parquet")
+    assert runs["state"].iloc[-1] == "failed"
+
+
+def test_verbose_brings_the_traceback_back(clone: Path) -> None:
+    result: Result = CliRunner().invoke(run, ["--params", "dream.temperature=0", "-v"])
+    assert isinstance(result.exception, ParameterValidationError)
+
+
+def raised_by_a_node(error: Exception) -> Exception:
+    """What a real run raises when a node does."""
+
+    def work() -> int:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        SequentialRunner().run(Pipeline([Node(work, None, "x")]), DataCatalog())
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyError, DatasetError, RuntimeError])
+def test_a_failure_inside_a_stage_keeps_its_traceback(kind: type[Exception]) -> None:
+    assert explanation(raised_by_a_node(kind("of a library"))) is None
+
+
+def test_bad_input_found_inside_a_stage_does_not() -> None:
+    error = raised_by_a_node(InputError("episodes: expected more, found 2"))
+    error.add_note("Run the collection stage.")
+    assert explanation(error) == (
+        "episodes: expected more, found 2. Run the collection stage."
+    )
+
+
+@pytest.mark.parametrize("kind", [TypeError, ImportError, AssertionError])
+def test_a_fault_of_the_program_before_any_stage_keeps_it_too(
+    kind: type[Exception],
+) -> None:
+    assert explanation(kind("of the program")) is None
