@@ -1,40 +1,18 @@
-"""Around a run: which stages it is, its curves, its summary."""
+"""Around a run: its curves, its summary."""
 
-import pkgutil
 import time
 from typing import Any
 
 import rich
-from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.framework.project import pipelines
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-import wm_pipeline.pipelines
 from wm_pipeline import progress
 from wm_pipeline.datasets import CurvesDataset
 from wm_pipeline.reporting.summary import outputs_table, scores_table, stages_table
 from wm_pipeline.reporting.tensorboard import Curves
-
-
-class DefaultStages:
-    """Makes ``kedro run`` run the stages that globals.yml lists."""
-
-    @hook_impl
-    def after_context_created(self, context: KedroContext) -> None:
-        """Put them together, now that the conf environment is known."""
-        stages = context.config_loader["globals"]["stages"]
-        known = {m.name for m in pkgutil.iter_modules(wm_pipeline.pipelines.__path__)}
-        if unknown := set(stages) - known:
-            raise ValueError(
-                f"globals.yml: expected stages out of {', '.join(sorted(known))}, "
-                f"found {', '.join(sorted(unknown))}"
-            )
-        # Kedro loads only the pipelines asked for.
-        found = [pipelines[stage] for stage in stages if stage in pipelines]
-        pipelines["__default__"] = sum(found, Pipeline([]))
 
 
 class LiveCurves:

@@ -1,5 +1,6 @@
 """Tests of tables, JSON values and figures on disk."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,10 @@ def test_csv_has_no_index_and_digits_enough(tmp_path: Path):
 def test_json_is_meant_for_people_too(tmp_path: Path):
     JSONDataset(filepath=str(tmp_path / "s.json")).save({"mean": 1.5})
     assert (tmp_path / "s.json").read_text() == '{\n  "mean": 1.5\n}\n'
+
+
+def test_a_preview_of_json_is_what_a_browser_can_read(tmp_path: Path):
+    dataset = JSONDataset(filepath=str(tmp_path / "s.json"))
+    dataset.save({"precision": float("nan"), "recall": 0.5})
+    shown = json.loads(dataset.preview(), parse_constant=pytest.fail)
+    assert shown == {"precision": None, "recall": 0.5}
