@@ -16,13 +16,14 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 from tests import chromium
 from tests.kedro_runs import KEDRO, ROOT
 
 IMAGES = ROOT / "docs/images"
 TENSORBOARD = [sys.executable, "-m", "tensorboard.main"]
+WINDOW: ViewportSize = {"width": 1400, "height": 900}
 SECONDS = 60  # a server's start, on a busy machine
 
 # What kedro-viz has to say to those who open it for the first time covers the page.
@@ -51,7 +52,7 @@ def tensorboard(project: Path) -> Iterator[str]:
 def new_page(path: str) -> Iterator[Page]:
     """An empty page of the browser at ``path``."""
     with chromium.browser(path) as browser:
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page = browser.new_page(viewport=WINDOW)
         page.add_init_script(SETTINGS)
         yield page
 
@@ -72,21 +73,27 @@ def open_node(page: Page, name: str) -> Locator:
 def take_pictures(path: str) -> None:
     """Those of docs/images."""
     with viz(ROOT, "base") as url, new_page(path) as page:
+        page.set_viewport_size({"width": 1400, "height": 1700})  # or names are tiny
         open_pipeline(page, url, "__default__")
-        page.add_style_tag(content=NO_REMINDER)
-        page.wait_for_timeout(2000)  # it moves into place
-        page.screenshot(path=IMAGES / "viz.png")
+        for button in ("Turn minimap off", "Hide menu"):
+            page.get_by_label(button).click()
+        picture(page, "viz")
+        page.set_viewport_size(WINDOW)
         open_pipeline(page, url, "evaluation")
-        page.add_style_tag(content=NO_REMINDER)
         open_node(page, "evaluation_histogram").get_by_text("Expand preview").click()
-        page.wait_for_timeout(2000)
-        page.screenshot(path=IMAGES / "viz_preview.png")
+        picture(page, "viz_preview")
     with tensorboard(ROOT) as url, new_page(path) as page:
         shown = "V/salient_recall|M/nll$|C/(best|mean|sigma)$"
         page.goto(f"{url}/?darkMode=false&tagFilter={shown}#timeseries")
         page.locator("card-view svg").first.wait_for()
-        page.wait_for_timeout(2000)
-        page.screenshot(path=IMAGES / "tensorboard.png")
+        picture(page, "tensorboard")
+
+
+def picture(page: Page, name: str) -> None:
+    """Take one of what is shown now."""
+    page.add_style_tag(content=NO_REMINDER)
+    page.wait_for_timeout(2000)  # things move into place
+    page.screenshot(path=IMAGES / f"{name}.png")
 
 
 @contextlib.contextmanager

@@ -142,8 +142,12 @@ def test_a_node_shows_its_parameters(
     open_pipeline(page, url, "evaluation")
     panel = open_node(page, "evaluate_controller").locator('[data-label="Parameters:"]')
     expect(panel).to_contain_text('"evaluation"')
-    panel.locator(".icon-container").last.click()
-    expect(panel).to_contain_text(re.compile(r'"episodes"\s*:\s*3'))
+    for _ in range(20):  # the panel folds them again while it slides in
+        panel.locator(".icon-container").last.click()
+        page.wait_for_timeout(300)
+        if re.search(r'"episodes"\s*:\s*3', panel.inner_text()):
+            return
+    pytest.fail(f"expected the evaluation's options, found {panel.inner_text()}")
 
 
 def test_what_has_not_run_has_no_preview_and_names_the_command(
