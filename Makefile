@@ -2,7 +2,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 
-.PHONY: run notebooks results test lint format clean
+PORT ?= 4141
+TENSORBOARD_PORT ?= 6006
+
+.PHONY: run viz tensorboard notebooks results screenshots test lint format clean
 .DEFAULT_GOAL := run
 
 run: .venv/installed
@@ -16,7 +19,19 @@ notebooks: .venv/installed-notebooks
 results: .venv/installed
 	$(BIN)/kedro run --pipelines results
 
-test: lint
+# The pipelines, their parameters and a preview of each result, in the browser.
+viz: .venv/installed
+	PYTHONWARNINGS="ignore:ORJSONResponse is deprecated" $(BIN)/kedro viz run --host 127.0.0.1 --port $(PORT) --no-browser
+
+# V's, M's and C's curves, also while they train.
+tensorboard: .venv/installed
+	$(BIN)/tensorboard --logdir data/07_model_output --host 127.0.0.1 --port $(TENSORBOARD_PORT)
+
+# docs/images, from what the last run left in data/.
+screenshots: .venv/chromium
+	$(BIN)/python -m tests.look_inside
+
+test: lint .venv/chromium
 	$(BIN)/pytest --cov --cov-report=term
 
 lint: .venv/installed-dev
@@ -50,3 +65,7 @@ clean:
 	@echo "Installing wm_pipeline and JupyterLab into .venv"
 	$(INSTALL) -e ".[notebooks]"
 	@touch $@ .venv/installed
+
+.venv/chromium: .venv/installed-dev tests/chromium.py
+	@echo "Unpacking a headless Chromium into .venv"
+	$(BIN)/python -m tests.chromium

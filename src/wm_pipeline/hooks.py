@@ -1,30 +1,23 @@
-"""Around a run: which stages it is, what they need, its curves, record and summary."""
+"""Around a run: its curves, its record, its summary."""
 
-import pkgutil
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import rich
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.framework.project import pipelines
-from kedro.io import AbstractVersionedDataset, DataCatalog, DatasetError
-from kedro.io.core import VersionNotFoundError
+from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-import wm_pipeline.pipelines
 from wm_pipeline import progress
-from wm_pipeline.datasets import CurvesDataset, EarlierSearchDataset
+from wm_pipeline.datasets import CurvesDataset
 from wm_pipeline.devices import cores
-from wm_pipeline.errors import InputError
 from wm_pipeline.reporting.record import now, run_record
 from wm_pipeline.reporting.runs import runs_tables
 from wm_pipeline.reporting.summary import (
     benchmark_tables,
-    dataset_path,
     outputs_table,
     scores_table,
     stages_table,
@@ -34,140 +27,6 @@ from wm_pipeline.usage import ProcessorTime
 
 LOOKING_BACK = {"runs", "results"}
 """Stages that only read what runs have left; they leave no record of their own."""
-
-
-def known_stages() -> list[str]:
-    """The names of all stages, sorted."""
-    return sorted(m.name for m in pkgutil.iter_modules(wm_pipeline.pipelines.__path__))
-
-
-class DefaultStages:
-    """Makes ``kedro run`` run the stages that globals.yml lists."""
-
-    @hook_impl
-    def after_context_created(self, context: KedroContext) -> None:
-        """Put them together, now that the conf environment is known."""
-        stages = context.config_loader["globals"]["stages"]
-        if unknown := set(stages) - set(known_stages()):
-            raise InputError(
-                f"globals.yml: expected stages out of {', '.join(known_stages())}, "
-                f"found {', '.join(sorted(unknown))}"
-            )
-        # Kedro loads only the pipelines asked for.
-        found = [pipelines[stage] for stage in stages if stage in pipelines]
-        pipelines["__default__"] = sum(found, Pipeline([]))
-
-
-class CheckInputs:
-    """Says which stage to run when what a run reads is not there."""
-
-    def __init__(self) -> None:
-        self._stages: list[str] = []
-        self._env = ""
-        self._reading = ""
-
-    @hook_impl
-    def after_context_created(self, context: KedroContext) -> None:
-        """Note which stages the conf environment has."""
-        self._stages = context.config_loader["globals"]["stages"]
-        self._env = (
-            f" --env {context.env}" if context.env not in (None, "local") else ""
-        )
-
-    @hook_impl(tryfirst=True)
-    def before_pipeline_run(
-        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
-    ) -> None:
-        """Look for all inputs and versions before anything runs.
-
-        Raises:
-            InputError: One is missing.
-        """
-        for name, version in (run_params["load_versions"] or {}).items():
-            if _missing(catalog, name):
-                others = _versions(catalog, name)
-                raise InputError(
-                    f"--load-versions: {name} has no version {version}, "
-                    + (
-                        f"but {', '.join(others[-3:])}."
-                        if others
-                        else f"nor any other. {self._advice([name])}"
-                    )
-                )
-        inputs = sorted(name for name in pipeline.inputs() if not _is_option(name))
-        if missing := [name for name in inputs if _missing(catalog, name)]:
-            found = " and ".join(
-                f"no {name} ({dataset_path(catalog, name)})" for name in missing
-            )
-            raise InputError(f"Found {found}. {self._advice(missing)}")
-
-    @hook_impl
-    def before_dataset_loaded(self, dataset_name: str) -> None:
-        """Note what is being read."""
-        self._reading = dataset_name
-
-    @hook_impl
-    def after_dataset_loaded(self) -> None:
-        """It has been read."""
-        self._reading = ""
-
-    @hook_impl
-    def on_pipeline_error(self, error: Exception) -> None:
-        """Add to a failure to read a dataset which stage writes it."""
-        if isinstance(error, DatasetError) and (
-            stages := self._writers([self._reading])
-        ):
-            error.add_note(f"The {stages[0]} stage writes it: {self._run(stages)}.")
-
-    def _advice(self, names: list[str]) -> str:
-        """Which stages to run for some datasets."""
-        if not (stages := self._writers(names)):
-            return ""
-        return (
-            f"Run the {' and '.join(stages)} stage{'s' * (len(stages) > 1)} first: "
-            f"{self._run(stages)}; or `kedro run{self._env} --only-missing-outputs`, "
-            "all that is missing."
-        )
-
-    def _run(self, stages: list[str]) -> str:
-        return f"`kedro run{self._env} --pipelines {','.join(stages)}`"
-
-    def _writers(self, names: list[str]) -> list[str]:
-        """The stages that write some datasets."""
-        # Those of the conf environment come last: mock has a world model of its own.
-        others = sorted(set(known_stages()) - set(self._stages))
-        stages = [*others, *self._stages]
-        writers = {
-            output: stage
-            for stage in stages
-            for output in import_module(f"wm_pipeline.pipelines.{stage}")
-            .create_pipeline()
-            .all_outputs()
-        }
-        return [s for s in stages if s in {writers.get(name) for name in names}]
-
-
-def _is_option(name: str) -> bool:
-    return name == "parameters" or name.startswith("params:")
-
-
-def _missing(catalog: DataCatalog, name: str) -> bool:
-    """Whether a dataset cannot be loaded because its file is not there."""
-    dataset = catalog.get(name)
-    if dataset is None or isinstance(dataset, EarlierSearchDataset):
-        return False  # Kedro's to refuse; only read when a search is resumed
-    if not isinstance(dataset, AbstractVersionedDataset):
-        return not dataset.exists()
-    try:
-        return not Path(dataset._get_load_path()).exists()  # noqa: SLF001  no other way
-    except VersionNotFoundError:
-        return True
-
-
-def _versions(catalog: DataCatalog, name: str) -> list[str]:
-    """The versions of a dataset, oldest first."""
-    folder = dataset_path(catalog, name)
-    return sorted(path.name for path in folder.glob("*")) if folder else []
 
 
 class LiveCurves:

@@ -1,5 +1,6 @@
 """Tests of tables, JSON values and figures on disk."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,10 @@ def test_a_table_without_rows_is_refused(tmp_path: Path):
     dataset.save(TABLE[:0])
     with pytest.raises(DatasetError, match="expected rows, found an empty table"):
         dataset.load()
+
+
+def test_a_preview_of_json_is_what_a_browser_can_read(tmp_path: Path):
+    dataset = JSONDataset(filepath=str(tmp_path / "s.json"))
+    dataset.save({"precision": float("nan"), "recall": 0.5})
+    shown = json.loads(dataset.preview(), parse_constant=pytest.fail)
+    assert shown == {"precision": None, "recall": 0.5}

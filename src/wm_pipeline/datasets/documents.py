@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
+from kedro_datasets._typing import JSONPreview
 from kedro_datasets.json import JSONDataset as KedroJSONDataset
 from kedro_datasets.pandas import CSVDataset as KedroCSVDataset
 from kedro_datasets.pandas import ParquetDataset
@@ -88,6 +89,11 @@ class JSONDataset(Growing, KedroJSONDataset):
         """Write the values."""
         with replacing(self._get_save_path()) as partial:
             partial.write_text(json.dumps(data, indent=2) + "\n")
+
+    def preview(self) -> JSONPreview:
+        """The values, for kedro-viz; null for NaN, which a browser cannot read."""
+        text = Path(self._get_load_path()).read_text()
+        return JSONPreview(json.dumps(json.loads(text, parse_constant=lambda _: None)))
 
 
 class TextDataset(KedroTextDataset):

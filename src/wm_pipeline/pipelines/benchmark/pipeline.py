@@ -18,7 +18,7 @@ def create_pipeline() -> Pipeline:
                     "params:benchmark",
                 ],
                 outputs="benchmark",
-                name="benchmark",
+                name="measure_speed",
             ),
             Node(
                 draw_benchmark,

@@ -18,7 +18,7 @@ def create_pipeline() -> Pipeline:
                     "params:compare",
                 ],
                 outputs=["comparison", "comparison_log"],
-                name="compare",
+                name="compare_architectures",
             ),
             Node(
                 draw_comparison,

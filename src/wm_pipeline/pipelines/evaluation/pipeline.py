@@ -19,14 +19,14 @@ def create_pipeline() -> Pipeline:
                     "params:evaluation",
                 ],
                 outputs="evaluation_episodes",
-                name="evaluate",
+                name="evaluate_controller",
                 tags="evaluation",
             ),
             Node(
                 summarise,
                 inputs=["evaluation_episodes", "params:evaluation"],
                 outputs=["evaluation_summary", "evaluation_histogram"],
-                name="summarise",
+                name="summarise_evaluation",
                 tags="evaluation",
             ),
         ]

