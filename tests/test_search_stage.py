@@ -263,6 +263,7 @@ def test_the_mock_environment_needs_no_trained_weights(mock: Path) -> None:
         "controller",
         "evaluation",
         "mock",
+        "pictures",
     ]
 
 
