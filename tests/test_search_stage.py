@@ -253,6 +253,8 @@ def test_the_mock_environment_needs_no_trained_weights(mock: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
+    # The run ends with what came of it.
+    assert "Gain over random" in done.stdout.splitlines()[-1]
     summary = load(mock, "evaluation_summary")
     assert isinstance(summary, dict)
     for world in ("dream", "real"):

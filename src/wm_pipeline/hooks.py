@@ -139,7 +139,7 @@ class RunReport:
         catalog.save("stage_seconds", self._seconds)
         catalog.save("run_record", self._record | {"ended": now(), "cpu": cpu})
         console.print(stages_table(self._seconds, cpu))
-        if "evaluation_summary" in pipeline.outputs():
+        if "evaluation_summary" in pipeline.all_outputs():
             console.print(scores_table(catalog.load("evaluation_summary")))
 
     def _close(self) -> None:

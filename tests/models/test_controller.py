@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from wm_pipeline.models.controller import (
     LOG_DEVIATION_RANGE,
+    ROWS,
     Controller,
     ControllerOptions,
 )
@@ -249,6 +250,18 @@ def test_a_wrong_length_is_refused_with_both_lengths(shape: tuple[int, ...]) -> 
     with pytest.raises(ValueError, match=r"expected a vector of 12, found") as refused:
         subject.set_parameters(torch.zeros(shape))
     assert str(shape) in str(refused.value)
+
+
+@pytest.mark.parametrize("policy", ["deterministic", "gaussian"])
+def test_a_large_batch_is_all_its_parts(policy: str) -> None:
+    subject = controller(hidden_sizes=[5], policy=policy, outputs=2, inputs="zhc")
+    subject.set_parameters(normal(subject.size, seed=1))
+    inputs, noise = seen(subject, 2 * ROWS + 7), normal(2 * ROWS + 7, 2, seed=9)
+    found = subject(*inputs, noise)
+    assert found.shape == (2 * ROWS + 7, 2)
+    for rows in (slice(0, 9), slice(ROWS - 3, ROWS + 3), slice(-4, None)):
+        part = subject(*(each[rows] for each in inputs), noise[rows])
+        torch.testing.assert_close(found[rows], part)
 
 
 def test_a_gaussian_policy_is_its_mean_without_noise() -> None:

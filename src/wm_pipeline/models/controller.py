@@ -18,6 +18,9 @@ LOG_DEVIATION_RANGE = (-5.0, 2.0)
 """The second head of a Gaussian policy is kept within these."""
 
 
+ROWS = 1024
+"""At once, at most: what a layer puts out stays in the cache, and memory is reused."""
+
 # torch's own elu and silu compute the last few numbers of a tensor by another path, and
 # a candidate must not depend on its place in the population.
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -132,6 +135,10 @@ class Controller(nn.Module):
         ``normal`` is the noise of a Gaussian policy, (batch, outputs); without it the
         outputs are the distribution's means.
         """
+        if self.options.hidden_sizes and len(latents) > ROWS:
+            inputs = [latents, h, c] if normal is None else [latents, h, c, normal]
+            parts = zip(*(each.split(ROWS) for each in inputs), strict=True)
+            return torch.cat([self(*part) for part in parts])
         (first, bias), *others = self._layers()
         # A product for each input costs less than joining them.
         values, start = (

@@ -21,6 +21,7 @@ NEEDED = (
 
 PICTURES = {
     "reconstructions.png": "Frames of the game above what V keeps of them",
+    "real_episode.gif": "The controller plays the real game; what V and M make of it",
     "dream.gif": "A dreamed episode",
 }
 """Pictures of docs/images by file name, and what they show."""
