@@ -156,3 +156,9 @@ def test_a_preview_of_json_is_what_a_browser_can_read(tmp_path: Path):
     dataset.save({"precision": float("nan"), "recall": 0.5})
     shown = json.loads(dataset.preview(), parse_constant=pytest.fail)
     assert shown == {"precision": None, "recall": 0.5}
+
+
+def test_a_preview_of_text_is_the_text(tmp_path: Path):
+    dataset = TextDataset(filepath=str(tmp_path / "t.md"))
+    dataset.save("# Träume\n")
+    assert dataset.preview() == "# Träume\n"

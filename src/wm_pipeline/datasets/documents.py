@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from kedro_datasets._typing import JSONPreview
+from kedro_datasets._typing import HTMLPreview, JSONPreview
 from kedro_datasets.json import JSONDataset as KedroJSONDataset
 from kedro_datasets.pandas import CSVDataset as KedroCSVDataset
 from kedro_datasets.pandas import ParquetDataset
@@ -103,6 +103,10 @@ class TextDataset(KedroTextDataset):
         """Write the text."""
         with replacing(self._get_save_path()) as partial:
             partial.write_text(data, encoding="utf-8")
+
+    def preview(self) -> HTMLPreview:
+        """The text, for kedro-viz, which sets Markdown."""
+        return HTMLPreview(Path(self._get_load_path()).read_text(encoding="utf-8"))
 
 
 class FigureDataset(KedroPlotlyDataset):

@@ -34,12 +34,6 @@ from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.options import Options
 from wm_pipeline.reporting.figures import benchmark_figure
 
-SAMPLES = 20_000
-"""Decisions in one measured piece, at least."""
-
-FRAMES = 2_000
-"""Frames encoded in one measured piece, at least."""
-
 LIMIT = "limit"
 """The two matrix products of a dream's step alone."""
 
@@ -90,6 +84,8 @@ class BenchmarkOptions(Options):
         repeats: Measured rounds; the median is reported.
         architectures: Controllers by name, beside the trained one.
         batch_sizes: Of decisions and of frames encoded; 1 gives the latency.
+        decisions: In one measured piece, at least.
+        frames: In one measured piece, at least.
         strategies: Kinds of CMA-ES.
         dimensions: Numbers of parameters they are measured with.
         population: Candidates of the searches.
@@ -110,6 +106,8 @@ class BenchmarkOptions(Options):
     repeats: int = Field(ge=1)
     architectures: dict[str, ArchitectureOptions]
     batch_sizes: Counts
+    decisions: int = Field(ge=1)
+    frames: int = Field(ge=1)
     strategies: tuple[Kind, ...]
     dimensions: Counts
     population: int = Field(ge=2)
@@ -217,7 +215,7 @@ def _controllers(
     subjects = [
         _Subject(
             _row("controller", name, controller.size, batch, "decisions"),
-            decisions(controller, actions, batch, max(1, SAMPLES // batch)),
+            decisions(controller, actions, batch, max(1, options.decisions // batch)),
         )
         for name, (controller, actions) in controllers.items()
         for batch in options.batch_sizes
@@ -232,7 +230,7 @@ def _encoding(
     subjects = [
         _Subject(
             _row("encoding", "V", size, batch, "frames"),
-            encodings(world_model.vae, batch, max(1, FRAMES // batch)),
+            encodings(world_model.vae, batch, max(1, options.frames // batch)),
         )
         for batch in options.batch_sizes
     ]
