@@ -27,7 +27,7 @@ def product(weights: Tensor, bias: Tensor) -> Product:
     Returns:
         The product; a row's result does not depend on the others.
     """
-    if weights.device.type == "cpu" and torch.backends.mkldnn.is_available():
+    if weights.device.type == "cpu" and _has_onednn():
         pack = torch.ops.mkldnn._reorder_linear_weight  # noqa: SLF001
         multiply = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001
         packed = pack(weights.T.contiguous(), CHUNK)
@@ -44,3 +44,11 @@ def chunk_bounds(rows: int) -> list[int]:
     """Where rows are cut for the CPU's products, both ends included."""
     count = -(-rows // (CHUNK * torch.get_num_threads()))
     return [rows * number // count for number in range(count + 1)]
+
+
+def _has_onednn() -> bool:
+    """Whether this torch was built with oneDNN and has the operators."""
+    return torch.backends.mkldnn.is_available() and all(
+        hasattr(torch.ops.mkldnn, name)
+        for name in ("_reorder_linear_weight", "_linear_pointwise")
+    )
