@@ -82,7 +82,7 @@ def test_stages_are_in_order_with_their_sum_and_the_processor():
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0, "0.0 s"), (0.04, "0.0 s"), (9.94, "9.9 s"), (14, "14 s"), (89.6, "90 s"), (354, "5.9 min"), (5400, "90.0 min"), (194_400, "54.0 h")],
+    [(0, "0.0 s"), (81e-6, "81 us"), (0.04, "40 ms"), (9.94, "9.9 s"), (14, "14 s"), (89.6, "90 s"), (354, "5.9 min"), (5400, "90.0 min"), (194_400, "54.0 h")],
 )  # fmt: skip
 def test_a_duration_is_said_as_people_do(seconds: float, said: str):
     assert duration(seconds) == said

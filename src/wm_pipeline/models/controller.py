@@ -141,10 +141,8 @@ class Controller(nn.Module):
             return torch.cat([self(*part) for part in parts])
         (first, bias), *others = self._layers()
         # A product for each input costs less than joining them.
-        values, start = (
-            torch.addmm(bias, latents, first[:, : self.latent_size].T),
-            self.latent_size,
-        )
+        start = self.latent_size
+        values = torch.addmm(bias, latents, first[:, :start].T)
         for part in (h, c)[: len(self.options.inputs) - 1]:
             end = start + self.hidden_size
             values.addmm_(part, first[:, start:end].T)

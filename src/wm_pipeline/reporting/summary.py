@@ -49,7 +49,7 @@ def benchmark_tables(benchmark: pd.DataFrame) -> list[Table]:
         "size": ("at once", "{:,}".format),
         "workers": ("workers", str),
         "per_second": ("a second", "{:,.4g}".format),
-        "microseconds": ("a call", _duration),
+        "microseconds": ("a call", lambda microseconds: duration(microseconds / 1e6)),
         "share": ("share", "{:.3f}".format),
     }
     tables = []
@@ -68,14 +68,6 @@ def benchmark_tables(benchmark: pd.DataFrame) -> list[Table]:
             table.add_row(*(shown[str(name)][1](value) for name, value in row.items()))
         tables.append(table)
     return tables
-
-
-def _duration(microseconds: float) -> str:
-    """In the unit that suits it."""
-    for unit, size in (("s", 1e6), ("ms", 1e3)):
-        if microseconds >= size:
-            return f"{microseconds / size:.3g} {unit}"
-    return f"{microseconds:.3g} us"
 
 
 def stages_table(seconds: Mapping[str, float], cpu: Mapping[str, float]) -> Table:
@@ -97,7 +89,11 @@ def stages_table(seconds: Mapping[str, float], cpu: Mapping[str, float]) -> Tabl
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person would say them: seconds, minutes or hours."""
+    """Seconds as a person would say them, from microseconds to hours."""
+    if 0 < seconds < 1e-3:  # noqa: PLR2004
+        return f"{seconds * 1e6:.3g} us"
+    if 0 < seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
     if seconds < 10:  # noqa: PLR2004
         return f"{seconds:.1f} s"
     if seconds < 100:  # noqa: PLR2004

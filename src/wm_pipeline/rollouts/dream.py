@@ -37,10 +37,11 @@ NOISE_BLOCK = 16
 """Steps whose noise is drawn at once."""
 
 LEAST_ROWS = 8
-"""Rows a thread in a matrix product, at least; with fewer, MKL takes another path."""
+"""Rows a thread in a matrix product, at least; with fewer, BLAS takes another path."""
 
 COLUMN_BLOCK = 16
-"""Several threads share other columns out by a path that depends on the rows."""
+"""In ``torch.addmm`` several threads share other columns out by a path that depends on
+the rows."""
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,12 @@ class ControllerPolicy:
         actions: The action mapping C was trained with.
         sample_latents: Draw z from V's posterior (as in the dream) rather than taking
             its mean.
+
+    Attributes:
+        state: M's, each (1, hidden), before the next decision.
     """
+
+    state: State
 
     def __init__(
         self,
@@ -90,7 +95,7 @@ class ControllerPolicy:
     def reset(self, seed: int) -> None:
         """Begin an episode with M's zero state."""
         self._random = torch_stream(seed, "controller policy")
-        self._state = self.world_model.mdn_rnn.initial_state(1)
+        self.state = self.world_model.mdn_rnn.initial_state(1)
         self._left = 0
 
     @property
@@ -122,11 +127,6 @@ class ControllerPolicy:
             zeros if gumbel is None else gumbel,
         )
 
-    @property
-    def state(self) -> State:
-        """M's, each (1, hidden)."""
-        return self._state
-
     def decided(self, latent: Tensor, control: np.ndarray, state: State) -> None:
         """Hold a decision until the next one.
 
@@ -135,7 +135,7 @@ class ControllerPolicy:
             control: (size,) float32.
             state: M's after it.
         """
-        self._control, self._state = control, state
+        self._control, self.state = control, state
         self._left = self.world_model.mdn_rnn.frame_skip
 
 

@@ -41,7 +41,8 @@ def play_episodes(
     dies is replaced and its episodes are played again, with the same seeds.
 
     Args:
-        environment: The game, made once in each worker.
+        environment: The game; a worker makes one, or for a controller several, which
+            are played side by side.
         policies: Who can play, by name; a copy of all goes to each worker.
         games: The name of the policy and the seed of each episode.
         workers: How many processes, 1 or more; None takes one a core.
@@ -51,15 +52,17 @@ def play_episodes(
         The episodes, in the order of ``games``.
 
     Raises:
-        ValueError: The environment cannot be made.
+        InputError: The environment cannot be made.
         RuntimeError: An episode, or its worker, failed ``ATTEMPTS`` times.
     """
     RealEnv(environment).close()  # a bad option fails here, not in every worker
     groups = _grouped(policies, games)
 
     def describe(group: int) -> str:
-        seeds = ", ".join(str(seed) for seed in groups[group][1])
-        return f"the episode with seed {seeds}"
+        seeds = groups[group][1]
+        if len(seeds) == 1:
+            return f"the episode with seed {seeds[0]}"
+        return f"one of the episodes with seeds {', '.join(map(str, seeds))}"
 
     # Games and networks for a few frames at a time keep no second thread busy.
     with Team(

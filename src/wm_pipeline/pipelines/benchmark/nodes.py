@@ -303,13 +303,14 @@ def _generation(trained: _World, options: BenchmarkOptions) -> list[dict[str, An
         save_every=1,
     )
     here = trained.evaluator(options.seed)
-    with spread(here, None, options.population) as evaluator:
+    workers = max(options.workers)
+    with spread(here, workers, options.population) as evaluator:
         parts = generation_parts(evaluator, evolution, options.seed)
     size = options.population * options.rollouts
     whole = sum(parts.values())
     return [
         {
-            **_dream_row("generation", name, trained, size, 0),
+            **_dream_row("generation", name, trained, size, workers),
             "unit": "generations",
             "units": 1,
             "per_second": 1 / seconds,
