@@ -81,6 +81,10 @@ def test_the_whole_chain_leaves_every_catalog_entry(project: Path) -> None:
             assert catalog.load(name) is not None
 
 
+def test_games_leave_nothing_in_the_projects_root(project: Path) -> None:
+    assert list(project.glob("_vizdoom*")) == []
+
+
 def test_the_evaluation_plays_every_policy_in_both_worlds(project: Path) -> None:
     episodes = load(project, "evaluation_episodes")
     assert isinstance(episodes, pd.DataFrame)

@@ -1,6 +1,8 @@
 """Watch the controller: in the real game, and in dreams cold and warm."""
 
+import contextlib
 import logging
+import tempfile
 
 import numpy as np
 import pandas as pd
@@ -82,11 +84,12 @@ def animate_real_episode(
     policy = RecordingPolicy(
         world_model, controller, environment.actions, evaluation.sample_latents
     )
-    env = RealEnv(environment)
-    try:
+    with (
+        tempfile.TemporaryDirectory(prefix="wm_film_") as folder,
+        contextlib.chdir(folder),  # a game leaves files where it runs
+        contextlib.closing(RealEnv(environment)) as env,
+    ):
         film = film_episode(env, policy, seed)
-    finally:
-        env.close()
     logger.info(
         "The controller, filmed in the real game with seed %d: return %.0f",
         seed,
