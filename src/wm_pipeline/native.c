@@ -1,13 +1,12 @@
 /* Elementwise work, each part in one pass over memory: the activations and draws of
-   controllers, and the two halves of a dream's step.
+   controllers, and the two halves of a dream's step, with the products that only
+   sampling knows it needs.
 
    Every row is computed by itself and in one order, so a dream's digits do not depend on
    its batch. Compiled for the machine it runs on; see native.py. */
 
 #include <stdint.h>
 #include <string.h>
-
-#define LATENT_MOST 1024
 
 /* tanh as an odd rational function, the minimax fit that numeric libraries share; below
    3e-7 from the true value everywhere. */
@@ -56,11 +55,11 @@ static inline float exp_of(float x) {
 }
 
 /* Draws from diagonal Gaussians: a row of `values` holds `size` means, then as many
-   logarithms of deviations, which are kept within their range. Rows meet the `noises`
-   rows of `normal` in turn, over and over. */
+   logarithms of deviations, which are kept within their range and then multiplied by
+   `scale`. Rows meet the `noises` rows of `normal` in turn, over and over. */
 void gaussian_draws(int64_t rows, int64_t size, const float *restrict values,
                     int64_t noises, const float *restrict normal, float least,
-                    float most, float *restrict draws) {
+                    float most, float scale, float *restrict draws) {
   for (int64_t row = 0; row < rows; row++) {
     const float *means = values + row * 2 * size, *logs = means + size;
     const float *noise = normal + row % noises * size;
@@ -69,7 +68,7 @@ void gaussian_draws(int64_t rows, int64_t size, const float *restrict values,
       float s = logs[j];
       s = s > most ? most : s;
       s = s < least ? least : s;
-      out[j] = means[j] + exp_of(s) * noise[j];
+      out[j] = means[j] + exp_of(s) * scale * noise[j];
     }
   }
 }
@@ -93,55 +92,146 @@ void lstm_cell(int64_t rows, int64_t hidden, const float *restrict gates,
   }
 }
 
-/* The head's outputs to the next latent, the return so far and the end.
+/* Vectors as wide as the machine's. */
+#ifdef __AVX512F__
+#define LANES 16
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#elif defined(__AVX__) || defined(__ARM_NEON)
+#define LANES 8
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define ODD 1, 3, 5, 7, 9, 11, 13, 15
+#else
+#define LANES 4
+#define EVEN 0, 2, 4, 6
+#define ODD 1, 3, 5, 7
+#endif
+#define PLACES (LANES / 4) /* of a latent, whose Gaussians are computed together */
 
-   A row of outputs (width apart) holds logits, means and log sigmas, each (mixtures,
-   latent), then the reward and the logit of the end. Row r meets the noise of rollout
-   which[r]: gumbel (rollouts, mixtures, latent), normal (rollouts, latent). */
-void sample_step(int64_t rows, int64_t latent, int64_t mixtures,
-                 const float *restrict outputs, int64_t width,
-                 const float *restrict gumbel, const float *restrict normal,
-                 const int64_t *restrict which, float inverse_temperature,
-                 float root_temperature, float log_sigma_least, float log_sigma_most,
-                 float reward_mean, float reward_scale, float reward_least,
-                 float reward_most, float *restrict z, int64_t stride,
-                 float *restrict returns, int64_t *restrict steps,
-                 uint8_t *restrict alive) {
-  const int64_t size = latent * mixtures;
-  float highest[LATENT_MOST], mean[LATENT_MOST], log_sigma[LATENT_MOST];
-  for (int64_t row = 0; row < rows; row++) {
-    const float *logits = outputs + row * width;
-    const float *means = logits + size, *log_sigmas = means + size;
-    const float *g = gumbel + which[row] * size, *n = normal + which[row] * latent;
-    for (int64_t j = 0; j < latent; j++) {
-      highest[j] = logits[j] * inverse_temperature + g[j];
-      mean[j] = means[j];
-      log_sigma[j] = log_sigmas[j];
+typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
+typedef int32_t indices __attribute__((vector_size(LANES * sizeof(int32_t))));
+
+static inline lanes load(const float *from) {
+  lanes values;
+  memcpy(&values, from, sizeof values);
+  return values;
+}
+
+/* Sums of neighbours: of a in the first half, of b in the second. */
+static inline lanes neighbour_sums(lanes a, lanes b) {
+#ifdef __clang__
+  return __builtin_shufflevector(a, b, EVEN) + __builtin_shufflevector(a, b, ODD);
+#else
+  return __builtin_shuffle(a, b, (indices){EVEN}) +
+         __builtin_shuffle(a, b, (indices){ODD});
+#endif
+}
+
+/* h times PLACES pairs of weights, each two rows of `hidden`, a multiple of LANES. The
+   first half of what is returned holds the products, pair after pair. */
+static inline lanes pair_products(int64_t hidden, const float *h,
+                                  const float *const *pairs) {
+  lanes sums[2 * PLACES] = {{0}};
+  for (int64_t j = 0; j < hidden; j += LANES) {
+    const lanes values = load(h + j);
+#pragma GCC unroll 4
+    for (int i = 0; i < PLACES; i++) {
+      sums[2 * i] += load(pairs[i] + j) * values;
+      sums[2 * i + 1] += load(pairs[i] + hidden + j) * values;
     }
-    for (int64_t k = 1; k < mixtures; k++) {
-      const int64_t from = k * latent;
-      for (int64_t j = 0; j < latent; j++) {
-        const float value = logits[from + j] * inverse_temperature + g[from + j];
-        const int better = value > highest[j];
-        highest[j] = better ? value : highest[j];
-        mean[j] = better ? means[from + j] : mean[j];
-        log_sigma[j] = better ? log_sigmas[from + j] : log_sigma[j];
+  }
+#pragma GCC unroll 3
+  for (int count = PLACES; count; count /= 2)
+#pragma GCC unroll 4
+    for (int i = 0; i < count; i++)
+      sums[i] = neighbour_sums(sums[2 * i], sums[2 * i + 1]);
+  return neighbour_sums(sums[0], sums[0]);
+}
+
+/* Which Gaussian each place of a latent is drawn from; the first of equals. */
+static inline void choose(int64_t latent, int64_t mixtures, const float *logits,
+                          const float *gumbel, float inverse_temperature,
+                          float *restrict highest, int32_t *restrict chosen) {
+  for (int64_t j = 0; j < latent; j++) {
+    highest[j] = logits[j] * inverse_temperature + gumbel[j];
+    chosen[j] = 0;
+  }
+  for (int32_t k = 1; k < mixtures; k++) {
+    logits += latent;
+    gumbel += latent;
+    for (int64_t j = 0; j < latent; j++) {
+      const float value = logits[j] * inverse_temperature + gumbel[j];
+      const int better = value > highest[j];
+      highest[j] = better ? value : highest[j];
+      chosen[j] = better ? k : chosen[j];
+    }
+  }
+}
+
+/* From h and what the head says first to the next latent, the return so far and the
+   end. Means and deviations are computed of the chosen Gaussians only.
+
+   A row of outputs (width apart) holds logits (mixtures, latent), the reward and the
+   logit of the end. Row r meets the noise of rollout which[r]: gumbel (rollouts,
+   mixtures, latent), normal (rollouts, latent). The Gaussians' weights are (latent,
+   mixtures, 2, padded) and biases (latent, mixtures, 2), a mean and a log deviation
+   each. In a row of x, stride apart, z comes first and then h.
+
+   `block` rows at a time go through the weights, while they are in the cache; there is
+   room for their h, which comes with zeros behind it, (block, padded), for the choices
+   (block, latent) and for what is chosen (block, 2, latent). */
+void sample_step(int64_t rows, int64_t latent, int64_t mixtures, int64_t hidden,
+                 const float *restrict outputs, int64_t width,
+                 const float *restrict weights, const float *restrict biases,
+                 int64_t padded, const float *restrict gumbel,
+                 const float *restrict normal, const int64_t *restrict which,
+                 float inverse_temperature, float root_temperature,
+                 float log_sigma_least, float log_sigma_most, float reward_mean,
+                 float reward_scale, float reward_least, float reward_most,
+                 float *restrict x, int64_t stride, float *restrict returns,
+                 int64_t *restrict steps, uint8_t *restrict alive, int64_t block,
+                 float *restrict h, int32_t *restrict choices,
+                 float *restrict gaussians) {
+  const int64_t size = latent * mixtures;
+  for (int64_t first = 0; first < rows; first += block) {
+    const int64_t count = rows - first < block ? rows - first : block;
+    for (int64_t i = 0; i < count; i++) {
+      const int64_t row = first + i;
+      choose(latent, mixtures, outputs + row * width, gumbel + which[row] * size,
+             inverse_temperature, gaussians, choices + i * latent);
+      memcpy(h + i * padded, x + row * stride + latent, hidden * sizeof(float));
+    }
+    for (int64_t j = 0; j < latent; j += PLACES) {
+      for (int64_t i = 0; i < count; i++) {
+        const float *pairs[PLACES], *pair_biases[PLACES];
+        for (int p = 0; p < PLACES; p++) {
+          const int64_t place = j + p < latent ? j + p : latent - 1;
+          const int64_t pair = place * mixtures + choices[i * latent + place];
+          pairs[p] = weights + pair * 2 * padded;
+          pair_biases[p] = biases + pair * 2;
+        }
+        const lanes products = pair_products(padded, h + i * padded, pairs);
+        float *means = gaussians + i * 2 * latent + j, *log_sigmas = means + latent;
+        for (int p = 0; p < PLACES && j + p < latent; p++) {
+          means[p] = products[2 * p] + pair_biases[p][0];
+          log_sigmas[p] = products[2 * p + 1] + pair_biases[p][1];
+        }
       }
     }
-    float *restrict out = z + row * stride;
-    for (int64_t j = 0; j < latent; j++) {
-      float s = log_sigma[j];
-      s = s > log_sigma_most ? log_sigma_most : s;
-      s = s < log_sigma_least ? log_sigma_least : s;
-      out[j] = mean[j] + exp_of(s) * root_temperature * n[j];
-    }
-    if (alive[row]) {
-      float reward = reward_mean + reward_scale * log_sigmas[size];
-      reward = reward > reward_most ? reward_most : reward;
-      reward = reward < reward_least ? reward_least : reward;
-      returns[row] += reward;
-      steps[row] += 1;
-      alive[row] = !(log_sigmas[size + 1] > 0);
+    for (int64_t i = 0; i < count; i++) {
+      const int64_t row = first + i;
+      gaussian_draws(1, latent, gaussians + i * 2 * latent, 1,
+                     normal + which[row] * latent, log_sigma_least, log_sigma_most,
+                     root_temperature, x + row * stride);
+      if (alive[row]) {
+        const float *outcome = outputs + row * width + size;
+        float reward = reward_mean + reward_scale * outcome[0];
+        reward = reward > reward_most ? reward_most : reward;
+        reward = reward < reward_least ? reward_least : reward;
+        returns[row] += reward;
+        steps[row] += 1;
+        alive[row] = !(outcome[1] > 0);
+      }
     }
   }
 }

@@ -69,6 +69,7 @@ def gaussian_draws(
         len(normal),
         normal.data_ptr(),
         *log_deviations,
+        1.0,
         draws.data_ptr(),
     )
     return draws
@@ -107,14 +108,15 @@ def compiled() -> ctypes.CDLL | None:
     library.tanh_in_place.argtypes = [whole, pointer]
     library.gaussian_draws.argtypes = [
         *(whole, whole, pointer, whole, pointer),
-        *(number, number, pointer),
+        *(number, number, number, pointer),
     ]
     library.lstm_cell.argtypes = [whole, whole, pointer, pointer, pointer, whole]
     library.sample_step.argtypes = [
-        *(whole, whole, whole),
-        *(pointer, whole, pointer, pointer, pointer),
+        *(whole, whole, whole, whole, pointer, whole),
+        *(pointer, pointer, whole, pointer, pointer, pointer),
         *[number] * 8,
         *(pointer, whole, pointer, pointer, pointer),
+        *(whole, pointer, pointer, pointer),
     ]
     for function in (
         library.tanh_in_place,

@@ -171,8 +171,8 @@ def matrix_products(
 ) -> Callable[[], float]:
     """A subject for ``medians``: only the two matrix products of a dream's step.
 
-    In the same chunks as the dream's. No loop of this formulation can be faster in one
-    process; the distance to it is what elementwise work and bookkeeping cost.
+    In the same chunks as the dream's, and whole: a dream that evaluates all of M's head
+    cannot be faster in one process. Ours leaves out what sampling does not need.
     """
     mdn_rnn = world_model.mdn_rnn
     hidden = mdn_rnn.hidden_size

@@ -1,9 +1,12 @@
-"""The elementwise work of a dream's step: in C where it can be compiled, else in torch.
+"""A dream's step but for the LSTM's product: in C where it compiles, else in torch.
 
-Between its two matrix products a step of M needs some 700 elementwise operations a
-dream (h 128). As a dozen torch operations that is a dozen passes over memory and costs
-more than the products; as two loops in C (``native.c``), some tenth of them. Where those
-do not compile, or on a GPU, the same is done by torch.
+Beside its two matrix products a step of M needs some 700 elementwise operations a dream
+(h 128). As a dozen torch operations that is a dozen passes over memory and costs more
+than the products; as two loops in C (``native.c``), some tenth of them. C also leaves
+out what sampling does not need: of the head's outputs two thirds are means and
+deviations, of which one in as many as there are mixtures is drawn from, so those are
+computed once it is known which. Where C does not compile, or on a GPU, torch computes
+the whole head.
 """
 
 import ctypes
@@ -15,9 +18,17 @@ from torch import Tensor
 
 from wm_pipeline.models.mdn_rnn import LOG_SIGMA_RANGE, MDNRNN
 from wm_pipeline.native import compiled
+from wm_pipeline.rollouts.products import Product, product
 
-LATENT_MOST = 1024
-"""The C code has room for latents up to this."""
+BLOCK = 32
+"""Rows that go through the Gaussians' weights at a time; their h stays in the cache."""
+
+LANES = 16
+"""The longest vector of the C code, in floats."""
+
+COLUMN_BLOCK = 16
+"""In ``torch.addmm`` several threads share other columns out by a path that depends on
+the rows."""
 
 
 @dataclass
@@ -44,24 +55,17 @@ class Batch:
 
 
 class Arithmetic(Protocol):
-    """The elementwise halves of a step, both in place."""
+    """The two halves of a step, both in place."""
 
     def cell(self, gates: Tensor, batch: Batch) -> None:
         """The LSTM's next h and c from its gates, (rows, 4 hidden) as torch has them."""
 
     def sample(
-        self,
-        outputs: Tensor,
-        gumbel: Tensor,
-        normal: Tensor,
-        temperature: float,
-        batch: Batch,
+        self, gumbel: Tensor, normal: Tensor, temperature: float, batch: Batch
     ) -> None:
-        """The next latents, returns, steps and ends from the head's outputs.
+        """The next latents, returns, steps and ends, by the head, from h.
 
         Args:
-            outputs: (rows, width): logits, means and log sigmas, each (mixtures,
-                latent), then reward and done.
             gumbel: (rollouts, mixtures, latent).
             normal: (rollouts, latent).
             temperature: Above 0.
@@ -73,11 +77,13 @@ class TorchArithmetic:
     """By torch's operations, on any device.
 
     Args:
-        mdn_rnn: M, for its sizes and rewards.
+        mdn_rnn: M.
     """
 
     def __init__(self, mdn_rnn: MDNRNN) -> None:
         self._mdn_rnn = mdn_rnn
+        mixtures, ends = _outputs(mdn_rnn)
+        self._head = _head_product(mdn_rnn, torch.cat((mixtures.flatten(), ends)))
 
     def cell(self, gates: Tensor, batch: Batch) -> None:
         """See ``Arithmetic``."""
@@ -90,17 +96,13 @@ class TorchArithmetic:
         batch.x[:, latent : latent + hidden] = leave * torch.tanh(batch.cells)
 
     def sample(
-        self,
-        outputs: Tensor,
-        gumbel: Tensor,
-        normal: Tensor,
-        temperature: float,
-        batch: Batch,
+        self, gumbel: Tensor, normal: Tensor, temperature: float, batch: Batch
     ) -> None:
         """See ``Arithmetic``."""
         latent, mixtures = self._mdn_rnn.latent_size, gumbel.shape[1]
-        size = latent * mixtures
-        outputs, dreams = outputs[: batch.dreams], slice(batch.dreams)
+        hidden, size = self._mdn_rnn.hidden_size, latent * mixtures
+        outputs, dreams = self._head(batch.x[:, latent:][:, :hidden]), batch.dreams
+        outputs = outputs[:dreams]
         logits, means, log_sigmas = (
             outputs[:, part * size : (part + 1) * size].unflatten(1, (mixtures, latent))
             for part in range(3)
@@ -108,7 +110,7 @@ class TorchArithmetic:
         noisy = torch.add(gumbel[batch.which], logits, alpha=1 / temperature)
         chosen = noisy.argmax(1, keepdim=True)
         sigmas = log_sigmas.gather(1, chosen)[:, 0].clamp_(*LOG_SIGMA_RANGE).exp_()
-        batch.x[dreams, :latent] = torch.addcmul(
+        batch.x[:dreams, :latent] = torch.addcmul(
             means.gather(1, chosen)[:, 0],
             sigmas * temperature**0.5,
             normal[batch.which],
@@ -124,12 +126,23 @@ class CArithmetic:
 
     Args:
         library: The compiled source.
-        mdn_rnn: M, for its sizes and rewards.
+        mdn_rnn: M.
     """
 
     def __init__(self, library: ctypes.CDLL, mdn_rnn: MDNRNN) -> None:
         self._library = library
         self._latent, self._hidden = mdn_rnn.latent_size, mdn_rnn.hidden_size
+        mixtures, ends = _outputs(mdn_rnn)
+        logits = mixtures[0].flatten()
+        gaussians = mixtures[1:].permute(2, 1, 0).contiguous()
+        self._head = _head_product(mdn_rnn, torch.cat((logits, ends)))
+        padding = (0, -self._hidden % LANES)
+        weights = mdn_rnn.head.weight.detach()[gaussians]
+        self._weights = torch.nn.functional.pad(weights, padding)
+        self._biases = mdn_rnn.head.bias.detach()[gaussians]
+        self._h = torch.zeros(BLOCK, self._weights.shape[-1])
+        self._choices = torch.empty(BLOCK, self._latent, dtype=torch.int32)
+        self._gaussians = torch.empty(BLOCK, 2, self._latent)
         least, most = mdn_rnn.reward_range.tolist()
         self._limits = (
             *LOG_SIGMA_RANGE,
@@ -151,20 +164,20 @@ class CArithmetic:
         )
 
     def sample(
-        self,
-        outputs: Tensor,
-        gumbel: Tensor,
-        normal: Tensor,
-        temperature: float,
-        batch: Batch,
+        self, gumbel: Tensor, normal: Tensor, temperature: float, batch: Batch
     ) -> None:
         """See ``Arithmetic``."""
+        outputs = self._head(batch.x[:, self._latent :][:, : self._hidden])
         self._library.sample_step(
             batch.dreams,
             self._latent,
             gumbel.shape[1],
+            self._hidden,
             outputs.data_ptr(),
             outputs.shape[1],
+            self._weights.data_ptr(),
+            self._biases.data_ptr(),
+            self._weights.shape[-1],
             gumbel.data_ptr(),
             normal.data_ptr(),
             batch.which.data_ptr(),
@@ -176,16 +189,42 @@ class CArithmetic:
             batch.returns.data_ptr(),
             batch.steps.data_ptr(),
             batch.alive.data_ptr(),
+            BLOCK,
+            self._h.data_ptr(),
+            self._choices.data_ptr(),
+            self._gaussians.data_ptr(),
         )
 
 
 def arithmetic_for(mdn_rnn: MDNRNN) -> Arithmetic:
-    """The fastest arithmetic for M's size and device."""
-    if mdn_rnn.head.weight.device.type == "cpu" and mdn_rnn.latent_size <= LATENT_MOST:
+    """The fastest arithmetic for M's device."""
+    if mdn_rnn.head.weight.device.type == "cpu":
         library = compiled()
         if library is not None:
             return CArithmetic(library, mdn_rnn)
     return TorchArithmetic(mdn_rnn)
+
+
+def _outputs(mdn_rnn: MDNRNN) -> tuple[Tensor, Tensor]:
+    """Which of the head's outputs are what.
+
+    Returns:
+        Those of logits, means and log sigmas, (3, mixtures, latent), so that what is
+        compared lies side by side (M has mixtures last), and those of reward and done.
+    """
+    latent, mixtures = mdn_rnn.latent_size, mdn_rnn.options.mixtures
+    count = 3 * latent * mixtures
+    found = torch.arange(count + 2, device=mdn_rnn.head.weight.device)
+    return found[:count].view(3, latent, mixtures).mT, found[count:]
+
+
+def _head_product(mdn_rnn: MDNRNN, outputs: Tensor) -> Product:
+    """h to some of the head's outputs, and zeros up to whole blocks."""
+    weights = mdn_rnn.head.weight.detach()[outputs].T
+    bias = mdn_rnn.head.bias.detach()[outputs]
+    padding = (0, -len(outputs) % COLUMN_BLOCK)
+    weights = torch.nn.functional.pad(weights, padding).contiguous()
+    return product(weights, torch.nn.functional.pad(bias, padding))
 
 
 def _sigmoid(values: Tensor) -> None:

@@ -2,8 +2,8 @@
 
 This is the hot loop of the project. One step of B dreams is two matrix products, the
 LSTM's (B x (latent + hidden + action) x 4 hidden, input and recurrent weights as one
-matrix) and the head's (B x hidden x outputs), and elementwise work between them
-(``arithmetic.py``). ``WorldModel.step`` is the readable version; a test holds this one
+matrix) and the head's (B x hidden x outputs, as far as sampling needs them), and
+elementwise work between them (``arithmetic.py``). ``WorldModel.step`` is the readable version; a test holds this one
 equal to it.
 
 All candidates meet the same dreams: the noise of a step belongs to the rollout, not to
@@ -38,10 +38,6 @@ NOISE_BLOCK = 16
 
 LEAST_ROWS = 8
 """Rows a thread in a matrix product, at least; with fewer, BLAS takes another path."""
-
-COLUMN_BLOCK = 16
-"""In ``torch.addmm`` several threads share other columns out by a path that depends on
-the rows."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +129,6 @@ def dream(
     mdn_rnn = world_model.mdn_rnn
     latent, hidden = mdn_rnn.latent_size, mdn_rnn.hidden_size
     gates_of = product(*_joined_cell(mdn_rnn.lstm, latent))
-    outputs_of = product(*_joined_head(mdn_rnn))
     arithmetic = arithmetic_for(mdn_rnn)
     batch = _begin(mdn_rnn, noise.starts, copies)
     row = torch.arange(batch.dreams, device=noise.starts.device)
@@ -145,8 +140,7 @@ def dream(
         batch.x[: batch.dreams, latent + hidden :] = controls
         for chunk in chunks:
             arithmetic.cell(gates_of(chunk.x), chunk)
-            outputs = outputs_of(chunk.x[:, latent : latent + hidden])
-            arithmetic.sample(outputs, gumbel, normal, temperature, chunk)
+            arithmetic.sample(gumbel, normal, temperature, chunk)
         if step % LOOK_EVERY != 0 and step != max_steps:
             continue
         finished = batch.dreams - int(batch.alive.sum())
@@ -223,20 +217,3 @@ def _joined_cell(lstm: torch.nn.LSTM, latent: int) -> tuple[Tensor, Tensor]:
     inputs, recurrent, input_bias, recurrent_bias = lstm.all_weights[0]
     joined = torch.cat((inputs[:, :latent], recurrent, inputs[:, latent:]), 1)
     return joined.T.contiguous(), input_bias + recurrent_bias
-
-
-def _joined_head(mdn_rnn: MDNRNN) -> tuple[Tensor, Tensor]:
-    """The head's weights, transposed, and its bias, for outputs a mixture after another.
-
-    M has (latent, mixtures); here it is (mixtures, latent), so that what is compared
-    lies side by side. Zeros fill the outputs up to whole blocks.
-    """
-    latent, mixtures = mdn_rnn.latent_size, mdn_rnn.options.mixtures
-    size = latent * mixtures
-    order = torch.arange(3 * size).view(3, latent, mixtures).mT.flatten()
-    order = torch.cat((order, torch.tensor([3 * size, 3 * size + 1])))
-    order = order.to(mdn_rnn.head.weight.device)
-    weights, bias = mdn_rnn.head.weight[order], mdn_rnn.head.bias[order]
-    missing = -len(bias) % COLUMN_BLOCK
-    weights = torch.nn.functional.pad(weights.T, (0, missing)).contiguous()
-    return weights, torch.nn.functional.pad(bias, (0, missing))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-CHUNK = 256
+CHUNK = 512
 """Rows a thread in a product, at most: what comes of them stays in the cache."""
 
 Product = Callable[[Tensor], Tensor]
