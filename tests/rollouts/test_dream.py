@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.tape import Tape, tape
+from wm_pipeline import native
 from wm_pipeline.environments.actions import (
     Actions,
     BoxActions,
@@ -24,7 +26,9 @@ from wm_pipeline.models.world_model import WorldModel, digest
 from wm_pipeline.native import compiled
 from wm_pipeline.randomness import seeded_initialisation, torch_stream
 from wm_pipeline.rollouts import arithmetic
+from wm_pipeline.rollouts import dream as dream_module
 from wm_pipeline.rollouts.dream import (
+    FINISHED_SHARE,
     LOOK_EVERY,
     NOISE_BLOCK,
     DreamNoise,
@@ -32,6 +36,7 @@ from wm_pipeline.rollouts.dream import (
     dream,
 )
 from wm_pipeline.rollouts.dreamers import Population, Script, random_script
+from wm_pipeline.rollouts.launches import Recorded, Step
 from wm_pipeline.rollouts.policies import RandomPolicy, decision_noise
 
 CANDIDATES, ROLLOUTS, MAX_STEPS, TEMPERATURE = 4, 6, 25, 1.3
@@ -358,7 +363,7 @@ def test_rows_keep_their_candidate_and_rollout_whatever_is_dropped(
     for step in range(4):
         features = torch.randn(len(rows), 12, generator=random)
         cells = torch.randn(len(rows), 8, generator=random)
-        found = population.act(features, cells, step)
+        found = population.act(features, cells, *population.draw(step))
         assert found.shape == (len(rows), actions.size)
         normal, gumbel = decision_noise(controller, actions, rollouts, deciding)
         for row, (who, which) in enumerate(rows):
@@ -378,12 +383,104 @@ def test_rows_keep_their_candidate_and_rollout_whatever_is_dropped(
         rows = [rows[row] for row in kept]
 
 
+# A GPU: recorded steps, fewer looks.
+
+
+def test_when_finished_dreams_leave_changes_nothing(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = case.dreamed(case.vectors)
+    monkeypatch.setitem(LOOK_EVERY, "cpu", 7)
+    monkeypatch.setitem(FINISHED_SHARE, "cpu", FINISHED_SHARE["cuda"])
+    sizes = batch_sizes(monkeypatch)
+    assert equal(case.dreamed(case.vectors), expected, ALL)
+    assert len(set(sizes)) > 1
+
+
+def test_recorded_steps_give_the_same_dreams(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A tape cannot note what C does.
+    for module in (arithmetic, native):
+        monkeypatch.setattr(module, "compiled", lambda: None)
+    expected = case.dreamed(case.vectors)
+    recorded = []
+
+    def record(step: Step, device: torch.device) -> Step:
+        recorded.append(Recorded(step, tape))
+        return recorded[-1]
+
+    monkeypatch.setattr(dream_module, "one_launch", record)
+    sizes = batch_sizes(monkeypatch)
+    assert equal(case.dreamed(case.vectors), expected, ALL)
+    # Every size of the batch was recorded, and then only replayed.
+    assert len(recorded) > 1
+    assert len(sizes) <= 2 * len(recorded) < MAX_STEPS
+
+
+class DoneError(Exception):
+    """A step was done."""
+
+
+@pytest.fixture
+def one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dreams end with DoneError after their first step."""
+
+    def once(step: Step, device: torch.device) -> Step:
+        def done(*inputs: Tensor) -> None:
+            with Tape() as noted:
+                step(*inputs)
+            elsewhere = {
+                (str(call.function), tensor.device.type)
+                for call in noted.calls
+                for tensor in call.tensors()
+                if tensor.device != device
+            }
+            assert not elsewhere, elsewhere
+            raise DoneError
+
+        return done
+
+    monkeypatch.setattr(dream_module, "one_launch", once)
+
+
+# Tensors on the device "meta" have no values: whoever looks at one fails. A tensor
+# anywhere else would have to be copied to a GPU, for which the host waits.
+
+
+@pytest.mark.usefixtures("one_step")
+def test_a_step_never_looks_at_a_value(case: Case) -> None:
+    case = case._replace(world_model=case.world_model.to("meta"))
+    with pytest.raises(DoneError):
+        case.dreamed(case.vectors.to("meta"))
+
+
+@pytest.mark.usefixtures("one_step")
+def test_a_step_of_a_script_never_looks_at_a_value(deadly: WorldModel) -> None:
+    deadly.to("meta")
+    noise = DreamNoise.draw(deadly, ROLLOUTS, 1, "test")
+    script = Script(torch.zeros(ROLLOUTS, 9, 1, device="meta"))
+    with pytest.raises(DoneError):
+        dream(deadly, script, 1, noise, 1.0, 9)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_dreams_on_a_gpu_are_those_of_the_cpu(case: Case) -> None:
+    with torch.no_grad():
+        case.world_model.mdn_rnn.head.weight[-1].zero_()  # No dream ends.
+    expected = case.dreamed(case.vectors)
+    case = case._replace(world_model=case.world_model.to("cuda"))
+    found = case.dreamed(case.vectors.to("cuda"))
+    assert torch.equal(found.steps, expected.steps)
+    torch.testing.assert_close(found.returns, expected.returns, rtol=1e-2, atol=1e-2)
+
+
 def test_a_population_passes_its_outputs_through_the_action_mapping() -> None:
     controller = new_controller()
     vectors = torch.zeros(3, controller.size)
     vectors[:, 0] = torch.tensor([-5.0, 0.0, 5.0])
     population = Population(controller, vectors, 1, THRESHOLD, decisions())
-    found = population.act(torch.ones(3, 12), torch.ones(3, 8), 0)
+    found = population.act(torch.ones(3, 12), torch.ones(3, 8))
     assert found.tolist() == [[-1.0], [0.0], [1.0]]
 
 
@@ -444,7 +541,7 @@ def test_at_most_a_tenth_of_the_batch_is_finished_dreams_after_each_look(
     assert len(sizes) == MAX_STEPS
     assert sizes[0] == CANDIDATES * ROLLOUTS
     for step, size in enumerate(sizes):
-        looked = step - step % LOOK_EVERY
+        looked = step - step % LOOK_EVERY["cpu"]
         assert size == sizes[looked]
         living = int((lengths > looked).sum())
         assert living <= size <= living / 0.9
@@ -464,7 +561,7 @@ def test_a_batch_of_finished_dreams_ends_at_the_next_look(
     noise = DreamNoise.draw(deadly, ROLLOUTS, 1, "test")
     result = dream(deadly, population, 1, noise, 1.0, 100)
     assert result.steps.tolist() == [1] * ROLLOUTS
-    assert sizes == [ROLLOUTS] * LOOK_EVERY
+    assert sizes == [ROLLOUTS] * LOOK_EVERY["cpu"]
 
 
 def batch_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -569,11 +666,15 @@ def test_no_step_meets_the_noise_of_another(world_model: WorldModel) -> None:
 def test_a_script_is_read_line_by_line_and_row_by_row() -> None:
     controls = torch.arange(12.0).view(4, 3, 1)
     script, nothing = Script(controls), torch.empty(0)
-    assert script.act(nothing, nothing, 1).tolist() == [[1], [4], [7], [10]]
+
+    def line(step: int) -> list[list[float]]:
+        return script.act(nothing, nothing, *script.draw(step)).tolist()
+
+    assert line(1) == [[1], [4], [7], [10]]
     script.keep(torch.tensor([0, 3]))
-    assert script.act(nothing, nothing, 2).tolist() == [[2], [11]]
+    assert line(2) == [[2], [11]]
     script.keep(torch.tensor([1]))
-    assert script.act(nothing, nothing, 0).tolist() == [[9]]
+    assert line(0) == [[9]]
 
 
 @both_arithmetics
@@ -607,9 +708,9 @@ class Watched(Script):
         super().__init__(controls)
         self.seen: list[Tensor] = []
 
-    def act(self, features: Tensor, cells: Tensor, step: int) -> Tensor:
+    def act(self, features: Tensor, cells: Tensor, *drawn: Tensor) -> Tensor:
         self.seen.append(torch.cat((features, cells), 1))
-        return super().act(features, cells, step)
+        return super().act(features, cells, *drawn)
 
 
 @both_arithmetics
@@ -682,8 +783,7 @@ def test_a_random_script_averages_the_policy_over_the_frame_skip() -> None:
     actions = DiscreteActions(kind="discrete", count=3)
     policy = RandomPolicy(actions, (1, 3))
     script = random_script(policy, dreams=3, steps=5, frame_skip=4, seed=11)
-    nothing = torch.empty(0)
-    lines = torch.stack([script.act(nothing, nothing, step) for step in range(5)], 1)
+    lines = torch.stack([script.draw(step)[0] for step in range(5)], 1)
     assert lines.shape == (3, 5, 3)
     assert lines.dtype == torch.float32
     for index in range(3):
@@ -699,7 +799,7 @@ def test_a_random_script_follows_its_seed() -> None:
 
     def line(seed: int) -> list[list[float]]:
         script = random_script(policy, dreams=2, steps=3, frame_skip=2, seed=seed)
-        return script.act(torch.empty(0), torch.empty(0), 2).tolist()
+        return script.draw(2)[0].tolist()
 
     assert line(1) == line(1)
     assert line(1) != line(5)

@@ -228,5 +228,8 @@ def _head_product(mdn_rnn: MDNRNN, outputs: Tensor) -> Product:
 
 
 def _sigmoid(values: Tensor) -> None:
-    """In place. torch's own has other last digits wherever a thread's share ends."""
+    """In place. On a CPU, torch's has other last digits where a thread's share ends."""
+    if values.is_cuda:
+        values.sigmoid_()
+        return
     values.neg_().exp_().add_(1).reciprocal_()

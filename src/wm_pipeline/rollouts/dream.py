@@ -8,7 +8,8 @@ equal to it.
 
 All candidates meet the same dreams: the noise of a step belongs to the rollout, not to
 the candidate, so it is drawn once a rollout (common random numbers). Finished dreams
-leave the batch: every few steps we look, and drop them once they are a tenth of it. A
+leave the batch: every few steps we look, and drop them once they are a tenth of it (on
+a GPU half, as every other size is recorded anew, see ``launches.py``). A
 dream does not depend on the others in its batch, to the last digit: very small batches
 are filled up, because BLAS multiplies few rows by another path.
 """
@@ -25,12 +26,13 @@ from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.randomness import standard_gumbel, torch_stream
 from wm_pipeline.rollouts.arithmetic import Batch, arithmetic_for
 from wm_pipeline.rollouts.dreamers import Dreamers
+from wm_pipeline.rollouts.launches import Step, one_launch, sent
 from wm_pipeline.rollouts.products import chunk_bounds, product
 
-FINISHED_SHARE = 0.1
-"""Finished dreams are dropped when they are this share of the batch."""
+FINISHED_SHARE = {"cpu": 0.1, "cuda": 0.5}
+"""Finished dreams are dropped when they are this share of the batch, on a device."""
 
-LOOK_EVERY = 4
+LOOK_EVERY = {"cpu": 4, "cuda": 16}
 """Steps between two looks at which dreams are over; a look waits for the device."""
 
 NOISE_BLOCK = 16
@@ -85,8 +87,8 @@ class DreamNoise:
             gumbels = standard_gumbel((*shape, mixtures, latent), self.generator)
             normals = torch.randn((*shape, latent), generator=self.generator)
             yield from zip(
-                gumbels[:, self.part].contiguous().to(device),
-                normals[:, self.part].contiguous().to(device),
+                sent(gumbels[:, self.part].contiguous(), device),
+                sent(normals[:, self.part].contiguous(), device),
                 strict=True,
             )
 
@@ -130,30 +132,42 @@ def dream(
     latent, hidden = mdn_rnn.latent_size, mdn_rnn.hidden_size
     gates_of = product(*_joined_cell(mdn_rnn.lstm, latent))
     arithmetic = arithmetic_for(mdn_rnn)
-    batch = _begin(mdn_rnn, noise.starts, copies)
-    row = torch.arange(batch.dreams, device=noise.starts.device)
-    result = DreamResult(batch.returns.clone(), batch.steps.clone())
-    chunks = _chunks(batch)
-    for step, (gumbel, normal) in enumerate(noise.steps(mdn_rnn.options.mixtures), 1):
+    device = noise.starts.device
+
+    def step_of(batch: Batch) -> Step:
+        """One step of this batch, from the step's noise."""
         seen = batch.x[: batch.dreams, : latent + hidden]
-        controls = dreamers.act(seen, batch.cells[: batch.dreams], step - 1)
-        batch.x[: batch.dreams, latent + hidden :] = controls
-        for chunk in chunks:
-            arithmetic.cell(gates_of(chunk.x), chunk)
-            arithmetic.sample(gumbel, normal, temperature, chunk)
-        if step % LOOK_EVERY != 0 and step != max_steps:
+        controls = batch.x[: batch.dreams, latent + hidden :]
+        cells = batch.cells[: batch.dreams]
+        chunks = _chunks(batch)
+
+        def step(gumbel: Tensor, normal: Tensor, *decisions: Tensor) -> None:
+            controls.copy_(dreamers.act(seen, cells, *decisions))
+            for chunk in chunks:
+                arithmetic.cell(gates_of(chunk.x), chunk)
+                arithmetic.sample(gumbel, normal, temperature, chunk)
+
+        return one_launch(step, device)
+
+    batch = _begin(mdn_rnn, noise.starts, copies)
+    row = torch.arange(batch.dreams, device=device)
+    result = DreamResult(batch.returns.clone(), batch.steps.clone())
+    do_step = step_of(batch)
+    for step, drawn in enumerate(noise.steps(mdn_rnn.options.mixtures), 1):
+        do_step(*drawn, *dreamers.draw(step - 1))
+        if step % LOOK_EVERY[device.type] != 0 and step != max_steps:
             continue
         finished = batch.dreams - int(batch.alive.sum())
         over = step == max_steps or finished == batch.dreams
-        if over or finished > FINISHED_SHARE * batch.dreams:
+        if over or finished > FINISHED_SHARE[device.type] * batch.dreams:
             result.returns[row], result.steps[row] = batch.returns, batch.steps
             if over:
                 return DreamResult(result.returns.cpu(), result.steps.cpu())
             kept = batch.alive.nonzero()[:, 0]
             row = row[kept]
             batch = _kept(batch, kept)
-            chunks = _chunks(batch)
             dreamers.keep(kept)
+            do_step = step_of(batch)
     raise AssertionError("unreachable")
 
 

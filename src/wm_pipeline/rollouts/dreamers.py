@@ -1,13 +1,16 @@
 """Who acts in a batch of dreams: a population of controllers, or a script."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller
+from wm_pipeline.rollouts.launches import sent
 from wm_pipeline.rollouts.policies import RandomPolicy, decision_noise
 
 ROW_BLOCK = 8
@@ -17,8 +20,20 @@ ROW_BLOCK = 8
 class Dreamers(Protocol):
     """Who acts in a batch of dreams, one row a dream."""
 
-    def act(self, features: Tensor, cells: Tensor, step: int) -> Tensor:
-        """Controls (batch, action) from [z, h] (batch, latent + hidden) and c."""
+    def draw(self, step: int) -> Sequence[Tensor]:
+        """What ``act`` needs at a step (the first is 0) beside what it sees."""
+
+    def act(self, features: Tensor, cells: Tensor, *drawn: Tensor) -> Tensor:
+        """Decide, without looking at a value; on a GPU this is recorded.
+
+        Args:
+            features: [z, h], (batch, latent + hidden).
+            cells: c, (batch, hidden).
+            drawn: Of ``draw``.
+
+        Returns:
+            Controls, (batch, action).
+        """
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows of the present batch only, (kept,) int64."""
@@ -60,7 +75,19 @@ class Population:
         rows = torch.arange(len(parameters) * height, device=parameters.device)
         self._rows = rows.view(-1, height)[:, :rollouts][:, part].flatten()
 
-    def act(self, features: Tensor, cells: Tensor, step: int) -> Tensor:
+    def draw(self, step: int) -> Sequence[Tensor]:
+        """The noise of the policy and of the action, each if there is any."""
+        noise = decision_noise(
+            self._controller, self._actions, self._rollouts, self._noise
+        )
+        missing = self._features.shape[1] - self._rollouts
+        return [
+            sent(pad(each, (0, 0, 0, missing)), self._features.device)
+            for each in noise
+            if each is not None
+        ]
+
+    def act(self, features: Tensor, cells: Tensor, *drawn: Tensor) -> Tensor:
         """Each dream's candidate decides."""
         if self._controller.options.inputs == "zhc":
             features = torch.cat((features, cells), 1)
@@ -71,10 +98,9 @@ class Population:
         else:
             self._features.flatten(0, 1)[rows] = features
             together = self._features
-        normal, gumbel = decision_noise(
-            self._controller, self._actions, self._rollouts, self._noise
-        )
-        normal, gumbel = self._filled_up(normal), self._filled_up(gumbel)
+        noise = iter(drawn)
+        normal = next(noise) if self._controller.stochastic else None
+        gumbel = next(noise, None)
         outputs = self._controller.respond(self._layers, together, normal)
         controls = self._actions.decide(outputs, gumbel).flatten(0, 1)
         return controls if whole else controls[rows]
@@ -82,14 +108,6 @@ class Population:
     def keep(self, rows: Tensor) -> None:
         """Remember whose dreams the rows now are."""
         self._rows = self._rows[rows]
-
-    def _filled_up(self, noise: Tensor | None) -> Tensor | None:
-        """The noise of all rollouts (rollouts, outputs), with zeros to whole blocks."""
-        if noise is None:
-            return None
-        missing = self._features.shape[1] - self._rollouts
-        noise = torch.nn.functional.pad(noise, (0, 0, 0, missing))
-        return noise.to(self._features.device)
 
 
 class Script:
@@ -102,9 +120,13 @@ class Script:
     def __init__(self, controls: Tensor) -> None:
         self._controls = controls
 
-    def act(self, features: Tensor, cells: Tensor, step: int) -> Tensor:
+    def draw(self, step: int) -> Sequence[Tensor]:
         """The next line of the script."""
-        return self._controls[:, step]
+        return [self._controls[:, step]]
+
+    def act(self, features: Tensor, cells: Tensor, *drawn: Tensor) -> Tensor:
+        """As it is written."""
+        return drawn[0]
 
     def keep(self, rows: Tensor) -> None:
         """Drop the finished dreams' lines."""
