@@ -1,9 +1,10 @@
 """How fast controllers, searches and the dream run on this machine."""
 
+import copy
 import itertools
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import pandas as pd
@@ -11,6 +12,7 @@ import plotly.graph_objects as go
 from pydantic import Field
 
 from wm_pipeline import progress
+from wm_pipeline.devices import Device, choose_device
 from wm_pipeline.environments.actions import ActionOptions, Actions, BoxActions
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.evolution.evaluators import DreamEvaluator, DreamOptions, spread
@@ -35,7 +37,10 @@ from wm_pipeline.options import Options
 from wm_pipeline.reporting.figures import benchmark_figure
 
 LIMIT = "limit"
-"""The two matrix products of a dream's step alone."""
+"""The two matrix products of a dream's step alone, whole."""
+
+GPU_STEPS = 2000
+"""Of M in a measured piece on a GPU."""
 
 Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
@@ -93,8 +98,9 @@ class BenchmarkOptions(Options):
         candidates: Of the trained world's population, around the trained controller.
         steps: Of M in a measured piece of it; its dreams end as they do in a search.
         worlds: Untrained worlds by name, whose dreams do not end, each measured with
-            the population of its experiment: in this process and in workers, one dream
-            at a time, JAX if it is installed, and the limit.
+            the population of its experiment: in this process and in workers, on the
+            GPU if there is one, one dream at a time, JAX if it is installed, and the
+            limit.
         rollouts: Dreams a candidate.
         workers: Worker processes that share the candidates; 0 is this process alone.
         curve_hidden: LSTM units of the worlds of the cost curve.
@@ -172,11 +178,18 @@ class _World:
     actions: Actions
     steps: int
 
-    def evaluator(self, seed: int) -> DreamEvaluator:
+    def evaluator(self, seed: int, device: Device = "cpu") -> DreamEvaluator:
         """Where it is dreamed: this process."""
         max_steps = self.steps * self.model.mdn_rnn.frame_skip
         cap = DreamOptions(temperature=1.0, max_steps=max_steps)
-        return DreamEvaluator(self.model, self.controller, self.actions, cap, seed)
+        return DreamEvaluator(
+            self.model, self.controller, self.actions, cap, seed, device
+        )
+
+    def on_gpu(self, seed: int) -> DreamEvaluator:
+        """A copy of it on the GPU, for dreams so long that recording does not count."""
+        copied = replace(self, model=copy.deepcopy(self.model), steps=GPU_STEPS)
+        return copied.evaluator(seed, "cuda")
 
 
 @dataclass(frozen=True)
@@ -277,6 +290,11 @@ def _dreams(trained: _World, options: BenchmarkOptions) -> list[dict[str, Any]]:
                 evaluator = stack.enter_context(spread(here, workers, population))
                 run = population_dreams(evaluator, population, options.rollouts)
                 ways["population", workers] = run
+            if choose_device("auto").type == "cuda":
+                run = population_dreams(
+                    world.on_gpu(options.seed), population, options.rollouts
+                )
+                ways["population on the GPU", 0] = run
             most = max(1, *options.workers)
             ways["one at a time", most] = one_dream_at_a_time(here, most, stack)
             jax = jax_dreams(world.model, population, options.rollouts, world.steps)
