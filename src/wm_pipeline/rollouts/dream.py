@@ -3,15 +3,15 @@
 This is the hot loop of the project. One step of B dreams is two matrix products, the
 LSTM's (B x (latent + hidden + action) x 4 hidden, input and recurrent weights as one
 matrix) and the head's (B x hidden x outputs, as far as sampling needs them), and
-elementwise work between them (``arithmetic.py``). ``WorldModel.step`` is the readable version; a test holds this one
-equal to it.
+elementwise work between them (``arithmetic.py``). ``WorldModel.step`` is the readable
+version; a test holds this one equal to it.
 
 All candidates meet the same dreams: the noise of a step belongs to the rollout, not to
 the candidate, so it is drawn once a rollout (common random numbers). Finished dreams
 leave the batch: every few steps we look, and drop them once they are a tenth of it (on
-a GPU half, as every other size is recorded anew, see ``launches.py``). A
-dream does not depend on the others in its batch, to the last digit: very small batches
-are filled up, because BLAS multiplies few rows by another path.
+a GPU half, as the step of each size is recorded anew, see ``launches.py``). A dream does
+not depend on the others in its batch, to the last digit: very small batches are filled
+up, because BLAS multiplies few rows by another path.
 """
 
 from collections.abc import Iterator
