@@ -48,9 +48,11 @@ static inline float exp_of(float x) {
   p = p * f + 0.5f;
   p = p * f + 1.0f;
   p = p * f + 1.0f;
-  const int32_t exponent = ((int32_t)whole + 127) << 23;
+  uint32_t bits; /* of `shifted`: the last ones are those of `whole` */
+  memcpy(&bits, &shifted, sizeof bits);
+  bits = (bits + 127) << 23; /* as an exponent */
   float power;
-  memcpy(&power, &exponent, sizeof power);
+  memcpy(&power, &bits, sizeof power);
   return p * power;
 }
 
