@@ -2,9 +2,11 @@
 
 import logging
 import math
+import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,35 @@ def test_the_source_compiles_without_warnings(compiler: str, tmp_path: Path) -> 
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""
+
+
+def test_the_c_code_keeps_to_its_memory(compiler: str) -> None:
+    command = shlex.split(compiler)
+    libraries = [
+        subprocess.run(
+            [*command, f"-print-file-name={name}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    if not all(Path(library).is_file() for library in libraries):
+        pytest.skip(f"{compiler} brings no sanitizers")
+    # They must be there before anything else is, hence another process.
+    environment = {
+        **os.environ,
+        "CC": f"{compiler} -fsanitize=address,undefined -fno-sanitize-recover",
+        "LD_PRELOAD": " ".join(libraries),
+        "ASAN_OPTIONS": "detect_leaks=0",
+    }
+    tests = ["tests/rollouts/test_arithmetic.py", "-k", "from_h or loop or book"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=Path(__file__).parents[1],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
