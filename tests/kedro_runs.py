@@ -1,7 +1,12 @@
 """Running Kedro in a copy of the project, as tests need it."""
 
+import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +45,35 @@ def load(project: Path, name: str) -> Any:
     """Load a dataset of the catalog."""
     with KedroSession.create(project, env="test") as session:
         return session.load_context().catalog.load(name)
+
+
+def start_and_end(
+    project: Path,
+    env: str,
+    stage: str,
+    params: list[str],
+    when: Callable[[], bool],
+    sign: int,
+) -> str:
+    """Start a stage in a process of its own, end it by a signal; what it said."""
+    what = ["--env", env, "--pipeline", stage, "--params", ",".join(params)]
+    with subprocess.Popen(
+        [*KEDRO, "run", *what],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(project / "src")},
+        # A shell starts background jobs with Ctrl-C ignored, which is inherited.
+        preexec_fn=lambda: signal.signal(  # noqa: PLW1509  no threads here
+            signal.SIGINT, signal.default_int_handler
+        ),
+    ) as running:
+        deadline = time.monotonic() + 120
+        while not when():
+            assert running.poll() is None, running.communicate()[0]
+            assert time.monotonic() < deadline, "nothing came"
+            time.sleep(0.01)
+        running.send_signal(sign)
+        said, _ = running.communicate(timeout=60)
+    return said

@@ -1,11 +1,9 @@
 """The controller stage as its users run it: live logs, kill -9, resume, Ctrl-C, mock."""
 
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import torch
 from kedro.framework.session import KedroSession
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.kedro_runs import KEDRO, copy_project, run
+from tests.kedro_runs import KEDRO, copy_project, run, start_and_end
 from wm_pipeline.models.controller import Controller
 
 CLOCKED = ["ask_seconds", "evaluate_seconds", "tell_seconds", "steps_per_second"]
@@ -106,27 +104,7 @@ def interrupted(
     project: Path, params: dict[str, object], when: Callable[[], bool], sign: int
 ) -> str:
     """Start the stage in a process of its own, end it by a signal; what it said."""
-    text = ",".join(as_text(params))
-    with subprocess.Popen(
-        [*KEDRO, "run", "--env", "mock", "--pipeline", "controller", "--params", text],
-        cwd=project,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(project / "src")},
-        # A shell starts background jobs with Ctrl-C ignored, which is inherited.
-        preexec_fn=lambda: signal.signal(  # noqa: PLW1509  no threads here
-            signal.SIGINT, signal.default_int_handler
-        ),
-    ) as running:
-        deadline = time.monotonic() + 120
-        while not when():
-            assert running.poll() is None, running.communicate()[0]
-            assert time.monotonic() < deadline, "nothing came"
-            time.sleep(0.01)
-        running.send_signal(sign)
-        said, _ = running.communicate(timeout=60)
-    return said
+    return start_and_end(project, "mock", "controller", as_text(params), when, sign)
 
 
 @pytest.fixture(scope="module")
@@ -212,9 +190,9 @@ def test_worker_processes_give_the_same_bits(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"evolution": {"strategy": {"population": 8, "sigma": 1.0, "kind": "full"}}}, "strategy.population: the state has 6, the options 8"),
-        ({"model": {"hidden_sizes": [3]}}, "parameters: the state has"),
-        ({"seed": 5}, "seed: the state has 1, the options 5"),
+        ({"evolution": {"strategy": {"population": 8, "sigma": 1.0, "kind": "full"}}}, "strategy.population: it has 6, the options 8"),
+        ({"model": {"hidden_sizes": [3]}}, "parameters: it has"),
+        ({"seed": 5}, "seed: it has 1, the options 5"),
     ],
 )  # fmt: skip
 def test_a_state_of_other_options_is_refused(

@@ -11,7 +11,7 @@ from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
 
 from wm_pipeline.context import known_stages
-from wm_pipeline.datasets import EarlierSearchDataset
+from wm_pipeline.datasets import BegunShardsDataset, EarlierSearchDataset
 from wm_pipeline.errors import InputError
 from wm_pipeline.reporting.summary import dataset_path
 
@@ -112,8 +112,10 @@ def _is_option(name: str) -> bool:
 def _missing(catalog: DataCatalog, name: str) -> bool:
     """Whether a dataset cannot be loaded because its file is not there."""
     dataset = catalog.get(name)
-    if dataset is None or isinstance(dataset, EarlierSearchDataset):
-        return False  # Kedro's to refuse; only read when a search is resumed
+    if dataset is None or isinstance(
+        dataset, BegunShardsDataset | EarlierSearchDataset
+    ):
+        return False  # Kedro's to refuse; only read when a stage is resumed
     if not isinstance(dataset, AbstractVersionedDataset):
         return not dataset.exists()
     try:

@@ -244,7 +244,7 @@ def test_a_differing_condition_is_named_with_both_values(
     holder[last] = json.loads(str(new).replace("\\", ""))
     with pytest.raises(
         ValueError,
-        match=rf"controller\.resume: .*options\. {name}: the state has {old}, the "
+        match=rf"controller\.resume: .*options\. {name}: it has {old}, the "
         rf"options {new}$",
     ):
         state.check(conditions)
@@ -256,8 +256,8 @@ def test_every_differing_condition_is_named(state: SearchState) -> None:
     with pytest.raises(ValueError, match="other options") as caught:
         state.check(conditions)
     text = str(caught.value)
-    assert "seed: the state has 1, the options 5" in text
-    assert "rollouts: the state has 3, the options 9" in text
-    assert 'device: the state has None, the options "new"' in text
-    assert "parameters: the state has 12, the options None" in text
+    assert "seed: it has 1, the options 5" in text
+    assert "rollouts: it has 3, the options 9" in text
+    assert 'device: it has None, the options "new"' in text
+    assert "parameters: it has 12, the options None" in text
     assert "strategy" not in text

@@ -564,9 +564,7 @@ def test_other_options_are_refused_before_anything_is_evaluated(
     hill = Hill(evaluator)
     state = last(hill, plan())
     hill.calls.clear()
-    with pytest.raises(
-        ValueError, match=rf"controller\.resume.* {name}: the state has"
-    ):
+    with pytest.raises(ValueError, match=rf"controller\.resume.* {name}: it has"):
         list(evolve(hill, other, seed, state))
     assert not hill.calls
 

@@ -17,6 +17,7 @@ from wm_pipeline.rollouts.shards import (
     Steps,
     complete_set,
     in_groups,
+    shards_begun,
     split_episodes,
 )
 
@@ -133,6 +134,48 @@ def test_an_interrupted_set_leaves_nothing_in_the_next_one(tmp_path: Path):
     paths = write_set(folder, [[3], [4]])
     assert sorted(folder.iterdir()) == paths
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def begin(folder: Path, shards: int, metadata: dict[str, object]) -> None:
+    """Save the first shards of a set of four, and no more."""
+    for index in range(shards):
+        Shard(index, 4, [episode(3, index)], metadata).save(folder)
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3])
+def test_an_interrupted_set_is_gone_on_with(tmp_path: Path, shards: int):
+    folder, metadata = tmp_path / "set", {"game": "doom", "options": {"seed": 1}}
+    begin(folder, shards, metadata)
+    first = shards_begun(folder, 4, metadata)
+    assert first == shards
+    for index in range(first, 4):
+        Shard(index, 4, [episode(3, index)], metadata).save(folder)
+    episodes = EpisodeShards(folder)
+    assert [episodes.read(n)["episode"][0] for n in range(4)] == [0, 1, 2, 3]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_set_interrupted_before_it_took_its_place_does_so_later(tmp_path: Path):
+    folder = tmp_path / "set"
+    for path in write_set(folder, [[3], [4]]):
+        (tmp_path / "set.partial").mkdir(exist_ok=True)
+        path.rename(tmp_path / "set.partial" / path.name)
+    assert shards_begun(folder, 2, {"game": "doom"}) == 1
+
+
+def test_what_was_begun_under_other_options_is_refused(tmp_path: Path):
+    folder = tmp_path / "set"
+    begin(folder, 2, {"game": "doom", "options": {"seed": 1, "hold": [1, 2]}})
+    now = {"game": "doom", "options": {"seed": 2, "hold": (1, 2)}}
+    with pytest.raises(
+        ValueError,
+        match=r"resume: .*set\.partial .*other options\. "
+        r"options\.seed: it has 1, the options 2$",
+    ):
+        shards_begun(folder, 4, now)
+    # Of another number of files: other episodes, or others in a file.
+    with pytest.raises(ValueError, match=r"set of 5 in .*set\.partial, found none"):
+        shards_begun(folder, 5, now)
 
 
 def test_a_full_disk_leaves_the_older_set_whole(tmp_path: Path):

@@ -11,11 +11,12 @@ from wm_pipeline.datasets.documents import (
     TextDataset,
 )
 from wm_pipeline.datasets.search_state import EarlierSearchDataset, SearchStateDataset
-from wm_pipeline.datasets.shards import ShardsDataset
+from wm_pipeline.datasets.shards import BegunShardsDataset, ShardsDataset
 from wm_pipeline.datasets.versions import VersionsDataset
 
 __all__ = [
     "AnimationDataset",
+    "BegunShardsDataset",
     "CSVDataset",
     "CheckpointDataset",
     "CurvesDataset",

@@ -1,14 +1,21 @@
 """Episodes, saved shard by shard by a generator node and loaded as one set."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kedro.io import AbstractDataset
+from kedro.io import AbstractDataset, DatasetError
 
-from wm_pipeline.rollouts.shards import EpisodeShards, Shard, complete_set
+from wm_pipeline.rollouts.shards import (
+    EpisodeShards,
+    Shard,
+    complete_set,
+    shards_begun,
+)
 
 
-class ShardsDataset(AbstractDataset[Shard, EpisodeShards]):
+class ShardsDataset(AbstractDataset[Any, Any]):
     """A folder of episode shards; it exists once the set is complete.
 
     Example:
@@ -29,8 +36,8 @@ class ShardsDataset(AbstractDataset[Shard, EpisodeShards]):
         self._folder = Path(filepath)
         self.metadata = metadata
 
-    def load(self) -> EpisodeShards:
-        """Open the set; episodes are read when asked for."""
+    def load(self) -> Any:
+        """Open the set, as ``EpisodeShards``; episodes are read when asked for."""
         return EpisodeShards(self._folder)
 
     def save(self, data: Shard) -> None:
@@ -42,3 +49,15 @@ class ShardsDataset(AbstractDataset[Shard, EpisodeShards]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._folder)}
+
+
+class BegunShardsDataset(ShardsDataset):
+    """The shards of an interrupted set, looked for only if they are asked for."""
+
+    def load(self) -> Callable[[int, dict[str, Any]], int]:
+        """``shards_begun`` of this folder."""
+        return functools.partial(shards_begun, self._folder)
+
+    def save(self, data: Shard) -> None:
+        """Refused: ``episodes`` is where a run saves."""
+        raise DatasetError(f"{self._folder}: what was begun is only read")

@@ -1,6 +1,5 @@
 """A search that can go on: its state and history, and the file of both."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +10,7 @@ import pandas as pd
 from wm_pipeline.checkpoints import read_safetensors, write_safetensors
 from wm_pipeline.errors import InputError
 from wm_pipeline.evolution.snapshots import Snapshot
+from wm_pipeline.options import check_same
 
 _KIND = "search state"
 
@@ -49,17 +49,7 @@ class SearchState:
 
     def check(self, conditions: dict[str, Any]) -> None:
         """Raise ValueError unless a search under these conditions can go on from here."""
-        ours, theirs = _flat(conditions), _flat(self.conditions)
-        differing = [
-            f"{name}: the state has {theirs.get(name)}, the options {ours.get(name)}"
-            for name in sorted(ours.keys() | theirs.keys())
-            if ours.get(name) != theirs.get(name)
-        ]
-        if differing:
-            raise InputError(
-                "controller.resume: the search state was written under other options. "
-                + "; ".join(differing)
-            )
+        check_same("controller.resume: the search state", self.conditions, conditions)
 
 
 def save_state(path: str | Path, state: SearchState) -> None:
@@ -110,13 +100,3 @@ def load_state(path: str | Path) -> SearchState:
         raise InputError(
             f"{path}: expected a whole search state, found one that lacks {error}"
         ) from error
-
-
-def _flat(tree: Any, path: str = "") -> dict[str, str]:
-    """The leaves of nested dictionaries by their dotted paths, as JSON texts."""
-    if not isinstance(tree, dict):
-        return {path: json.dumps(tree)}
-    leaves: dict[str, str] = {}
-    for key, value in tree.items():
-        leaves |= _flat(value, f"{path}.{key}" if path else str(key))
-    return leaves

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from wm_pipeline.errors import InputError
 from wm_pipeline.files import replacing
+from wm_pipeline.options import check_same
 
 _NAME = re.compile(r"shard-(\d{5})-of-(\d{5})\.parquet")
 # Doom frames of 12,288 bytes take 2,730 at level 3 and 2,490 at 5, which takes 2.5 times
@@ -57,14 +58,14 @@ class Shard:
         Returns:
             The file written.
         """
-        gathering = folder.with_name(f"{folder.name}.partial")
+        gathering = _gathering(folder)
         if self.index == 0:
             shutil.rmtree(gathering, ignore_errors=True)
         shapes = {name: list(v.shape[1:]) for name, v in self.episodes[0].items()}
         tables = [_to_table(steps) for steps in self.episodes]
         described = {"shapes": shapes, "metadata": self.metadata}
         schema = tables[0].schema.with_metadata({"wm_pipeline": json.dumps(described)})
-        name = f"shard-{self.index:05d}-of-{self.of:05d}.parquet"
+        name = _name(self.index, self.of)
         with (
             replacing(gathering / name) as partial,
             pq.ParquetWriter(
@@ -113,7 +114,7 @@ class EpisodeShards:
             for file in self._files
             for group in range(file.metadata.num_row_groups)
         ]
-        described = json.loads(self._files[0].schema_arrow.metadata[b"wm_pipeline"])
+        described = _described(self._files[0])
         self.metadata: dict[str, Any] = described["metadata"]
         self._shapes: dict[str, list[int]] = described["shapes"]
 
@@ -173,8 +174,37 @@ def complete_set(folder: Path) -> list[Path] | None:
     if len(totals) != 1:
         return None
     of = totals.pop()
-    wanted = [f"shard-{index:05d}-of-{of:05d}.parquet" for index in range(of)]
+    wanted = [_name(index, of) for index in range(of)]
     return [names[name] for name in wanted] if set(wanted) == set(names) else None
+
+
+def shards_begun(folder: Path, of: int, metadata: dict[str, Any]) -> int:
+    """How many shards of an interrupted set there are to go on from.
+
+    Args:
+        folder: The set's folder, as in ``Shard.save``.
+        of: How many shards the set is to have.
+        metadata: What is to hold for the whole set, as JSON values.
+
+    Returns:
+        The index of the shard to go on with; the last one is always made again, which
+        puts the set in its place.
+
+    Raises:
+        InputError: There are none, or they are of another set.
+    """
+    gathering = _gathering(folder)
+    found = 0
+    while found < of and (gathering / _name(found, of)).is_file():
+        found += 1
+    if found == 0:
+        raise InputError(
+            f"collection.resume: expected shards of an interrupted set of {of} in "
+            f"{gathering}, found none"
+        )
+    written = _described(_open(gathering / _name(0, of)))["metadata"]
+    check_same(f"collection.resume: {gathering}", written, metadata)
+    return min(found, of - 1)
 
 
 def split_episodes(
@@ -224,6 +254,21 @@ def in_groups(
         steps += int(sizes[episode])
     if group:
         yield group
+
+
+def _gathering(folder: Path) -> Path:
+    """Where a set's shards are until it is complete."""
+    return folder.with_name(f"{folder.name}.partial")
+
+
+def _name(index: int, of: int) -> str:
+    return f"shard-{index:05d}-of-{of:05d}.parquet"
+
+
+def _described(file: pq.ParquetFile) -> dict[str, Any]:
+    """The shapes and metadata of the set of a shard."""
+    described: dict[str, Any] = json.loads(file.schema_arrow.metadata[b"wm_pipeline"])
+    return described
 
 
 def _open(path: Path) -> pq.ParquetFile:

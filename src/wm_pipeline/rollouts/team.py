@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -28,6 +29,9 @@ QUEUE = 3
 
 AHEAD = 4
 """Tasks a worker by which the team may be ahead of the results taken, which bounds them."""
+
+PARENT_EVERY = 0.2
+"""Seconds between two looks of a worker at whether its parent is there."""
 
 
 class Team:
@@ -247,10 +251,11 @@ def _start_worker(
 def _end_with(parent: int) -> None:
     """End this worker and its children when the process that started it is gone.
 
-    A killed parent tells nobody; worker and game would wait for work for ever.
+    A killed parent tells nobody; worker and game would wait for work for ever. Whoever
+    started the parent may leave it unburied, so it is not asked whether it is there.
     """
-    with contextlib.suppress(psutil.NoSuchProcess):
-        psutil.Process(parent).wait()
+    while os.getppid() == parent:
+        time.sleep(PARENT_EVERY)
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()

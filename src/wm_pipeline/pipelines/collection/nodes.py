@@ -2,7 +2,8 @@
 
 import itertools
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from pydantic import Field
 
@@ -26,6 +27,7 @@ class CollectionOptions(Options):
             the dream then has no idea of its edges, and C learns to hide there.
         workers: Games played side by side, each in a process; null: one a core.
         episodes_per_shard: Episodes in one file.
+        resume: Whether to go on after the files of an interrupted collection.
     """
 
     seed: int = Field(ge=0)
@@ -33,16 +35,20 @@ class CollectionOptions(Options):
     holds: tuple[StepRange, ...] = Field(min_length=1)
     workers: int | None = Field(ge=1)
     episodes_per_shard: int = Field(ge=1)
+    resume: bool
 
 
 def collect_episodes(
-    environment: EnvironmentOptions, options: CollectionOptions
+    environment: EnvironmentOptions,
+    options: CollectionOptions,
+    begun_episodes: Callable[[int, dict[str, Any]], int],
 ) -> Iterator[Shard]:
     """Play episodes of the real game with randomly chosen, held actions.
 
     Args:
         environment: The game.
         options: How much, and how.
+        begun_episodes: ``shards_begun`` of the set, to resume from.
 
     Yields:
         Shards of episodes: frame, action, reward, terminated, truncated, seed.
@@ -55,13 +61,19 @@ def collect_episodes(
     }
     games = list(zip(itertools.cycle(policies), seeds, strict=False))
     of = -(-options.episodes // options.episodes_per_shard)
-    metadata = {"environment": environment.model_dump(mode="json")}
+    metadata = {
+        "environment": environment.model_dump(mode="json"),
+        "collection": options.model_dump(mode="json", exclude={"workers", "resume"}),
+    }
+    index = begun_episodes(of, metadata) if options.resume else 0
+    done = index * options.episodes_per_shard
     waiting = []
-    index = 0
     returns: list[float] = []
-    with progress.task("Collecting", options.episodes, "episodes") as task:
-        played = play_episodes(environment, policies, games, options.workers, True)
-        for number, episode in enumerate(played):
+    with progress.task("Collecting", options.episodes, "episodes", done) as task:
+        played = play_episodes(
+            environment, policies, games[done:], options.workers, keep_frames=True
+        )
+        for number, episode in enumerate(played, done):
             waiting.append(episode.steps(number))
             returns.append(float(episode.rewards.sum()))
             mean, best = statistics.fmean(returns), max(returns)

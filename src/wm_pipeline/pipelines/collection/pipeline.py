@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 collect_episodes,
-                inputs=["params:environment", "params:collection"],
+                inputs=["params:environment", "params:collection", "begun_episodes"],
                 outputs="episodes",
                 name="collect_episodes",
                 tags="collection",

@@ -1,0 +1,62 @@
+"""The collection as its users run it: killed, and gone on with."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kedro_runs import copy_project, run, start_and_end
+
+FILES, PER_FILE = 20, 2
+OPTIONS = {"episodes": FILES * PER_FILE - 1, "episodes_per_shard": PER_FILE}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    """A copy of the project as the working directory."""
+    copy = copy_project(tmp_path)
+    with contextlib.chdir(copy):
+        yield copy
+
+
+def files(project: Path, name: str = "episodes") -> dict[str, bytes]:
+    found = sorted((project / "data/01_raw/test" / name).glob("*.parquet"))
+    return {path.name: path.read_bytes() for path in found}
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_collection_goes_on_to_the_same_episodes(
+    project: Path, sign: int
+) -> None:
+    start_and_end(
+        project,
+        "test",
+        "collection",
+        [f"collection.{name}={value}" for name, value in OPTIONS.items()],
+        lambda: len(files(project, "episodes.partial")) >= 3,
+        sign,
+    )
+    kept = files(project, "episodes.partial")
+    assert 3 <= len(kept) < FILES
+    # Files of an earlier process keep their time.
+    written = {
+        path.name: path.stat().st_mtime_ns
+        for path in project.glob("data/01_raw/test/episodes.partial/*.parquet")
+    }
+    run(project, "collection", {"collection": {**OPTIONS, "resume": True}})
+    found = files(project)
+    assert len(found) == FILES
+    for name, time in written.items():
+        path = project / "data/01_raw/test/episodes" / name
+        assert path.stat().st_mtime_ns == time
+    assert not files(project, "episodes.partial")
+    run(project, "collection", {"collection": OPTIONS})
+    assert files(project) == found
+
+
+def test_a_collection_under_other_options_is_not_gone_on_with(project: Path) -> None:
+    options = {"collection": {"resume": True}}
+    with pytest.raises(ValueError, match=r"collection\.resume.*partial, found none"):
+        run(project, "collection", options)
