@@ -75,7 +75,7 @@ def test_the_whole_chain_leaves_every_catalog_entry(project: Path) -> None:
     with KedroSession.create(project, env="test") as session:
         catalog = session.load_context().catalog
         names = [n for n in catalog if not n.startswith(("params:", "parameters"))]
-        assert len(names) == 38
+        assert len(names) == 39
         assert [name for name in names if not catalog.exists(name)] == []
         for name in names:
             assert catalog.load(name) is not None
