@@ -26,9 +26,18 @@ def files(project: Path, name: str = "episodes") -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in found}
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a collection that nothing interrupted."""
+    copy = copy_project(tmp_path_factory.mktemp("whole"))
+    with contextlib.chdir(copy):
+        run(copy, "collection", {"collection": OPTIONS})
+    return files(copy)
+
+
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_collection_goes_on_to_the_same_episodes(
-    project: Path, sign: int
+    project: Path, undisturbed: dict[str, bytes], sign: int
 ) -> None:
     start_and_end(
         project,
@@ -46,17 +55,15 @@ def test_an_interrupted_collection_goes_on_to_the_same_episodes(
         for path in project.glob("data/01_raw/test/episodes.partial/*.parquet")
     }
     run(project, "collection", {"collection": {**OPTIONS, "resume": True}})
-    found = files(project)
-    assert len(found) == FILES
+    assert files(project) == undisturbed
+    assert len(undisturbed) == FILES
     for name, time in written.items():
         path = project / "data/01_raw/test/episodes" / name
         assert path.stat().st_mtime_ns == time
     assert not files(project, "episodes.partial")
-    run(project, "collection", {"collection": OPTIONS})
-    assert files(project) == found
 
 
-def test_a_collection_under_other_options_is_not_gone_on_with(project: Path) -> None:
+def test_where_nothing_was_begun_there_is_nothing_to_go_on_with(project: Path) -> None:
     options = {"collection": {"resume": True}}
     with pytest.raises(ValueError, match=r"collection\.resume.*partial, found none"):
         run(project, "collection", options)
