@@ -181,7 +181,7 @@ def test_the_c_code_keeps_to_its_memory(compiler: str) -> None:
     }
     tests = ["tests/rollouts/test_arithmetic.py", "-k", "from_h or loop or book"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        [sys.executable, "-m", "pytest", "-qs", "-p", "no:cacheprovider", *tests],
         cwd=Path(__file__).parents[1],
         env=environment,
         capture_output=True,

@@ -199,6 +199,7 @@ void sample_step(int64_t rows, int64_t latent, int64_t mixtures, int64_t hidden,
     const int64_t count = rows - first < block ? rows - first : block;
     for (int64_t i = 0; i < count; i++) {
       const int64_t row = first + i;
+      /* Gaussians come later; until then there is room for the highest. */
       choose(latent, mixtures, outputs + row * width, gumbel + which[row] * size,
              inverse_temperature, gaussians, choices + i * latent);
       memcpy(h + i * padded, x + row * stride + latent, hidden * sizeof(float));

@@ -1,4 +1,4 @@
-"""The elementwise work of a step, in C and in torch, against slow references."""
+"""A step but for the LSTM's product, in C and in torch, against slow references."""
 
 import math
 from pathlib import Path

@@ -131,7 +131,7 @@ def deadly_world(vae: ConvVAE, hidden: int, action_size: int) -> WorldModel:
 def arithmetics(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The elementwise work by either of its implementations."""
+    """The step by either of its implementations."""
     if request.param == "torch":
         monkeypatch.setattr(arithmetic, "compiled", lambda: None)
     elif compiled() is None:

@@ -141,13 +141,13 @@ def dream(
         cells = batch.cells[: batch.dreams]
         chunks = _chunks(batch)
 
-        def step(gumbel: Tensor, normal: Tensor, *decisions: Tensor) -> None:
+        def advance(gumbel: Tensor, normal: Tensor, *decisions: Tensor) -> None:
             controls.copy_(dreamers.act(seen, cells, *decisions))
             for chunk in chunks:
                 arithmetic.cell(gates_of(chunk.x), chunk)
                 arithmetic.sample(gumbel, normal, temperature, chunk)
 
-        return one_launch(step, device)
+        return one_launch(advance, device)
 
     batch = _begin(mdn_rnn, noise.starts, copies)
     row = torch.arange(batch.dreams, device=device)

@@ -1,8 +1,7 @@
 """Many small operations of a GPU as one launch: CUDA graphs.
 
-A step of the dream is some forty operations that take a few microseconds each on a GPU,
-less than it takes to launch them one by one. Recorded once as a CUDA graph, they are
-launched together.
+A step of the dream is some forty operations, most of them small, and the host launches
+each of them. Recorded once as a CUDA graph, they are launched together.
 """
 
 from collections.abc import Callable
