@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from tests.kedro_runs import copy_project, run
+from wm_pipeline.common.randomness import seeded_initialisation
 from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.kernels.native import compiled
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.vae import ConvVAE, VAEOptions
 from wm_pipeline.models.world_model import WorldModel, digest
-from wm_pipeline.native import compiled
-from wm_pipeline.randomness import seeded_initialisation
 
 LATENT, HIDDEN, MIXTURES, FRAME_SKIP = 4, 8, 3, 2
 

@@ -16,7 +16,7 @@ from kedro.validation.exceptions import ParameterValidationError
 
 from tests.kedro_runs import copy_project
 from wm_pipeline.cli import explanation, run
-from wm_pipeline.errors import InputError
+from wm_pipeline.common.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from kedro.validation.exceptions import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from wm_pipeline.context import known_stages
-from wm_pipeline.errors import InputError
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.project.context import known_stages
 
 BAD_REQUESTS = (
     ValueError,  # Kedro's own, e.g. a pipeline or node that there is not

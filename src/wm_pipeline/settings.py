@@ -2,9 +2,9 @@
 
 import warnings
 
-from wm_pipeline.checks import CheckInputs
-from wm_pipeline.context import StagesContext
-from wm_pipeline.hooks import LiveCurves, RunReport
+from wm_pipeline.project.checks import CheckInputs
+from wm_pipeline.project.context import StagesContext
+from wm_pipeline.project.hooks import LiveCurves, RunReport
 
 # Both are between Kedro 1.7 and its own dependencies; a user can do nothing about them.
 warnings.filterwarnings("ignore", "Option '--pipeline' is deprecated")

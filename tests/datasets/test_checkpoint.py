@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.full_disk import files_of_at_most
-from wm_pipeline.checkpoints import (
+from wm_pipeline.common.checkpoints import (
     load_checkpoint,
     read_safetensors,
     save_checkpoint,

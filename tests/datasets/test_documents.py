@@ -11,6 +11,7 @@ import pytest
 from kedro.io import AbstractDataset, DatasetError, Version
 
 from tests.full_disk import files_of_at_most
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.datasets import (
     CSVDataset,
     FigureDataset,
@@ -18,7 +19,6 @@ from wm_pipeline.datasets import (
     TableDataset,
     TextDataset,
 )
-from wm_pipeline.errors import InputError
 
 TABLE = pd.DataFrame(
     {

@@ -8,8 +8,8 @@ import pytest
 from kedro.io import DatasetError, Version
 
 from wm_pipeline.datasets import EarlierSearchDataset, SearchStateDataset
-from wm_pipeline.evolution.snapshots import Snapshot
-from wm_pipeline.evolution.state import SearchState
+from wm_pipeline.search.snapshots import Snapshot
+from wm_pipeline.search.state import SearchState
 
 RUNS = ["2026-01-01T00.00.00.000Z", "2026-01-02T00.00.00.000Z"]
 

@@ -9,7 +9,7 @@ from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner
 
 from wm_pipeline.datasets import BegunShardsDataset, ShardsDataset
-from wm_pipeline.rollouts.shards import Shard
+from wm_pipeline.episodes.shards import Shard
 
 
 def shards():

@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from wm_pipeline.common.randomness import standard_gumbel, stream, torch_stream
 from wm_pipeline.environments.actions import (
     ActionOptions,
     BoxActions,
@@ -19,7 +20,6 @@ from wm_pipeline.environments.actions import (
     ThresholdActions,
     control_space,
 )
-from wm_pipeline.randomness import standard_gumbel, stream, torch_stream
 
 THRESHOLD = ThresholdActions(kind="threshold", low=2, middle=0, high=1)
 DISCRETE = DiscreteActions(kind="discrete", count=4)

@@ -16,7 +16,8 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
-from wm_pipeline.checkpoints import save_checkpoint
+from wm_pipeline.common.checkpoints import save_checkpoint
+from wm_pipeline.common.randomness import seeded_initialisation
 from wm_pipeline.environments.actions import (
     Actions,
     BoxActions,
@@ -28,7 +29,6 @@ from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.randomness import seeded_initialisation
 
 ID = "wm_pipeline/Dream-v0"
 ACTIONS = ThresholdActions(kind="threshold", low=2, middle=0, high=1)
@@ -398,7 +398,7 @@ def test_the_checkpoint_of_another_module_is_refused(checkpoints: dict[str, str]
 
 CAP = 25
 PLANS = np.random.default_rng(1).integers(0, 3, (120, 5))
-"""What five dreamers do: four of them always the same, one at random."""
+"""What five policies do: four of them always the same, one at random."""
 PLANS[:, 0], PLANS[:, 1], PLANS[:, 2] = LEFT, STAY, RIGHT
 PLANS[:, 3] = np.where(np.arange(120) < 10, STAY, LEFT)
 

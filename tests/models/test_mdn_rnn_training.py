@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from wm_pipeline.models.fitting import cosine
+from wm_pipeline.common.randomness import seeded_initialisation
 from wm_pipeline.models.mdn_rnn import (
     MDNRNN,
     MDNRNNOptions,
@@ -25,8 +25,8 @@ from wm_pipeline.models.mdn_rnn_training import (
     train_mdn_rnn,
     validate_mdn_rnn,
 )
+from wm_pipeline.models.training import cosine
 from wm_pipeline.models.world_model import digest
-from wm_pipeline.randomness import seeded_initialisation
 
 DONE_WEIGHT = 10.0
 # exp(-40) is nothing beside the latents: samples are their means.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from wm_pipeline.models.fitting import cosine
+from wm_pipeline.models.training import cosine
 from wm_pipeline.models.vae import ConvVAE, to_pixels
 from wm_pipeline.models.vae_training import (
     SalienceOptions,

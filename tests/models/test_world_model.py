@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
+from wm_pipeline.common.randomness import seeded_initialisation
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions, sample_mixture
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, build_world_model, digest
-from wm_pipeline.randomness import seeded_initialisation
 
 STARTS = torch.zeros(2, 4)
 

@@ -6,9 +6,7 @@ import torch
 
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.environments.real import EnvironmentOptions
-from wm_pipeline.evolution.evaluators import DreamOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
-from wm_pipeline.pipelines.evaluation.nodes import EvaluationOptions
 from wm_pipeline.pipelines.pictures.nodes import (
     PicturesOptions,
     animate_controller_dreams,
@@ -16,6 +14,7 @@ from wm_pipeline.pipelines.pictures.nodes import (
     median_seed,
 )
 from wm_pipeline.reporting.animations import PAUSE
+from wm_pipeline.workers.evaluators import DreamOptions
 
 GAME = EnvironmentOptions.model_validate(
     {
@@ -64,21 +63,20 @@ def test_the_real_episode_is_the_evaluations_and_dreams_have_their_temperatures(
     player = Controller(LINEAR, 2, 4, 1)
     player.set_parameters(torch.tensor([-20.0, -20.0, 0, 0, 0, 0]))
     caplog.set_level("INFO")
-    options = PicturesOptions(seed=1, episode_seed=None, cold=0.25, warm=None, frames=6)
+    options = PicturesOptions(
+        seed=1,
+        episode_seed=None,
+        cold=0.25,
+        warm=None,
+        sample_latents=False,
+        frames=6,
+    )
     dream_options = DreamOptions(temperature=1.5, max_steps=30)
     cold, warm = animate_controller_dreams(world, player, GAME, dream_options, options)
     episodes = pd.DataFrame(
         [("controller", "real", 7, 20.0)], columns=["policy", "world", "seed", "return"]
     )
-    evaluation = EvaluationOptions(
-        seed=1,
-        episodes=2,
-        hold=(1, 1),
-        untrained_sigma=0.1,
-        sample_latents=False,
-        workers=1,
-    )
-    args = (world, player, episodes, GAME, evaluation)
+    args = (world, player, episodes, GAME)
     real = animate_real_episode(*args, options)
     chosen = options.model_copy(update={"episode_seed": 8})
     other = animate_real_episode(*args, chosen)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wm_pipeline.reporting.animations import LINE, MARGIN, PAUSE, animation
-from wm_pipeline.rollouts.filming import Film
+from wm_pipeline.reporting.films import Film
 
 MARK = (0xE8, 0x96, 0x3C)
 

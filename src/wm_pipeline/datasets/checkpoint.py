@@ -6,7 +6,7 @@ from typing import Any
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro.utils import load_obj
 
-from wm_pipeline.checkpoints import load_checkpoint, save_checkpoint
+from wm_pipeline.common.checkpoints import load_checkpoint, save_checkpoint
 
 
 class CheckpointDataset(AbstractVersionedDataset[Any, Any]):

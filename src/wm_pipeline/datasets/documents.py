@@ -18,9 +18,9 @@ from kedro_datasets.plotly import JSONDataset as KedroPlotlyDataset
 from kedro_datasets.text import TextDataset as KedroTextDataset
 from pyarrow import ArrowInvalid
 
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.files import replacing
 from wm_pipeline.datasets.growing import Growing
-from wm_pipeline.errors import InputError
-from wm_pipeline.files import replacing
 
 
 class TableDataset(Growing, ParquetDataset):

@@ -8,7 +8,7 @@ from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro.io.core import VersionNotFoundError
 
 from wm_pipeline.datasets.growing import Growing
-from wm_pipeline.evolution.state import SearchState, load_state, save_state
+from wm_pipeline.search.state import SearchState, load_state, save_state
 
 
 class SearchStateDataset(Growing, AbstractVersionedDataset[Any, Any]):

@@ -7,7 +7,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from wm_pipeline.rollouts.shards import (
+from wm_pipeline.episodes.shards import (
     EpisodeShards,
     Shard,
     complete_set,

@@ -13,9 +13,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from wm_pipeline.errors import InputError
-from wm_pipeline.native import tanh_
-from wm_pipeline.options import Options
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.options import Options
+from wm_pipeline.kernels.native import tanh_
 
 THRESHOLD = math.atanh(1 / 3)
 """Of an output whose tanh is a third."""

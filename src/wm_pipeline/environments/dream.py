@@ -11,9 +11,9 @@ from gymnasium.vector.utils import batch_space
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from wm_pipeline.checkpoints import load_checkpoint
+from wm_pipeline.common.checkpoints import load_checkpoint
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.environments.actions import ActionOptions, Actions
-from wm_pipeline.errors import InputError
 from wm_pipeline.models.mdn_rnn import MDNRNN
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, build_world_model

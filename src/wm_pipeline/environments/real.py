@@ -8,12 +8,10 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.options import Options
 from wm_pipeline.environments.actions import ActionOptions, control_space
-from wm_pipeline.errors import InputError
-from wm_pipeline.models.vae import FRAME_SIZE
-from wm_pipeline.options import Options
-
-FRAME_SHAPE = (FRAME_SIZE, FRAME_SIZE, 3)
+from wm_pipeline.models.vae import FRAME_SHAPE, FRAME_SIZE
 
 
 class EnvironmentOptions(Options):

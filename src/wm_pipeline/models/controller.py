@@ -11,8 +11,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from wm_pipeline.native import gaussian_draws, tanh_
-from wm_pipeline.options import Options
+from wm_pipeline.common.options import Options
+from wm_pipeline.kernels.native import gaussian_draws, tanh_
+from wm_pipeline.models.world_model import WorldModel
 
 LOG_DEVIATION_RANGE = (-5.0, 2.0)
 """The second head of a Gaussian policy is kept within these."""
@@ -113,6 +114,14 @@ class Controller(nn.Module):
         return cls(
             options, config["latent_size"], config["hidden_size"], config["outputs"]
         )
+
+    @classmethod
+    def for_world(
+        cls, options: ControllerOptions, world_model: WorldModel, outputs: int
+    ) -> Self:
+        """A controller for a world's latents and memory, with all parameters zero."""
+        mdn_rnn = world_model.mdn_rnn
+        return cls(options, mdn_rnn.latent_size, mdn_rnn.hidden_size, outputs)
 
     def get_parameters(self) -> Tensor:
         """A copy of the parameters, one flat vector (size,) float32."""

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from wm_pipeline.options import Options
+from wm_pipeline.common.options import Options
 
 LOG_SIGMA_RANGE = (-7.0, 3.0)
 

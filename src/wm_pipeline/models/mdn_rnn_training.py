@@ -10,10 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from wm_pipeline.models.fitting import FittingOptions, fit
+from wm_pipeline.common.randomness import torch_stream
 from wm_pipeline.models.mdn_rnn import MDNRNN, mixture_negative_log_likelihood
+from wm_pipeline.models.training import FittingOptions, fit
 from wm_pipeline.models.vae import reparameterise
-from wm_pipeline.randomness import torch_stream
 
 
 class MDNRNNTrainingOptions(FittingOptions):

@@ -10,10 +10,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from wm_pipeline.errors import InputError
-from wm_pipeline.options import Options
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.options import Options
 
 FRAME_SIZE = 64
+FRAME_SHAPE = (FRAME_SIZE, FRAME_SIZE, 3)
 LOG_VARIANCE_RANGE = (-10.0, 10.0)
 
 

@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from wm_pipeline.models.fitting import FittingOptions, fit
+from wm_pipeline.common.options import Options
+from wm_pipeline.common.randomness import torch_stream
+from wm_pipeline.models.training import FittingOptions, fit
 from wm_pipeline.models.vae import ConvVAE, reparameterise, to_pixels
-from wm_pipeline.options import Options
-from wm_pipeline.randomness import torch_stream
 
 
 class SalienceOptions(Options):

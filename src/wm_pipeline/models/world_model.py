@@ -6,7 +6,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from wm_pipeline.errors import InputError
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.models.mdn_rnn import MDNRNN, State, sample_mixture
 from wm_pipeline.models.vae import ConvVAE
 

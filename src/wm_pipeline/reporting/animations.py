@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from wm_pipeline.reporting.films import Film
 from wm_pipeline.reporting.pictures import enlarge
-from wm_pipeline.rollouts.filming import Film
 
 LINE, MARGIN, TEXT_SIZE = 18, 6, 13
 """Height of a line of text, room between things, height of the letters; pixels."""

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 
-from wm_pipeline.datasets.animation import write_gif
+from wm_pipeline.reporting.gif import write_gif
 
 GAP, WHITE = 2, 255
 

@@ -11,13 +11,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from pydantic import Field
 
-from wm_pipeline import progress
-from wm_pipeline.devices import Device, choose_device
-from wm_pipeline.environments.actions import ActionOptions, Actions, BoxActions
-from wm_pipeline.environments.real import EnvironmentOptions
-from wm_pipeline.evolution.evaluators import DreamEvaluator, DreamOptions, spread
-from wm_pipeline.evolution.jax_scan import jax_dreams
-from wm_pipeline.evolution.speed import (
+from wm_pipeline.benchmarks.jax_scan import jax_dreams
+from wm_pipeline.benchmarks.subjects import (
     blank_world,
     decisions,
     encodings,
@@ -29,12 +24,17 @@ from wm_pipeline.evolution.speed import (
     one_dream_at_a_time,
     population_dreams,
 )
-from wm_pipeline.evolution.strategies import Kind, StrategyOptions, check_size
-from wm_pipeline.evolution.training import EvolutionOptions, StopOptions
+from wm_pipeline.common import progress
+from wm_pipeline.common.devices import Device, choose_device
+from wm_pipeline.common.options import Options
+from wm_pipeline.environments.actions import ActionOptions, Actions, BoxActions
+from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.options import Options
 from wm_pipeline.reporting.figures import benchmark_figure
+from wm_pipeline.search.loop import EvolutionOptions, StopOptions
+from wm_pipeline.search.strategies import Kind, StrategyOptions, check_size
+from wm_pipeline.workers.evaluators import DreamEvaluator, DreamOptions, with_workers
 
 LIMIT = "limit"
 """The two matrix products of a dream's step alone, whole."""
@@ -287,7 +287,7 @@ def _dreams(trained: _World, options: BenchmarkOptions) -> list[dict[str, Any]]:
                 (LIMIT, 0): matrix_products(world.model, dreams, world.steps)
             }
             for workers in options.workers:
-                evaluator = stack.enter_context(spread(here, workers, population))
+                evaluator = stack.enter_context(with_workers(here, workers, population))
                 run = population_dreams(evaluator, population, options.rollouts)
                 ways["population", workers] = run
             if choose_device("auto").type == "cuda":
@@ -322,7 +322,7 @@ def _generation(trained: _World, options: BenchmarkOptions) -> list[dict[str, An
     )
     here = trained.evaluator(options.seed)
     workers = max(options.workers)
-    with spread(here, workers, options.population) as evaluator:
+    with with_workers(here, workers, options.population) as evaluator:
         parts = generation_parts(evaluator, evolution, options.seed)
     size = options.population * options.rollouts
     whole = sum(parts.values())

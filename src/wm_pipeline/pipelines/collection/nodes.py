@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import Field
 
-from wm_pipeline import progress
+from wm_pipeline.common import progress
+from wm_pipeline.common.options import Options, StepRange
+from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.real import EnvironmentOptions
-from wm_pipeline.options import Options, StepRange
-from wm_pipeline.randomness import stream
-from wm_pipeline.rollouts.policies import RandomPolicy
-from wm_pipeline.rollouts.real import play_episodes
-from wm_pipeline.rollouts.shards import Shard
+from wm_pipeline.episodes.shards import Shard
+from wm_pipeline.policies.policy import RandomPolicy
+from wm_pipeline.workers.playing import play_episodes
 
 
 class CollectionOptions(Options):

@@ -9,29 +9,28 @@ import pandas as pd
 import plotly.graph_objects as go
 from pydantic import Field
 
-from wm_pipeline import progress
+from wm_pipeline.common import progress
+from wm_pipeline.common.options import Options
+from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.real import EnvironmentOptions
-from wm_pipeline.evolution.evaluators import (
+from wm_pipeline.models.controller import Controller, ControllerOptions
+from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.policies.policy import ControllerPolicy
+from wm_pipeline.reporting.figures import comparison_figure
+from wm_pipeline.search.loop import (
+    EvolutionOptions,
+    StopOptions,
+    evolve,
+    select,
+)
+from wm_pipeline.search.strategies import Kind, StrategyOptions, check_size
+from wm_pipeline.workers.evaluators import (
     DreamEvaluator,
     DreamOptions,
     EvaluatorOptions,
-    spread,
+    with_workers,
 )
-from wm_pipeline.evolution.strategies import Kind, StrategyOptions, check_size
-from wm_pipeline.evolution.training import (
-    EvolutionOptions,
-    StopOptions,
-    deliver,
-    evolve,
-)
-from wm_pipeline.models.controller import Controller, ControllerOptions
-from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.options import Options
-from wm_pipeline.pipelines.controller.nodes import build_controller
-from wm_pipeline.randomness import stream
-from wm_pipeline.reporting.figures import comparison_figure
-from wm_pipeline.rollouts.policies import ControllerPolicy
-from wm_pipeline.rollouts.real import play_episodes
+from wm_pipeline.workers.playing import play_episodes
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +97,7 @@ def compare(
     dream: DreamOptions,
     options: CompareOptions,
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Train every architecture with every seed, and score what each delivers.
+    """Train every architecture with every seed, and score what each selects.
 
     Args:
         world_model: V and M.
@@ -108,12 +107,15 @@ def compare(
 
     Yields:
         After each search, all so far: one row a search (architecture, seed,
-        parameters, strategy, evaluations, seconds, delivered, and mean and standard
+        parameters, strategy, evaluations, seconds, selected, and mean and standard
         deviation of its return in fresh dreams and in the real game), and one row a
         generation (architecture, seed, and the columns of the fitness log).
     """
     contestants = {
-        name: (build_controller(world_model, environment, entry.model), entry.strategy)
+        name: (
+            Controller.for_world(entry.model, world_model, environment.actions.outputs),
+            entry.strategy,
+        )
         for name, entry in options.architectures.items()
     }
     for controller, strategy in contestants.values():
@@ -165,26 +167,26 @@ def draw_comparison(
 def _search(
     here: DreamEvaluator, called: str, kind: Kind, seed: int, options: CompareOptions
 ) -> tuple[Controller, pd.DataFrame, dict[str, Any]]:
-    """One search: the controller it delivers, its fitness log, and its figures."""
+    """One search: the controller it selects, its fitness log, and its scores."""
     evolution = options.evolution(kind)
-    with spread(here, options.evaluator.workers, options.population) as evaluator:
+    with with_workers(here, options.evaluator.workers, options.population) as evaluator:
         *_, state = evolve(evaluator, evolution, seed, name=called)
-    delivery = deliver(here, state, options.final_rollouts)
+    result = select(here, state, options.final_rollouts)
     log = state.fitness_log
     clocks = ["ask_seconds", "evaluate_seconds", "tell_seconds"]
     # Neither the search nor the choice has met these dreams.
-    vector = delivery.controller.get_parameters().double().numpy()[None]
-    result = here.evaluate(vector, options.final_rollouts, "comparison dreams")
-    returns = result.returns[0].double()
+    vector = result.controller.get_parameters().double().numpy()[None]
+    fresh = here.evaluate(vector, options.final_rollouts, "comparison dreams")
+    returns = fresh.returns[0].double()
     return (
-        delivery.controller,
+        result.controller,
         log,
         {
-            "parameters": delivery.controller.size,
+            "parameters": result.controller.size,
             "strategy": kind,
             "evaluations": int(log["evaluations"].iloc[-1]),
             "seconds": float(log[clocks].to_numpy().sum()),
-            "delivered": delivery.delivered,
+            "selected": result.selected,
             "dream_return": returns.mean().item(),
             "dream_std": returns.std(correction=0).item(),
             "real_return": float("nan"),

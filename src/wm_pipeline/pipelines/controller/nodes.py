@@ -8,20 +8,20 @@ import pandas as pd
 import plotly.graph_objects as go
 from pydantic import Field
 
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.options import Options
 from wm_pipeline.environments.real import EnvironmentOptions
-from wm_pipeline.errors import InputError
-from wm_pipeline.evolution.evaluators import (
+from wm_pipeline.models.controller import Controller, ControllerOptions
+from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.reporting.figures import fitness_curve
+from wm_pipeline.search.loop import EvolutionOptions, evolve, select
+from wm_pipeline.search.state import SearchState
+from wm_pipeline.workers.evaluators import (
     DreamEvaluator,
     DreamOptions,
     EvaluatorOptions,
-    spread,
+    with_workers,
 )
-from wm_pipeline.evolution.state import SearchState
-from wm_pipeline.evolution.training import EvolutionOptions, deliver, evolve
-from wm_pipeline.models.controller import Controller, ControllerOptions
-from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.options import Options
-from wm_pipeline.reporting.figures import fitness_curve
 
 logger = logging.getLogger(__name__)
 
@@ -42,18 +42,6 @@ class ControllerStageOptions(Options):
     model: ControllerOptions
     evaluator: EvaluatorOptions
     evolution: EvolutionOptions
-
-
-def build_controller(
-    world_model: WorldModel, environment: EnvironmentOptions, model: ControllerOptions
-) -> Controller:
-    """A controller of an architecture for a world and its actions, all weights zero."""
-    return Controller(
-        model,
-        world_model.vae.latent_size,
-        world_model.mdn_rnn.hidden_size,
-        environment.actions.outputs,
-    )
 
 
 def search_controller(
@@ -79,14 +67,14 @@ def search_controller(
     before = earlier_search() if options.resume else None
     here = _evaluator(world_model, environment, dream, options)
     population = options.evolution.strategy.population
-    with spread(here, options.evaluator.workers, population) as evaluator:
+    with with_workers(here, options.evaluator.workers, population) as evaluator:
         for state in evolve(evaluator, options.evolution, options.seed, before):
             log = state.fitness_log
             yield state, log, log, state.candidate_log
     logger.info("The search is over: %s", state.stopped)
 
 
-def deliver_controller(
+def select_controller(
     world_model: WorldModel,
     environment: EnvironmentOptions,
     dream: DreamOptions,
@@ -115,21 +103,21 @@ def deliver_controller(
             "controller --params controller.resume=true`"
         )
     evaluator = _evaluator(world_model, environment, dream, options)
-    delivery = deliver(evaluator, search_state, options.evolution.final_rollouts)
+    result = select(evaluator, search_state, options.evolution.final_rollouts)
     logger.info(
         "Delivered: the search's %s (on fresh dreams: mean %.1f, best %.1f)",
-        delivery.delivered,
-        delivery.scores["mean"],
-        delivery.scores["best"],
+        result.selected,
+        result.scores["mean"],
+        result.scores["best"],
     )
     choice = {
-        "delivered": delivery.delivered,
-        "final_dreams": delivery.scores,
-        "parameters": delivery.controller.size,
+        "selected": result.selected,
+        "final_dreams": result.scores,
+        "parameters": result.controller.size,
         "generations": search_state.generations,
         "stopped": search_state.stopped,
     }
-    return delivery.controller, choice
+    return result.controller, choice
 
 
 def draw_fitness(fitness_log: pd.DataFrame) -> go.Figure:
@@ -145,7 +133,7 @@ def _evaluator(
 ) -> DreamEvaluator:
     return DreamEvaluator(
         world_model,
-        build_controller(world_model, environment, options.model),
+        Controller.for_world(options.model, world_model, environment.actions.outputs),
         environment.actions,
         dream,
         options.seed,

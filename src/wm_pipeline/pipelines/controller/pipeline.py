@@ -3,9 +3,9 @@
 from kedro.pipeline import Node, Pipeline
 
 from wm_pipeline.pipelines.controller.nodes import (
-    deliver_controller,
     draw_fitness,
     search_controller,
+    select_controller,
 )
 
 
@@ -31,10 +31,10 @@ def create_pipeline() -> Pipeline:
                 name="search_controller",
             ),
             Node(
-                deliver_controller,
+                select_controller,
                 inputs=[*inputs, "search_state"],
                 outputs=["controller", "controller_choice"],
-                name="deliver_controller",
+                name="select_controller",
             ),
             Node(
                 draw_fitness,

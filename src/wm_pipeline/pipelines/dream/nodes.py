@@ -8,21 +8,21 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from pydantic import Field
 
+from wm_pipeline.common.options import Options, StepRange
+from wm_pipeline.common.randomness import stream
+from wm_pipeline.dreaming.loop import DreamNoise, dream
+from wm_pipeline.dreaming.policies import ScriptedPolicy, random_script
 from wm_pipeline.environments.dream import DreamEnv, Dreams
 from wm_pipeline.environments.real import EnvironmentOptions
-from wm_pipeline.evolution.evaluators import DreamOptions
+from wm_pipeline.episodes.sequences import check_latents
+from wm_pipeline.episodes.shards import EpisodeShards
 from wm_pipeline.models.mdn_rnn import MDNRNN
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, build_world_model
-from wm_pipeline.options import Options, StepRange
-from wm_pipeline.pipelines.memory.nodes import check_latents
-from wm_pipeline.randomness import stream
+from wm_pipeline.policies.policy import RandomPolicy
 from wm_pipeline.reporting.animations import animation
-from wm_pipeline.rollouts.dream import DreamNoise, dream
-from wm_pipeline.rollouts.dreamers import Script, random_script
-from wm_pipeline.rollouts.filming import film_dream
-from wm_pipeline.rollouts.policies import RandomPolicy
-from wm_pipeline.rollouts.shards import EpisodeShards
+from wm_pipeline.reporting.films import film_dream
+from wm_pipeline.workers.evaluators import DreamOptions
 
 logger = logging.getLogger(__name__)
 
@@ -114,13 +114,15 @@ def check_dream(
         check_env(env, skip_render_check=True)
     logger.info("The dream environment passes Gymnasium's checker")
 
-    def lasts(script: Script, stage: str) -> float:
+    def lasts(script: ScriptedPolicy, stage: str) -> float:
         noise = DreamNoise.draw(world_model, check.rollouts, check.seed, stage)
         result = dream(world_model, script, 1, noise, options.temperature, steps)
         return result.steps.double().mean().item() * mdn_rnn.frame_skip
 
-    def constant(control: np.ndarray) -> Script:
-        return Script(torch.from_numpy(control).expand(check.rollouts, steps, -1))
+    def constant(control: np.ndarray) -> ScriptedPolicy:
+        return ScriptedPolicy(
+            torch.from_numpy(control).expand(check.rollouts, steps, -1)
+        )
 
     held = random_script(
         RandomPolicy(environment.actions, check.hold),

@@ -8,19 +8,19 @@ import plotly.graph_objects as go
 import torch
 from pydantic import Field
 
-from wm_pipeline import progress
+from wm_pipeline.common import progress
+from wm_pipeline.common.options import Options, StepRange
+from wm_pipeline.common.randomness import stream
+from wm_pipeline.dreaming.loop import DreamNoise, dream
+from wm_pipeline.dreaming.policies import random_script
 from wm_pipeline.environments.real import EnvironmentOptions
-from wm_pipeline.evolution.evaluators import DreamEvaluator, DreamOptions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.options import Options, StepRange
-from wm_pipeline.randomness import stream
+from wm_pipeline.policies.policy import ControllerPolicy, Policy, RandomPolicy
 from wm_pipeline.reporting.figures import evaluation_histogram
 from wm_pipeline.reporting.statistics import difference_interval, mean_interval
-from wm_pipeline.rollouts.dream import DreamNoise, dream
-from wm_pipeline.rollouts.dreamers import random_script
-from wm_pipeline.rollouts.policies import ControllerPolicy, Policy, RandomPolicy
-from wm_pipeline.rollouts.real import play_episodes
+from wm_pipeline.workers.evaluators import DreamEvaluator, DreamOptions
+from wm_pipeline.workers.playing import play_episodes
 
 
 class EvaluationOptions(Options):

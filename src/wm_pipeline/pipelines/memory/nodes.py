@@ -6,8 +6,16 @@ import pandas as pd
 import torch
 from pydantic import Field
 
+from wm_pipeline.common.options import Options
+from wm_pipeline.common.randomness import seeded_initialisation, stream
 from wm_pipeline.environments.real import EnvironmentOptions
-from wm_pipeline.errors import InputError
+from wm_pipeline.episodes.sequences import (
+    check_latents,
+    latent_statistics,
+    training_windows,
+    validation_windows,
+)
+from wm_pipeline.episodes.shards import EpisodeShards, split_episodes
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.mdn_rnn_training import (
     MDNRNNTrainingOptions,
@@ -16,14 +24,6 @@ from wm_pipeline.models.mdn_rnn_training import (
 )
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import digest
-from wm_pipeline.options import Options
-from wm_pipeline.randomness import seeded_initialisation, stream
-from wm_pipeline.rollouts.sequences import (
-    latent_statistics,
-    training_windows,
-    validation_windows,
-)
-from wm_pipeline.rollouts.shards import EpisodeShards, split_episodes
 
 logger = logging.getLogger(__name__)
 
@@ -105,18 +105,3 @@ def train_memory(
         100 * scores["done_false_alarms"],
     )
     return mdn_rnn, history, scores
-
-
-def check_latents(latents: EpisodeShards, vae: ConvVAE) -> None:
-    """Refuse latents that another V made.
-
-    Raises:
-        ValueError: With both digests.
-    """
-    expected, found = digest(vae), latents.metadata.get("vae_digest")
-    if expected != found:
-        raise InputError(
-            f"{latents.folder}: expected latents of the loaded VAE {expected}, found "
-            f"those of {found}. Run the vision stage again, or load the VAE's version "
-            "that made them"
-        )

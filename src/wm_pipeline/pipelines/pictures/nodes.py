@@ -8,21 +8,20 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from wm_pipeline.common.options import Options
+from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
-from wm_pipeline.evolution.evaluators import DreamOptions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.options import Options
-from wm_pipeline.pipelines.evaluation.nodes import EvaluationOptions
-from wm_pipeline.randomness import stream
+from wm_pipeline.policies.policy import RecordingPolicy
 from wm_pipeline.reporting.animations import animation
-from wm_pipeline.rollouts.filming import (
+from wm_pipeline.reporting.films import (
     controller_in_dreams,
     film_dream,
     film_episode,
 )
-from wm_pipeline.rollouts.policies import RecordingPolicy
+from wm_pipeline.workers.evaluators import DreamOptions
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +41,7 @@ class PicturesOptions(Options):
         cold: Temperature of one dream, above 0.
         warm: Temperature of the other, above 0; null takes that of the dream in which
             C was trained.
+        sample_latents: Whether C sees a sample of z, as in the evaluation.
         frames: The most frames of an animation; a longer episode is shown as a whole,
             at every second step of M, every third and so on.
     """
@@ -50,6 +50,7 @@ class PicturesOptions(Options):
     episode_seed: int | None = Field(ge=0)
     cold: float = Field(gt=0)
     warm: float | None = Field(gt=0)
+    sample_latents: bool
     frames: int = Field(ge=1)
 
 
@@ -58,7 +59,6 @@ def animate_real_episode(
     controller: Controller,
     episodes: pd.DataFrame,
     environment: EnvironmentOptions,
-    evaluation: EvaluationOptions,
     options: PicturesOptions,
 ) -> np.ndarray:
     """The controller plays a real episode: the frame, V's, and the one M expected.
@@ -72,7 +72,6 @@ def animate_real_episode(
         controller: C.
         episodes: Of the evaluation.
         environment: The game.
-        evaluation: How C played there.
         options: Which episode, if not that one, and the most frames.
 
     Returns:
@@ -82,7 +81,7 @@ def animate_real_episode(
     if seed is None:
         seed = median_seed(episodes)
     policy = RecordingPolicy(
-        world_model, controller, environment.actions, evaluation.sample_latents
+        world_model, controller, environment.actions, options.sample_latents
     )
     with (
         tempfile.TemporaryDirectory(prefix="wm_film_") as folder,

@@ -20,7 +20,6 @@ def create_pipeline() -> Pipeline:
                     "controller",
                     "evaluation_episodes",
                     "params:environment",
-                    "params:evaluation",
                     "params:pictures",
                 ],
                 outputs="real_episode",

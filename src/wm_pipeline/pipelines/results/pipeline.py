@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from wm_pipeline.reporting.results import results_page
+from wm_pipeline.tracking.results import results_page
 
 
 def create_pipeline() -> Pipeline:

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from wm_pipeline.reporting.runs import list_runs
+from wm_pipeline.tracking.runs import list_runs
 
 
 def create_pipeline() -> Pipeline:

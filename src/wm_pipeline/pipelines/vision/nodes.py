@@ -9,7 +9,11 @@ import pandas as pd
 import torch
 from pydantic import Field, model_validator
 
-from wm_pipeline import progress
+from wm_pipeline.common import progress
+from wm_pipeline.common.options import Options
+from wm_pipeline.common.randomness import seeded_initialisation, stream
+from wm_pipeline.episodes.frames import mean_frame, sample_frames, shuffled_frames
+from wm_pipeline.episodes.shards import EpisodeShards, Shard, split_episodes
 from wm_pipeline.models.vae import ConvVAE, VAEOptions
 from wm_pipeline.models.vae_training import (
     SalienceOptions,
@@ -18,11 +22,7 @@ from wm_pipeline.models.vae_training import (
     validate_vae,
 )
 from wm_pipeline.models.world_model import digest
-from wm_pipeline.options import Options
-from wm_pipeline.randomness import seeded_initialisation, stream
 from wm_pipeline.reporting.pictures import enlarge, pairs_of_rows
-from wm_pipeline.rollouts.frames import mean_frame, sample_frames, shuffled_frames
-from wm_pipeline.rollouts.shards import EpisodeShards, Shard, split_episodes
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The hot loop: a whole population in the dream."""

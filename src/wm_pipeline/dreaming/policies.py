@@ -1,0 +1,153 @@
+"""Who acts in a batch of dreams: a population of controllers, or a script."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from wm_pipeline.dreaming.cuda_graphs import to_device
+from wm_pipeline.environments.actions import Actions
+from wm_pipeline.models.controller import Controller
+from wm_pipeline.policies.policy import RandomPolicy, decision_noise
+
+ROW_BLOCK = 8
+"""A candidate's rows in a matrix product are a multiple of this."""
+
+
+class DreamPolicy(Protocol):
+    """Who acts in a batch of dreams, one row a dream."""
+
+    def draw(self, step: int) -> Sequence[Tensor]:
+        """What ``act`` needs at a step (the first is 0) beside what it sees."""
+
+    def act(self, features: Tensor, cells: Tensor, *drawn: Tensor) -> Tensor:
+        """Decide, without looking at a value; on a GPU this is recorded.
+
+        Args:
+            features: [z, h], (batch, latent + hidden).
+            cells: c, (batch, hidden).
+            drawn: Of ``draw``.
+
+        Returns:
+            Controls, (batch, action).
+        """
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows of the present batch only, (kept,) int64."""
+
+
+class PopulationPolicy:
+    """Controllers, each in several dreams: rows are candidate-major.
+
+    Args:
+        controller: The architecture.
+        parameters: (population, size) float32.
+        rollouts: Dreams a candidate.
+        actions: The action mapping.
+        noise: Draws what stochastic decisions need, once a rollout: the candidates
+            meet the same noise.
+        part: Which of the rollouts these dreams are; all of them if not given.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        parameters: Tensor,
+        rollouts: int,
+        actions: Actions,
+        noise: torch.Generator,
+        part: slice = slice(None),
+    ) -> None:
+        self._controller, self._actions = controller, actions
+        self._rollouts, self._noise = rollouts, noise
+        # A batched product of one takes another path through BLAS, with other last
+        # digits, and so do few or odd rows; a candidate's dreams must not depend on
+        # its company. So it always has rows for all its rollouts, in whole blocks.
+        parameters = torch.cat((parameters, parameters))[: max(2, len(parameters))]
+        self._layers = controller.unpack(parameters)
+        height = -(-rollouts // ROW_BLOCK) * ROW_BLOCK
+        self._features = parameters.new_zeros(
+            len(parameters), height, controller.features
+        )
+        rows = torch.arange(len(parameters) * height, device=parameters.device)
+        self._rows = rows.view(-1, height)[:, :rollouts][:, part].flatten()
+
+    def draw(self, step: int) -> Sequence[Tensor]:
+        """The noise of the policy and of the action, each if there is any."""
+        noise = decision_noise(
+            self._controller, self._actions, self._rollouts, self._noise
+        )
+        missing = self._features.shape[1] - self._rollouts
+        return [
+            to_device(pad(each, (0, 0, 0, missing)), self._features.device)
+            for each in noise
+            if each is not None
+        ]
+
+    def act(self, features: Tensor, cells: Tensor, *drawn: Tensor) -> Tensor:
+        """Each dream's candidate decides."""
+        if self._controller.options.inputs == "zhc":
+            features = torch.cat((features, cells), 1)
+        rows = self._rows[: len(features)]
+        whole = len(features) == self._features.shape[0] * self._features.shape[1]
+        if whole:
+            together = features.unflatten(0, self._features.shape[:2])
+        else:
+            self._features.flatten(0, 1)[rows] = features
+            together = self._features
+        noise = iter(drawn)
+        normal = next(noise) if self._controller.stochastic else None
+        gumbel = next(noise, None)
+        outputs = self._controller.respond(self._layers, together, normal)
+        controls = self._actions.decide(outputs, gumbel).flatten(0, 1)
+        return controls if whole else controls[rows]
+
+    def keep(self, rows: Tensor) -> None:
+        """Remember whose dreams the rows now are."""
+        self._rows = self._rows[rows]
+
+
+class ScriptedPolicy:
+    """Controls fixed beforehand: random policies, standing still.
+
+    Args:
+        controls: (batch, steps, action) float32.
+    """
+
+    def __init__(self, controls: Tensor) -> None:
+        self._controls = controls
+
+    def draw(self, step: int) -> Sequence[Tensor]:
+        """The next line of the script."""
+        return [self._controls[:, step]]
+
+    def act(self, features: Tensor, cells: Tensor, *drawn: Tensor) -> Tensor:
+        """As it is written."""
+        return drawn[0]
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop the finished dreams' lines."""
+        self._controls = self._controls[rows]
+
+
+def random_script(
+    policy: RandomPolicy, dreams: int, steps: int, frame_skip: int, seed: int
+) -> ScriptedPolicy:
+    """A random policy's controls for dreams, averaged over each step of M.
+
+    Args:
+        policy: Acts at every step of the environment.
+        dreams: How many dreams.
+        steps: Steps of M in each.
+        frame_skip: Steps of the environment in one of M's.
+        seed: Dream i is played with seed + i.
+    """
+    scripts = []
+    for index in range(dreams):
+        policy.reset(seed + index)
+        fine = np.stack([policy.act() for _ in range(steps * frame_skip)])
+        scripts.append(fine.reshape(steps, frame_skip, -1).mean(1))
+    return ScriptedPolicy(torch.from_numpy(np.stack(scripts).astype(np.float32)))

@@ -1,0 +1,42 @@
+"""An episode of the real game."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wm_pipeline.episodes.shards import Steps
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One played episode of T steps.
+
+    Attributes:
+        seed: What it was reset with.
+        frames: (T, 64, 64, 3) uint8, the frame each action answered; None when not
+            kept.
+        actions: (T, size) float32 controls.
+        rewards: (T,) float32.
+        terminated: Whether the game ended it, rather than the cap on its length.
+    """
+
+    seed: int
+    frames: np.ndarray | None
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminated: bool
+
+    def steps(self, index: int) -> Steps:
+        """The columns of a shard's episode."""
+        assert self.frames is not None, "an episode without frames cannot be stored"
+        ends = np.zeros((2, len(self.rewards)), bool)
+        ends[0 if self.terminated else 1, -1] = True
+        return {
+            "episode": np.full(len(self.rewards), index, np.int32),
+            "seed": np.full(len(self.rewards), self.seed, np.int64),
+            "frame": self.frames,
+            "action": self.actions,
+            "reward": self.rewards,
+            "terminated": ends[0],
+            "truncated": ends[1],
+        }

@@ -1,0 +1,124 @@
+"""Frames of stored episodes as shuffled batches, in bounded memory."""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Generator, Iterator
+
+import numpy as np
+
+from wm_pipeline.episodes.shards import EpisodeShards, in_groups
+from wm_pipeline.models.vae import FRAME_SHAPE
+
+
+def shuffled_frames(
+    episodes: EpisodeShards,
+    chosen: np.ndarray,
+    batch_size: int,
+    pool_frames: int,
+    random: np.random.Generator,
+) -> Generator[np.ndarray]:
+    """Endless batches of frames, every frame once an epoch.
+
+    Whole episodes in random order fill a pool; its frames are shuffled and dealt out
+    while a thread reads the next pool, so at most three pools are in memory.
+
+    Args:
+        episodes: The stored episodes.
+        chosen: Which of them, episode indices.
+        batch_size: Frames a batch.
+        pool_frames: Frames a pool, at least ``batch_size``.
+        random: Draws the order.
+
+    Yields:
+        (batch_size, 64, 64, 3) uint8.
+    """
+    pools: queue.Queue[np.ndarray | BaseException] = queue.Queue(maxsize=1)
+    closed = threading.Event()
+
+    def hand_over(pool: np.ndarray | BaseException) -> None:
+        while not closed.is_set():
+            with contextlib.suppress(queue.Full):
+                pools.put(pool, timeout=0.1)
+                return
+
+    def fill() -> None:
+        try:
+            for pool in _pools(episodes, chosen, pool_frames, random):
+                hand_over(pool)
+                if closed.is_set():
+                    return
+        except BaseException as error:  # noqa: BLE001  raised again by the consumer
+            hand_over(error)
+
+    thread = threading.Thread(target=fill, name="frame pools", daemon=True)
+    thread.start()
+    rest = np.empty((0, *FRAME_SHAPE), np.uint8)
+    try:
+        while True:
+            pool = pools.get()
+            if isinstance(pool, BaseException):
+                raise pool
+            # What does not fill a batch waits for the next pool.
+            if len(rest):
+                pool = np.concatenate((rest, pool))
+            whole = len(pool) - len(pool) % batch_size
+            for start in range(0, whole, batch_size):
+                yield pool[start : start + batch_size]
+            rest = pool[whole:].copy()
+    finally:
+        closed.set()
+        thread.join()
+
+
+def sample_frames(
+    episodes: EpisodeShards,
+    chosen: np.ndarray,
+    count: int,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """Frames drawn uniformly from all frames of some episodes.
+
+    Args:
+        episodes: The stored episodes.
+        chosen: Which of them.
+        count: How many frames are wanted; fewer come when there are not as many.
+        random: Draws them.
+
+    Returns:
+        (frames, 64, 64, 3) uint8.
+    """
+    lengths = episodes.lengths[chosen]
+    picked = random.permutation(int(lengths.sum()))[:count]
+    owner = np.searchsorted(np.cumsum(lengths), picked, side="right")
+    starts = np.cumsum(lengths) - lengths
+    frames = []
+    for position in np.unique(owner):
+        steps = np.sort(picked[owner == position] - starts[position])
+        frames.append(episodes.read(int(chosen[position]), ["frame"])["frame"][steps])
+    return np.concatenate(frames)
+
+
+def mean_frame(frames: np.ndarray) -> np.ndarray:
+    """The mean of frames (frames, 64, 64, 3) uint8: (64, 64, 3) float32 in [0, 1]."""
+    return (frames.mean(0, dtype=np.float64) / 255).astype(np.float32)
+
+
+def _pools(
+    episodes: EpisodeShards,
+    chosen: np.ndarray,
+    pool_frames: int,
+    random: np.random.Generator,
+) -> Iterator[np.ndarray]:
+    lengths = episodes.lengths
+    while True:
+        for group in in_groups(random.permutation(chosen), lengths, pool_frames):
+            total = int(lengths[group].sum())
+            pool = np.empty((total, *FRAME_SHAPE), np.uint8)
+            places = random.permutation(total)
+            start = 0
+            for episode in group:
+                frames = episodes.read(episode, ["frame"])["frame"]
+                pool[places[start : start + len(frames)]] = frames
+                start += len(frames)
+            yield pool

@@ -1,0 +1,255 @@
+"""Latents of stored episodes as windows of sequences for M, in bounded memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.episodes.shards import EpisodeShards, Steps, in_groups
+from wm_pipeline.models.mdn_rnn_training import TrivialPredictors, Window
+from wm_pipeline.models.vae import ConvVAE
+from wm_pipeline.models.world_model import digest
+
+POOL_STEPS = 1_000_000
+"""Steps of the environment whose latents are in memory at a time (about 0.3 GB)."""
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """An episode as M sees it, from one phase on: every ``frame_skip``-th step.
+
+    Attributes:
+        means: (time, latent) float32.
+        log_variances: (time, latent) float32.
+        actions: (time, action) float32, the mean over the step's window.
+        rewards: (time,) float32, the sum over the window.
+        done: (time,) bool, the game ends within the window.
+    """
+
+    means: np.ndarray
+    log_variances: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    done: np.ndarray
+
+
+def to_sequence(steps: Steps, phase: int, frame_skip: int) -> Sequence:
+    """Cut an episode of latents into M's steps.
+
+    Args:
+        steps: Columns mean, log_variance, action, reward and terminated.
+        phase: The first step taken, 0 to ``frame_skip - 1``; less than the episode.
+        frame_skip: Steps of the environment in one of M's.
+    """
+    total = len(steps["reward"])
+    starts = np.arange(phase, total, frame_skip)
+    counts = np.minimum(starts + frame_skip, total) - starts
+    actions = np.add.reduceat(steps["action"], starts, axis=0) / counts[:, None]
+    return Sequence(
+        means=steps["mean"][starts].astype(np.float32),
+        log_variances=steps["log_variance"][starts].astype(np.float32),
+        actions=actions.astype(np.float32),
+        rewards=np.add.reduceat(steps["reward"], starts).astype(np.float32),
+        done=np.logical_or.reduceat(steps["terminated"], starts),
+    )
+
+
+def training_windows(
+    latents: EpisodeShards,
+    chosen: np.ndarray,
+    frame_skip: int,
+    batch_size: int,
+    length: int,
+    random: np.random.Generator,
+) -> Iterator[Window]:
+    """Endless windows for truncated backpropagation through time.
+
+    Each row of the batch follows one sequence from its start to its end, window after
+    window, then takes another; all phases of an episode are sequences of their own.
+
+    Args:
+        latents: The stored latents.
+        chosen: Which episodes.
+        frame_skip: Steps of the environment in one of M's.
+        batch_size: Rows.
+        length: Steps of M in a window.
+        random: Draws the order.
+    """
+    source = _shuffled_sequences(latents, chosen, frame_skip, random)
+    rows: list[tuple[Sequence, int]] = [(next(source), 0) for _ in range(batch_size)]
+    while True:
+        yield _window(rows, length)
+        rows = [
+            (sequence, position + length)
+            if position + length < len(sequence.rewards)
+            else (next(source), 0)
+            for sequence, position in rows
+        ]
+
+
+def validation_windows(
+    latents: EpisodeShards, chosen: np.ndarray, frame_skip: int, batch_size: int
+) -> list[Window]:
+    """Whole episodes (phase 0) side by side, padded to the longest of each batch.
+
+    Args:
+        latents: The stored latents.
+        chosen: Which episodes.
+        frame_skip: Steps of the environment in one of M's.
+        batch_size: The most episodes a window.
+    """
+    ordered = chosen[np.argsort(latents.lengths[chosen], kind="stable")]
+    windows = []
+    for start in range(0, len(ordered), batch_size):
+        sequences = [
+            to_sequence(latents.read(int(episode)), 0, frame_skip)
+            for episode in ordered[start : start + batch_size]
+        ]
+        longest = max(len(sequence.rewards) for sequence in sequences)
+        windows.append(_window([(sequence, 0) for sequence in sequences], longest))
+    return windows
+
+
+def check_latents(latents: EpisodeShards, vae: ConvVAE) -> None:
+    """Refuse latents that another V made.
+
+    Raises:
+        ValueError: With both digests.
+    """
+    expected, found = digest(vae), latents.metadata.get("vae_digest")
+    if expected != found:
+        raise InputError(
+            f"{latents.folder}: expected latents of the loaded VAE {expected}, found "
+            f"those of {found}. Run the vision stage again, or load the VAE's version "
+            "that made them"
+        )
+
+
+@dataclass(frozen=True)
+class LatentStatistics:
+    """What M is told of its data before training.
+
+    Attributes:
+        trivial: The predictors M must beat.
+        reward_mean: Of a step of M.
+        reward_scale: Root mean square of a step's reward; 1 where it is always zero.
+        reward_range: The least and the largest reward of a step.
+    """
+
+    trivial: TrivialPredictors
+    reward_mean: float
+    reward_scale: float
+    reward_range: tuple[float, float]
+
+
+def latent_statistics(
+    latents: EpisodeShards, chosen: np.ndarray, frame_skip: int
+) -> LatentStatistics:
+    """Means and deviations of latents, their changes and rewards over episodes.
+
+    Args:
+        latents: The stored latents.
+        chosen: Which episodes; phase 0 of each is read.
+        frame_skip: Steps of the environment in one of M's.
+    """
+    sums: dict[str, np.ndarray] = {}
+    low, high = np.inf, -np.inf
+
+    def add(name: str, values: np.ndarray) -> None:
+        for power in (0, 1, 2):
+            key = f"{name}{power}"
+            sums[key] = sums.get(key, np.zeros(())) + (
+                values.astype(np.float64) ** power
+            ).sum(0)
+
+    for episode in chosen:
+        sequence = to_sequence(latents.read(int(episode)), 0, frame_skip)
+        variances = np.exp(sequence.log_variances)
+        add("latent", sequence.means)
+        add("variance", variances)
+        add("change", np.diff(sequence.means, axis=0))
+        add("reward", sequence.rewards[:, None])
+        low, high = (
+            min(low, sequence.rewards.min()),
+            max(high, sequence.rewards.max()),
+        )
+
+    def moments(name: str) -> tuple[np.ndarray, np.ndarray]:
+        mean = sums[f"{name}1"] / sums[f"{name}0"]
+        return mean, np.maximum(sums[f"{name}2"] / sums[f"{name}0"] - mean**2, 0)
+
+    mean, spread = moments("latent")
+    noise = moments("variance")[0]
+    change_mean, change_spread = moments("change")
+    reward_mean, reward_spread = moments("reward")
+    # Not the standard deviation: where the reward hardly ever changes, that would turn
+    # the few exceptions into the largest part of M's loss.
+    reward_scale = float(np.sqrt(reward_spread[0] + reward_mean[0] ** 2))
+    trivial = TrivialPredictors(
+        mean=torch.from_numpy(mean).float(),
+        sigma=torch.from_numpy(np.sqrt(spread + noise)).float(),
+        # The change between two samples holds the noise of both.
+        change_sigma=torch.from_numpy(
+            np.sqrt(change_spread + change_mean**2 + 2 * noise)
+        ).float(),
+    )
+    return LatentStatistics(
+        trivial,
+        float(reward_mean[0]),
+        reward_scale if reward_scale > 0 else 1.0,
+        (float(low), float(high)),
+    )
+
+
+def _shuffled_sequences(
+    latents: EpisodeShards,
+    chosen: np.ndarray,
+    frame_skip: int,
+    random: np.random.Generator,
+) -> Iterator[Sequence]:
+    """All phases of the chosen episodes, in a new order each epoch, a pool at a time."""
+    lengths = latents.lengths
+    groups = list(in_groups(chosen, lengths, POOL_STEPS))
+    held: tuple[int, dict[int, Steps]] = (-1, {})
+    while True:
+        for number in random.permutation(len(groups)).tolist():
+            if held[0] != number:
+                held = (number, {e: latents.read(e) for e in groups[number]})
+            pairs = [
+                (episode, phase)
+                for episode in groups[number]
+                for phase in range(min(frame_skip, int(lengths[episode])))
+            ]
+            for place in random.permutation(len(pairs)).tolist():
+                episode, phase = pairs[place]
+                yield to_sequence(held[1][episode], phase, frame_skip)
+
+
+def _window(rows: list[tuple[Sequence, int]], length: int) -> Window:
+    """The next ``length`` steps of each row's sequence, padded with zeros."""
+    latent_size = rows[0][0].means.shape[1]
+    action_size = rows[0][0].actions.shape[1]
+    batch = len(rows)
+    means = np.zeros((batch, length + 1, latent_size), np.float32)
+    log_variances = np.zeros_like(means)
+    actions = np.zeros((batch, length, action_size), np.float32)
+    rewards = np.zeros((batch, length), np.float32)
+    done, valid, has_next = (np.zeros((batch, length), bool) for _ in range(3))
+    fresh = np.zeros(batch, bool)
+    for row, (sequence, position) in enumerate(rows):
+        steps = slice(position, position + length)
+        count = len(sequence.rewards[steps])
+        ahead = sequence.means[position : position + length + 1]
+        means[row, : len(ahead)] = ahead
+        log_variances[row, : len(ahead)] = sequence.log_variances[
+            position : position + length + 1
+        ]
+        actions[row, :count] = sequence.actions[steps]
+        rewards[row, :count] = sequence.rewards[steps]
+        done[row, :count] = sequence.done[steps]
+        valid[row, :count] = True
+        has_next[row, : len(ahead) - 1] = True
+        fresh[row] = position == 0
+    return Window(means, log_variances, actions, rewards, done, valid, has_next, fresh)

@@ -1,1 +1,0 @@
-"""How C is found: the search, where its candidates run, and the loop of both."""

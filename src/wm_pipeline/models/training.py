@@ -1,0 +1,98 @@
+"""The training loop of V and of M: Adam, validation now and then, best weights kept."""
+
+import copy
+import math
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from wm_pipeline.common import progress
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.options import Options
+
+
+class FittingOptions(Options):
+    """What the training of V and of M have in common.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Frames, or sequences side by side, in a step.
+        learning_rate: Adam's, decayed to zero along a cosine.
+        validate_every: Steps between validations; the best weights are kept.
+    """
+
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    validate_every: int = Field(ge=1)
+
+
+def fit(
+    name: str,
+    module: nn.Module,
+    step_loss: Callable[[], Tensor],
+    validate: Callable[[], dict[str, float]],
+    options: FittingOptions,
+    *,
+    select: str,
+    show: str,
+    clip_norm: float = math.inf,
+) -> pd.DataFrame:
+    """Train a module in place and leave it with its best weights.
+
+    Args:
+        name: Of the module, for the progress and for errors.
+        module: What is trained.
+        step_loss: The loss of the next batch, a scalar with gradients.
+        validate: Scores on held-out data.
+        options: Steps and learning rate.
+        select: The score by which weights are best, the least one.
+        show: The score of the best weights that is shown beside the progress.
+        clip_norm: The gradient's norm is cut to this.
+
+    Returns:
+        The history: step, split, metric, value.
+
+    Raises:
+        InputError: The selecting score is not finite: training diverged.
+    """
+    optimiser = torch.optim.Adam(
+        module.parameters(), lr=options.learning_rate, fused=True
+    )
+    rows: list[tuple[int, str, str, float]] = []
+    best, best_weights = math.inf, module.state_dict()
+    figures = ""
+    with progress.task(f"Training {name}", options.steps, "steps") as task:
+        for step in range(1, options.steps + 1):
+            for group in optimiser.param_groups:
+                group["lr"] = cosine(options.learning_rate, step - 1, options.steps)
+            loss = step_loss()
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
+            optimiser.step()
+            if step % options.validate_every == 0 or step == options.steps:
+                scores = validate()
+                rows.append((step, "training", "loss", loss.item()))
+                rows += [(step, "validation", k, v) for k, v in scores.items()]
+                progress.record(name, step, {"training_loss": loss.item(), **scores})
+                if not math.isfinite(scores[select]):
+                    raise InputError(
+                        f"{name} diverged: its validation {select} at step {step} is "
+                        f"{scores[select]}. Lower training.learning_rate"
+                    )
+                if scores[select] < best:
+                    best = scores[select]
+                    best_weights = copy.deepcopy(module.state_dict())
+                    figures = f"best {show} {scores[show]:.2f}"
+            task.advance(figures=figures)
+    module.load_state_dict(best_weights)
+    return pd.DataFrame(rows, columns=["step", "split", "metric", "value"])
+
+
+def cosine(start: float, step: int, steps: int) -> float:
+    """A learning rate that falls from ``start`` to zero along half a cosine."""
+    return start * 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -1,0 +1,130 @@
+"""What a run reads is looked for before it begins; an error says which stage to run."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import AbstractVersionedDataset, DataCatalog, DatasetError
+from kedro.io.core import VersionNotFoundError
+from kedro.pipeline import Pipeline
+
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.datasets import BegunShardsDataset, EarlierSearchDataset
+from wm_pipeline.project.context import known_stages
+from wm_pipeline.reporting.tables import dataset_path
+
+
+class CheckInputs:
+    """Says which stage to run when what a run reads is not there."""
+
+    def __init__(self) -> None:
+        self._stages: list[str] = []
+        self._env = ""
+        self._reading = ""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Note which stages the conf environment has."""
+        self._stages = context.config_loader["globals"]["stages"]
+        self._env = (
+            f" --env {context.env}" if context.env not in (None, "local") else ""
+        )
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """Look for all inputs and versions before anything runs.
+
+        Raises:
+            InputError: One is missing.
+        """
+        for name, version in (run_params["load_versions"] or {}).items():
+            if _missing(catalog, name):
+                others = _versions(catalog, name)
+                raise InputError(
+                    f"--load-versions: {name} has no version {version}, "
+                    + (
+                        f"but {', '.join(others[-3:])}."
+                        if others
+                        else f"nor any other. {self._advice([name])}"
+                    )
+                )
+        inputs = sorted(name for name in pipeline.inputs() if not _is_option(name))
+        if missing := [name for name in inputs if _missing(catalog, name)]:
+            found = " and ".join(
+                f"no {name} ({dataset_path(catalog, name)})" for name in missing
+            )
+            raise InputError(f"Found {found}. {self._advice(missing)}")
+
+    @hook_impl
+    def before_dataset_loaded(self, dataset_name: str) -> None:
+        """Note what is being read."""
+        self._reading = dataset_name
+
+    @hook_impl
+    def after_dataset_loaded(self) -> None:
+        """It has been read."""
+        self._reading = ""
+
+    @hook_impl
+    def on_pipeline_error(self, error: Exception) -> None:
+        """Add to a failure to read a dataset which stage writes it."""
+        if isinstance(error, DatasetError) and (
+            stages := self._writers([self._reading])
+        ):
+            error.add_note(f"The {stages[0]} stage writes it: {self._run(stages)}.")
+
+    def _advice(self, names: list[str]) -> str:
+        """Which stages to run for some datasets."""
+        if not (stages := self._writers(names)):
+            return ""
+        return (
+            f"Run the {' and '.join(stages)} stage{'s' * (len(stages) > 1)} first: "
+            f"{self._run(stages)}; or `kedro run{self._env} --only-missing-outputs`, "
+            "all that is missing."
+        )
+
+    def _run(self, stages: list[str]) -> str:
+        return f"`kedro run{self._env} --pipelines {','.join(stages)}`"
+
+    def _writers(self, names: list[str]) -> list[str]:
+        """The stages that write some datasets."""
+        # Those of the conf environment come last: mock has a world model of its own.
+        others = sorted(set(known_stages()) - set(self._stages))
+        stages = [*others, *self._stages]
+        writers = {
+            output: stage
+            for stage in stages
+            for output in import_module(f"wm_pipeline.pipelines.{stage}")
+            .create_pipeline()
+            .all_outputs()
+        }
+        return [s for s in stages if s in {writers.get(name) for name in names}]
+
+
+def _is_option(name: str) -> bool:
+    return name == "parameters" or name.startswith("params:")
+
+
+def _missing(catalog: DataCatalog, name: str) -> bool:
+    """Whether a dataset cannot be loaded because its file is not there."""
+    dataset = catalog.get(name)
+    if dataset is None or isinstance(
+        dataset, BegunShardsDataset | EarlierSearchDataset
+    ):
+        return False  # Kedro's to refuse; only read when a stage is resumed
+    if not isinstance(dataset, AbstractVersionedDataset):
+        return not dataset.exists()
+    try:
+        return not Path(dataset._get_load_path()).exists()  # noqa: SLF001  no other way
+    except VersionNotFoundError:
+        return True
+
+
+def _versions(catalog: DataCatalog, name: str) -> list[str]:
+    """The versions of a dataset, oldest first."""
+    folder = dataset_path(catalog, name)
+    return sorted(path.name for path in folder.glob("*")) if folder else []

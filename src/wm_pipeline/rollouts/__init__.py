@@ -1,1 +1,0 @@
-"""Running policies: episodes of the real game, and whole populations in the dream."""

@@ -1,0 +1,1 @@
+"""The search for C: CMA-ES, its loop and its state."""

@@ -1,0 +1,92 @@
+"""What a run was done with: options, code, versions, machine."""
+
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from pydantic import BaseModel
+
+from wm_pipeline import __version__
+from wm_pipeline.common.devices import cores, processor
+
+PACKAGES = ("torch", "kedro", "gymnasium", "vizdoom", "cma", "numpy")
+
+
+def run_record(
+    project: Path, env: str | None, stages: Iterable[str], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The record of a run that begins.
+
+    Args:
+        project: The project's root folder.
+        env: The conf environment.
+        stages: That the run is made of.
+        options: All parameters; those whose names begin with ``_`` are left out.
+
+    Returns:
+        JSON values: ``began`` (UTC), ``ended`` (null), ``env``, ``stages``,
+        ``options``, ``git`` (``commit`` and ``dirty``, or null), ``versions``,
+        ``machine``, and ``cpu``, empty: the share of all cores by stage.
+    """
+    return {
+        "began": now(),
+        "ended": None,
+        "env": env or "base",
+        "stages": list(stages),
+        "options": {
+            name: value.model_dump(mode="json")
+            if isinstance(value, BaseModel)
+            else value
+            for name, value in options.items()
+            if not name.startswith("_")
+        },
+        "git": git(project),
+        "versions": {
+            "wm_pipeline": __version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in PACKAGES},
+        },
+        "machine": {
+            "system": platform.system(),
+            "processor": processor(),
+            "cores": cores(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "cpu": {},
+    }
+
+
+def now() -> str:
+    """This second, UTC, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def git(project: Path) -> dict[str, Any] | None:
+    """The commit of a project's folder and whether anything has changed since.
+
+    Returns:
+        ``commit``, 40 digits, and ``dirty``; None without git or a repository.
+    """
+
+    def said(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(project), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    try:
+        return {
+            "commit": said("rev-parse", "HEAD"),
+            "dirty": said("status", "--porcelain", "--", ".") != "",
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,161 @@
+"""The page of results, docs/results.md, from what a run of the whole chain left."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.reporting.figures import POLICY_NAMES
+from wm_pipeline.reporting.tables import duration
+from wm_pipeline.tracking.runs import IMPORTANT, Documents, flat_options
+
+NEEDED = (
+    "stage_seconds",
+    "vae_scores",
+    "mdn_rnn_scores",
+    "dream_scores",
+    "controller_choice",
+    "evaluation_summary",
+)
+"""What a run of the whole chain leaves; older ones have no ``run_record``."""
+
+PICTURES = {
+    "reconstructions.png": "Frames of the game above what V keeps of them",
+    "real_episode.gif": "The controller plays the real game; what V and M make of it",
+    "dream.gif": "A dreamed episode",
+}
+"""Pictures of docs/images by file name, and what they show."""
+
+
+def results_page(documents: Documents, docs: Path = Path("docs")) -> str:
+    """The newest run of the whole chain as a page in Markdown.
+
+    Args:
+        documents: Of each run what it left, by version and name.
+        docs: The folder in which the page will be; pictures are in ``images`` there.
+
+    Raises:
+        InputError: No run of the whole chain has finished.
+    """
+    whole = [v for v, left in documents.items() if set(left) >= set(NEEDED)]
+    if not whole:
+        raise InputError(
+            "Found no finished run of the whole chain. Run it first: `kedro run`."
+        )
+    run = documents[whole[-1]]
+    parts = [
+        "# Results",
+        f"What `kedro run` gave in the run {whole[-1]}. `make results` wrote this page "
+        "from the catalog; do not edit it.",
+        *_with_what(run.get("run_record", {})),
+        "## Scores",
+        "Return of an episode, mean ± standard deviation, and the 95% bootstrap "
+        "interval of the mean.",
+        *_scores(run["evaluation_summary"]),
+        "## Time",
+        *_times(run["stage_seconds"], run.get("run_record", {}).get("cpu", {})),
+        "## World model and search",
+        *_figures(run),
+        *(
+            f"![{shows}](images/{name})\n\n*{shows}*"
+            for name, shows in PICTURES.items()
+            if (docs / "images" / name).is_file()
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _with_what(record: Mapping[str, Any]) -> list[str]:
+    if not record:
+        return ["With which code and on which machine was not recorded."]
+    git, machine = record["git"], record["machine"]
+    commit = "not in a git repository"
+    if git:
+        commit = f"`{git['commit'][:7]}`"
+        commit += ", with changes that were not committed" * git["dirty"]
+    gpu = machine["gpu"] or "no GPU"
+    options = flat_options(record["options"])
+    return [
+        _table(
+            ["", ""],
+            [
+                ["date", f"{record['began'][:16].replace('T', ' ')} UTC"],
+                ["commit", commit],
+                [
+                    "versions",
+                    ", ".join(f"{n} {v}" for n, v in record["versions"].items()),
+                ],
+                [
+                    "machine",
+                    f"{machine['cores']} cores of {machine['processor']}, "
+                    f"{machine['memory_gib']:.0f} GiB, {gpu}, {machine['system']}",
+                ],
+                [
+                    "options",
+                    ", ".join(f"`{n}` {options[n]}" for n in IMPORTANT if n in options),
+                ],
+            ],
+        )
+    ]
+
+
+def _scores(summary: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for policy, name in POLICY_NAMES.items():
+        real, dream = summary["real"][policy], summary["dream"][policy]
+        rows.append(
+            [
+                name,
+                f"{real['mean']:.0f} ± {real['std']:.0f}",
+                f"{real['low']:.0f} to {real['high']:.0f}",
+                f"{dream['mean']:.0f} ± {dream['std']:.0f}",
+                str(real["episodes"]),
+            ]
+        )
+    gain = summary["gain_over_random_held"]
+    head = ["policy", "real game", "95% of the mean", "in its dream", "episodes"]
+    return [
+        _table(head, rows),
+        f"Gain over random play with held actions: **{gain['mean']:+.0f}** "
+        f"({gain['low']:+.0f} to {gain['high']:+.0f}).",
+    ]
+
+
+def _times(seconds: Mapping[str, float], cpu: Mapping[str, float]) -> list[str]:
+    together = sum(seconds.values())
+    rows = [
+        [stage, f"{taken:.1f}", f"{cpu[stage]:.0%}" if stage in cpu else "not recorded"]
+        for stage, taken in seconds.items()
+    ]
+    rows.append(["**together**", f"**{together:.1f}**", ""])
+    return [
+        _table(["stage", "seconds", "CPU, of all cores"], rows),
+        f"Together {duration(together)}.",
+    ]
+
+
+def _figures(run: Mapping[str, Any]) -> list[str]:
+    vae, mdn_rnn, dream = run["vae_scores"], run["mdn_rnn_scores"], run["dream_scores"]
+    choice = run["controller_choice"]
+    still, random = dream["still_dream"], dream["random_held_dream"]
+    return [
+        "\n".join(
+            [
+                f"- V paints {vae['salient_recall']:.0%} of the salient pixels of "
+                "held-out frames.",
+                f"- M predicts the next latent at {mdn_rnn['nll']:.2f} nats a dimension "
+                f"(nothing changes: {mdn_rnn['nll_unchanged']:.2f}; marginal: "
+                f"{mdn_rnn['nll_marginal']:.2f}).",
+                f"- In the dream standing still lasts {still:.0f} steps, and random "
+                f"play {random:.0f}; the collected episodes lasted "
+                f"{dream['collected_real']:.0f}.",
+                f"- C has {choice['parameters']:,} parameters, and was searched for "
+                f"over {choice['generations']} generations.",
+            ]
+        )
+    ]
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,0 +1,189 @@
+"""All runs of a task side by side, from what they left."""
+
+import json
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.reporting.tables import duration
+
+IMPORTANT = (
+    "seed",
+    "dream.temperature",
+    "controller.model.hidden_sizes",
+    "controller.model.policy",
+    "controller.evolution.generations",
+    "controller.evolution.strategy.population",
+    "controller.evolution.rollouts",
+)
+"""Options that are shown even if they are the same in all runs."""
+
+Documents = Mapping[str, Mapping[str, Any]]
+"""What runs left: JSON values by version and name."""
+
+
+def list_runs(documents: Documents) -> pd.DataFrame:
+    """The runs as a table.
+
+    Args:
+        documents: Of each run what it left of ``run_record``, ``stage_seconds``,
+            ``controller_choice`` and ``evaluation_summary``; runs that are older than
+            the record have none.
+
+    Returns:
+        One row a run, oldest first: ``version``, ``env``, ``stages``, ``state``
+        (finished, failed or not over), ``seconds``, ``dream``, ``real``, ``real_low``,
+        ``real_high`` (mean returns of the controller, and the 95% interval),
+        ``commit``, ``dirty``, ``wm_pipeline``, ``torch``, ``processor``, ``cores``; and
+        as text, by their dotted names, the options that differ between the runs and
+        the most important others. What is not known is missing.
+
+    Raises:
+        InputError: There is no run.
+    """
+    if not documents:
+        raise InputError(
+            "Found no run of this task. Run the whole chain first: `kedro run`."
+        )
+    options = {
+        version: _options(left.get("run_record", {}), left.get("controller_choice", {}))
+        for version, left in documents.items()
+    }
+    recorded = [o for v, o in options.items() if "run_record" in documents[v]]
+    names = dict.fromkeys([*IMPORTANT, *(name for o in recorded for name in o)])
+    shown = [
+        name
+        for name in names
+        if name in IMPORTANT or len({o.get(name) for o in recorded}) > 1
+    ]
+    rows = [
+        _row(version, left) | {name: options[version].get(name) for name in shown}
+        for version, left in documents.items()
+    ]
+    figures = ("seconds", "dream", "real", "real_low", "real_high")
+    types = {"dirty": "boolean", "cores": "Int64"}
+    return pd.DataFrame(rows).astype(types | dict.fromkeys(figures, "float64"))
+
+
+def runs_tables(runs: pd.DataFrame) -> list[Table]:
+    """The runs for a terminal of 80 columns: what came of them, and of what.
+
+    Args:
+        runs: Of ``list_runs``.
+    """
+    records = runs.to_dict("records")
+    scores = Table(title="Runs", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    if runs["dirty"].any():
+        scores.caption = "* with changes that were not committed"
+    scores.add_column("#", justify="right")
+    scores.add_column("version", no_wrap=True)
+    for name in ("time", "dream", "real game (95%)", "commit"):
+        scores.add_column(name, justify="right")
+    for number, run in enumerate(records, start=1):
+        scores.add_row(str(number), run["version"], *_scores(run))
+
+    names = [name for name in runs.columns if name in IMPORTANT or "." in name]
+    # What is not known of an old run is no difference.
+    same = [name for name in names if runs[name].nunique() == 1]
+    shared = runs[same].bfill().iloc[0].to_dict() if same else {}
+    # With another seed every stage's own seed differs: said once.
+    differing = runs[[n for n in names if n not in same]].T.drop_duplicates().index
+    made = Table(
+        title="What they were made of",
+        width=80,
+        caption="In all: " + _said(shared, same) if same else None,
+        box=SIMPLE_HEAD,
+    )
+    made.add_column("#", justify="right")
+    made.add_column("stages")
+    made.add_column("options that differ", ratio=1)
+    for number, run in enumerate(records, start=1):
+        stages = run["stages"].split(", ") if run["stages"] else []
+        if len(stages) > 2:  # noqa: PLR2004
+            stages = [f"{stages[0]} to {stages[-1]}"]
+        made.add_row(str(number), ", ".join(stages), _said(run, list(differing)))
+    return [scores, made]
+
+
+def flat_options(tree: Any, path: str = "") -> dict[str, str]:
+    """Nested options as text, by their dotted names."""
+    if not isinstance(tree, dict) or not tree:
+        return {path: tree if isinstance(tree, str) else json.dumps(_number(tree))}
+    found: dict[str, str] = {}
+    for key, value in tree.items():
+        found |= flat_options(value, f"{path}.{key}" if path else key)
+    return found
+
+
+def _number(value: Any) -> Any:
+    """Whole floats as integers: options that a run did not use are as YAML has them."""
+    if isinstance(value, list | tuple):
+        return [_number(item) for item in value]
+    whole = isinstance(value, float) and value.is_integer()
+    return int(value) if whole else value
+
+
+def _row(version: str, left: Mapping[str, Any]) -> dict[str, Any]:
+    record, seconds = left.get("run_record", {}), left.get("stage_seconds")
+    summary, choice = left.get("evaluation_summary"), left.get("controller_choice")
+    git = record.get("git") or {}
+    real = summary["real"]["controller"] if summary else {}
+    if summary:
+        dream = summary["dream"]["controller"]["mean"]
+    else:
+        dream = choice["final_dreams"][choice["selected"]] if choice else None
+    if seconds is not None:  # the last that a run leaves
+        state = "finished"
+    else:
+        state = "failed" if record.get("ended") else "not over"
+    return {
+        "version": version,
+        "env": record.get("env"),
+        "stages": ", ".join(record.get("stages", seconds or [])),
+        "state": state,
+        "seconds": None if seconds is None else sum(seconds.values()),
+        "dream": dream,
+        "real": real.get("mean"),
+        "real_low": real.get("low"),
+        "real_high": real.get("high"),
+        "commit": git.get("commit"),
+        "dirty": git.get("dirty"),
+        "wm_pipeline": record.get("versions", {}).get("wm_pipeline"),
+        "torch": record.get("versions", {}).get("torch"),
+        "processor": record.get("machine", {}).get("processor"),
+        "cores": record.get("machine", {}).get("cores"),
+    }
+
+
+def _options(record: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, str]:
+    if not record and choice:
+        return {"controller.evolution.generations": str(choice["generations"])}
+    return flat_options(record.get("options", {}))
+
+
+def _scores(run: Mapping[Hashable, Any]) -> list[str]:
+    """The cells behind a run's version."""
+    real = f"{run['real']:.0f} ({run['real_low']:.0f} to {run['real_high']:.0f})"
+    commit = "-"
+    if not pd.isna(run["commit"]):
+        commit = run["commit"][:7] + "*" * bool(run["dirty"])
+    return [
+        duration(run["seconds"]) if run["state"] == "finished" else run["state"],
+        "-" if pd.isna(run["dream"]) else f"{run['dream']:.0f}",
+        "-" if pd.isna(run["real"]) else real,
+        commit,
+    ]
+
+
+def _said(run: Mapping[Hashable, Any], names: list[str]) -> str:
+    """Some options of a run, each by the last part of its name."""
+    known = [name for name in names if not pd.isna(run[name])]
+    last = [name.rsplit(".", 1)[-1] for name in known]
+    return ", ".join(
+        f"{short if last.count(short) == 1 else name} {run[name]}"
+        for name, short in zip(known, last, strict=True)
+    )

@@ -1,0 +1,230 @@
+"""The benchmark counts what it really did; no test here looks at the real clock."""
+
+import importlib.util
+import time
+from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from wm_pipeline.benchmarks import subjects as speed
+from wm_pipeline.benchmarks.jax_scan import jax_dreams
+from wm_pipeline.benchmarks.subjects import (
+    blank_world,
+    decisions,
+    encodings,
+    generation_parts,
+    generations,
+    machine,
+    matrix_products,
+    medians,
+    one_dream_at_a_time,
+    population_dreams,
+)
+from wm_pipeline.dreaming.products import Product, product
+from wm_pipeline.environments.actions import ThresholdActions
+from wm_pipeline.models.controller import Controller, ControllerOptions
+from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.search.loop import EvolutionOptions, StopOptions
+from wm_pipeline.search.strategies import CMAES, StrategyOptions
+from wm_pipeline.workers.evaluators import DreamEvaluator, DreamOptions
+
+
+class CountingActions(ThresholdActions):
+    """Counts the decisions it maps."""
+
+    def decide(self, outputs: Tensor, gumbel: Tensor | None = None) -> Tensor:
+        seen.append(len(outputs))
+        return super().decide(outputs, gumbel)
+
+
+seen: list[int] = []
+
+
+@pytest.fixture
+def actions() -> CountingActions:
+    seen.clear()
+    return CountingActions(kind="threshold", low=0, middle=1, high=2)
+
+
+@pytest.fixture(params=["zh", "zhc"])
+def controller(request: pytest.FixtureRequest) -> Controller:
+    options = ControllerOptions(
+        inputs=request.param,
+        hidden_sizes=(),
+        activation="tanh",
+        bias=False,
+        policy="deterministic",
+    )
+    return Controller(options, 4, 8, 1)
+
+
+@pytest.fixture(params=[-1.0, 1.0], ids=["endless", "over at once"])
+def world(world_model: WorldModel, request: pytest.FixtureRequest) -> WorldModel:
+    """Dreams that never end, or end in their first step."""
+    with torch.no_grad():
+        world_model.mdn_rnn.head.weight[-1].zero_()
+        world_model.mdn_rnn.head.bias[-1] = request.param
+    return world_model
+
+
+def ends_at_once(world: WorldModel) -> bool:
+    return bool(world.mdn_rnn.head.bias[-1] > 0)
+
+
+def test_medians_are_of_the_measured_rounds_in_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(
+        "wm_pipeline.benchmarks.subjects.time",
+        SimpleNamespace(perf_counter=lambda: clock.now),
+    )
+    calls = []
+    durations = {
+        "a": iter([50.0, 1.0, 4.0, 2.0]),
+        "b": iter([50.0, 10.0, 10.0, 10.0]),
+    }
+    units = {"a": iter([9.0, 8.0, 8.0, 8.0]), "b": iter([9.0, 10.0, 20.0, 90.0])}
+
+    def subject(name: str) -> Any:
+        def run() -> float:
+            calls.append(name)
+            clock.now += next(durations[name])
+            return next(units[name])
+
+        return run
+
+    found = medians([subject("a"), subject("b")], repeats=3)
+    assert calls == ["a", "b"] * 4
+    assert found == [4.0, 2.0]
+
+
+def test_decisions_are_counted_one_by_one(
+    controller: Controller, actions: CountingActions
+) -> None:
+    units = decisions(controller, actions, batch=7, calls=3)()
+    assert seen == [7, 7, 7]
+    assert units == 21
+
+
+def test_population_dreams_count_steps_of_living_dreams(
+    world: WorldModel, controller: Controller, actions: CountingActions
+) -> None:
+    # M of these tests takes two steps of the environment at once.
+    cap = DreamOptions(temperature=1.0, max_steps=10)
+    evaluator = DreamEvaluator(world, controller, actions, cap, seed=1)
+    run = population_dreams(evaluator, population=3, rollouts=4)
+    assert run() == (12 if ends_at_once(world) else 60)
+
+
+def test_generations_count_ask_and_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    tell = CMAES.tell
+
+    def watched(search: CMAES, candidates: Any, fitness: Any) -> None:
+        told.append(candidates.shape)
+        tell(search, candidates, fitness)
+
+    monkeypatch.setattr(CMAES, "tell", watched)
+    options = StrategyOptions(kind="separable", population=5, sigma=1.0)
+    assert generations(options, size=12, count=3, seed=1)() == 3
+    assert told == [(5, 12)] * 3
+
+
+def test_encodings_count_the_frames(world_model: WorldModel) -> None:
+    assert encodings(world_model.vae, batch=3, calls=2)() == 6
+
+
+def test_the_parts_of_a_generation_are_all_of_it(
+    world_model: WorldModel, controller: Controller, actions: CountingActions
+) -> None:
+    cap = DreamOptions(temperature=1.0, max_steps=10)
+    evaluator = DreamEvaluator(world_model, controller, actions, cap, seed=1)
+    options = EvolutionOptions(
+        strategy=StrategyOptions(kind="separable", population=4, sigma=1.0),
+        generations=3,
+        rollouts=2,
+        final_rollouts=1,
+        stop=StopOptions(mean_return=None, seconds=None, converged=False),
+        save_every=1,
+    )
+    started = time.perf_counter()
+    parts = generation_parts(evaluator, options, seed=1)
+    whole = time.perf_counter() - started
+    assert list(parts) == ["ask", "evaluate", "tell", "save", "log"]
+    assert all(seconds > 0 for seconds in parts.values())
+    # Means of three generations; what is around them is no more than the whole.
+    assert 3 * sum(parts.values()) == pytest.approx(whole, rel=0.5)
+    assert 3 * sum(parts.values()) <= whole
+
+
+def test_matrix_products_count_two_products_a_step(
+    world_model: WorldModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    products = []
+
+    def watched(weights: Tensor, bias: Tensor) -> Product:
+        multiply = product(weights, bias)
+
+        def counted(rows: Tensor) -> Tensor:
+            found = multiply(rows)
+            products.append((*rows.shape, found.shape[1]))
+            return found
+
+        return counted
+
+    monkeypatch.setattr(speed, "product", watched)
+    assert matrix_products(world_model, dreams=6, steps=4)() == 24
+    # z 4, h 8, action 1 to four gates of 8; h to 3 x 4 x 3 mixture numbers and two.
+    assert products == [(6, 13, 32), (6, 8, 38)] * 4
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_dream_at_a_time_counts_the_steps_of_every_worker(
+    world: WorldModel, controller: Controller, actions: CountingActions, workers: int
+) -> None:
+    cap = DreamOptions(temperature=1.0, max_steps=10)
+    evaluator = DreamEvaluator(world, controller, actions, cap, seed=1)
+    with ExitStack() as stack:
+        units = one_dream_at_a_time(evaluator, workers, stack)()
+    assert units == workers * (1 if ends_at_once(world) else 5)
+
+
+def test_no_dream_of_a_blank_world_ends() -> None:
+    actions = ThresholdActions(kind="threshold", low=0, middle=1, high=2)
+    blank = blank_world(latent=3, hidden=5, mixtures=2, actions=actions, seed=1)
+    options = ControllerOptions(
+        inputs="zhc",
+        hidden_sizes=(),
+        activation="tanh",
+        bias=False,
+        policy="deterministic",
+    )
+    controller = Controller(options, 3, 5, 1)
+    cap = DreamOptions(temperature=1.0, max_steps=7)
+    evaluator = DreamEvaluator(blank, controller, actions, cap, seed=1)
+    assert population_dreams(evaluator, population=2, rollouts=3)() == 2 * 3 * 7
+
+
+def test_the_jax_scan_dreams_as_many_steps() -> None:
+    actions = ThresholdActions(kind="threshold", low=0, middle=1, high=2)
+    blank = blank_world(latent=3, hidden=5, mixtures=2, actions=actions, seed=1)
+    run = jax_dreams(blank, population=2, rollouts=3, steps=7)
+    if importlib.util.find_spec("jax") is None:
+        assert run is None
+    else:
+        assert run is not None
+        assert run() == 2 * 3 * 7
+
+
+def test_the_machine_says_what_it_is() -> None:
+    found = machine()
+    assert found["threads"] == torch.get_num_threads()
+    assert found["torch"] == torch.__version__
+    assert found["cores"] >= 1
+    assert found["processor"]
+    assert found["python"].startswith("3.")

@@ -1,0 +1,255 @@
+"""The controller stage as its users run it: live logs, kill -9, resume, Ctrl-C, mock."""
+
+import contextlib
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from kedro.framework.session import KedroSession
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.kedro_runs import KEDRO, copy_project, run, start_and_end
+from wm_pipeline.models.controller import Controller
+
+CLOCKED = ["ask_seconds", "evaluate_seconds", "tell_seconds", "steps_per_second"]
+LOGS = ("fitness_log", "fitness_log_csv", "candidate_log")
+GENERATIONS = 60
+
+
+@pytest.fixture(scope="module")
+def mock_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project in which the mock world model is made, and nothing else."""
+    copy = copy_project(tmp_path_factory.mktemp("mock"))
+    with contextlib.chdir(copy):
+        run(copy, "mock", env="mock")
+    return copy
+
+
+@pytest.fixture
+def mock(mock_project: Path, tmp_path: Path) -> Iterator[Path]:
+    """A fresh copy of it as the working directory."""
+    copy = shutil.copytree(mock_project, tmp_path / "project")
+    with contextlib.chdir(copy):
+        yield copy
+
+
+def options(**changes: object) -> dict[str, object]:
+    """Parameters of a small search, some of it changed."""
+    strategy = {"population": 6, "sigma": 1.0, "kind": "full"}
+    evolution = {
+        "generations": GENERATIONS,
+        "rollouts": 2,
+        "final_rollouts": 4,
+        "strategy": strategy,
+    }
+    evolution |= changes.pop("evolution", {})  # type: ignore[operator]
+    return {"controller": {"evolution": evolution, **changes}}
+
+
+def as_text(tree: object, path: str = "") -> list[str]:
+    """Nested options as ``--params`` takes them."""
+    if not isinstance(tree, dict):
+        return [f"{path}={tree}"]
+    return [
+        line
+        for key, value in tree.items()
+        for line in as_text(value, f"{path}.{key}" if path else key)
+    ]
+
+
+def load(project: Path, name: str) -> object:
+    with KedroSession.create(project, env="mock") as session:
+        return session.load_context().catalog.load(name)
+
+
+def logs(project: Path) -> dict[str, pd.DataFrame]:
+    """The newest logs without what a clock says."""
+    tables = {name: load(project, name) for name in LOGS}
+    return {n: t.drop(columns=CLOCKED, errors="ignore") for n, t in tables.items()}
+
+
+def weights(project: Path) -> torch.Tensor:
+    controller = load(project, "controller")
+    assert isinstance(controller, Controller)
+    return controller.get_parameters()
+
+
+def rows_on_disk(project: Path) -> int:
+    """Generations that another process can read in the newest fitness log."""
+    files = sorted(
+        project.glob("data/07_model_output/mock/fitness_log.parquet/*/*.parquet")
+    )
+    if not files:
+        return 0
+    with files[-1].open("rb") as file:
+        return len(pd.read_parquet(file))
+
+
+def generations_drawn(project: Path) -> int:
+    """Generations in the newest event file."""
+    folders = sorted(project.glob("data/07_model_output/mock/tensorboard/*"))
+    if not folders:
+        return 0
+    events = EventAccumulator(str(folders[-1])).Reload()
+    known = "C/mean" in events.Tags()["scalars"]
+    return len(events.Scalars("C/mean")) if known else 0
+
+
+def interrupted(
+    project: Path, params: dict[str, object], when: Callable[[], bool], sign: int
+) -> str:
+    """Start the stage in a process of its own, end it by a signal; what it said."""
+    return start_and_end(project, "mock", "controller", as_text(params), when, sign)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    mock_project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, pd.DataFrame], torch.Tensor]:
+    """Logs and controller of a search that nothing disturbed."""
+    copy = shutil.copytree(mock_project, tmp_path_factory.mktemp("whole") / "project")
+    with contextlib.chdir(copy):
+        run(copy, "controller", options(), env="mock")
+        return logs(copy), weights(copy)
+
+
+@pytest.mark.parametrize("generations", [1, 23])
+def test_a_killed_search_resumes_to_the_same_bits(
+    mock: Path,
+    uninterrupted: tuple[dict[str, pd.DataFrame], torch.Tensor],
+    generations: int,
+) -> None:
+    interrupted(
+        mock, options(), lambda: rows_on_disk(mock) >= generations, signal.SIGKILL
+    )
+    done = rows_on_disk(mock)
+    assert generations <= done < GENERATIONS
+    run(mock, "controller", options(resume=True), env="mock")
+    expected, controller = uninterrupted
+    found = logs(mock)
+    assert list(found["fitness_log"]["generation"]) == list(range(GENERATIONS))
+    for name, log in expected.items():
+        pd.testing.assert_frame_equal(found[name], log, check_exact=True)
+    assert torch.equal(weights(mock), controller)
+
+
+def test_ctrl_c_keeps_every_finished_generation(
+    mock: Path, uninterrupted: tuple[dict[str, pd.DataFrame], torch.Tensor]
+) -> None:
+    rarely = options(evolution={"save_every": 1000})
+    # Nothing of the logs is saved before the end; the curves are.
+    said = interrupted(
+        mock, rarely, lambda: generations_drawn(mock) >= 5, signal.SIGINT
+    )
+    assert "Aborted!" in said
+    assert "Traceback" not in said
+    done = rows_on_disk(mock)
+    assert 4 <= done < GENERATIONS
+    expected, controller = uninterrupted
+    pd.testing.assert_frame_equal(
+        logs(mock)["fitness_log"], expected["fitness_log"][:done], check_exact=True
+    )
+    run(mock, "controller", options(resume=True), env="mock")
+    assert torch.equal(weights(mock), controller)
+
+
+def test_an_interrupted_search_delivers_nothing(mock: Path) -> None:
+    interrupted(mock, options(), lambda: rows_on_disk(mock) >= 1, signal.SIGKILL)
+    with pytest.raises(ValueError, match=r"search_state.*controller\.resume=true"):
+        run(mock, "controller", options(), env="mock", node_names=["select_controller"])
+    # And it does not count as finished: only what is missing is run, which is all.
+    run(mock, "controller", options(), env="mock", only_missing_outputs=True)
+    assert len(logs(mock)["fitness_log"]) == GENERATIONS
+
+
+def test_a_finished_search_can_be_given_more_generations(
+    mock: Path, uninterrupted: tuple[dict[str, pd.DataFrame], torch.Tensor]
+) -> None:
+    run(mock, "controller", options(evolution={"generations": 5}), env="mock")
+    run(mock, "controller", options(resume=True), env="mock")
+    assert torch.equal(weights(mock), uninterrupted[1])
+
+
+def test_worker_processes_give_the_same_bits(
+    mock: Path, uninterrupted: tuple[dict[str, pd.DataFrame], torch.Tensor]
+) -> None:
+    run(mock, "controller", options(evaluator={"workers": 2}), env="mock")
+    expected, controller = uninterrupted
+    for name, log in expected.items():
+        pd.testing.assert_frame_equal(logs(mock)[name], log, check_exact=True)
+    assert torch.equal(weights(mock), controller)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"evolution": {"strategy": {"population": 8, "sigma": 1.0, "kind": "full"}}}, "strategy.population: it has 6, the options 8"),
+        ({"model": {"hidden_sizes": [3]}}, "parameters: it has"),
+        ({"seed": 5}, "seed: it has 1, the options 5"),
+    ],
+)  # fmt: skip
+def test_a_state_of_other_options_is_refused(
+    mock: Path, changes: dict[str, object], said: str
+) -> None:
+    run(mock, "controller", options(evolution={"generations": 1}), env="mock")
+    with pytest.raises(ValueError, match=said):
+        run(mock, "controller", options(resume=True, **changes), env="mock")
+
+
+def test_there_must_be_a_search_to_resume(mock: Path) -> None:
+    with pytest.raises(ValueError, match=r"search_state\.safetensors"):
+        run(mock, "controller", options(resume=True), env="mock")
+
+
+def test_the_curves_are_those_of_the_log(mock: Path) -> None:
+    run(mock, "controller", options(evolution={"generations": 3}), env="mock")
+    folder = load(mock, "tensorboard")
+    events = EventAccumulator(str(folder)).Reload()
+    log = load(mock, "fitness_log")
+    for name in ("mean", "sigma", "steps_per_second"):
+        values = [event.value for event in events.Scalars(f"C/{name}")]
+        assert values == pytest.approx(log[name].tolist())
+    assert events.Tags()["histograms"] == ["C/weights of the mean"]
+
+
+def test_the_mock_environment_needs_no_trained_weights(mock: Path) -> None:
+    shutil.rmtree(mock / "data")
+    done = subprocess.run(
+        [*KEDRO, "run", "--env", "mock"],
+        cwd=mock,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    # The run ends with what came of it.
+    assert "Gain over random" in done.stdout.splitlines()[-1]
+    summary = load(mock, "evaluation_summary")
+    assert isinstance(summary, dict)
+    for world in ("dream", "real"):
+        # The optimum is known: to survive to the cap of 200.
+        assert summary[world]["controller"]["mean"] >= 190
+        assert summary[world]["random_held"]["mean"] < 60
+    assert sorted(load(mock, "stage_seconds")) == [
+        "controller",
+        "evaluation",
+        "mock",
+        "pictures",
+    ]
+
+
+def test_an_unknown_stage_in_globals_is_refused(mock: Path) -> None:
+    globals_file = mock / "conf/mock/globals.yml"
+    globals_file.write_text("stages: [mock, sleep]\n")
+    with (
+        pytest.raises(ValueError, match=r"globals\.yml.*found sleep"),
+        KedroSession.create(mock, env="mock") as session,
+    ):
+        session.load_context()

@@ -1,0 +1,140 @@
+"""Tests of the tables that end a run."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from rich.console import Console
+from rich.table import Table
+
+from wm_pipeline.datasets import JSONDataset, TableDataset
+from wm_pipeline.reporting.figures import POLICY_NAMES
+from wm_pipeline.reporting.tables import (
+    benchmark_tables,
+    duration,
+    outputs_table,
+    scores_table,
+    stages_table,
+)
+
+
+def drawn(table: Table) -> list[str]:
+    """The lines of a table on a terminal of 80 columns."""
+    screen = io.StringIO()
+    Console(file=screen, width=80).print(table)
+    lines = screen.getvalue().splitlines()
+    assert max(len(line) for line in lines) <= 80
+    assert "…" not in screen.getvalue()
+    return lines
+
+
+def row(lines: list[str], name: str) -> list[str]:
+    """The cells beside a name, which may go on in the next line."""
+    rows = [[cell.strip() for cell in line.strip("│┃ ").split("│")] for line in lines]
+    return next(cells[1:] for cells in rows if cells[0] and name.startswith(cells[0]))
+
+
+@pytest.fixture
+def summary() -> dict[str, Any]:
+    """Scores of every policy, all figures different."""
+
+    def scores(first: float) -> dict[str, float]:
+        keys = ("mean", "std", "low", "high")
+        return {key: first + 0.4 + n for n, key in enumerate(keys)}
+
+    return {
+        "real": {p: scores(1000 + 10 * n) for n, p in enumerate(POLICY_NAMES)},
+        "dream": {p: scores(2000 + 10 * n) for n, p in enumerate(POLICY_NAMES)},
+        "gain_over_random_held": {"mean": 312.3, "low": 20.2, "high": 644.4},
+    }
+
+
+def test_the_scores_of_every_policy_are_in_the_table(summary: dict[str, Any]):
+    lines = drawn(scores_table(summary))
+    for number, name in enumerate(POLICY_NAMES.values()):
+        real, dream = 1000 + 10 * number, 2000 + 10 * number
+        assert row(lines, name) == [
+            f"{real} ± {real + 1}",
+            f"{real + 2} to {real + 3}",
+            f"{dream} ± {dream + 1}",
+        ]
+
+
+def test_the_gain_is_below_the_table_with_its_signs(summary: dict[str, Any]):
+    text = " ".join(" ".join(drawn(scores_table(summary))).split())
+    assert "+312 [95% +20 to +644]" in text
+
+
+def test_stages_are_in_order_with_their_sum_and_the_processor():
+    seconds = {"collection": 90.0, "vision": 600.0, "memory": 3.25}
+    lines = drawn(stages_table(seconds, {"collection": 1, "vision": 0.5, "memory": 0}))
+    assert row(lines, "collection") == ["90 s", "100%"]
+    assert row(lines, "vision") == ["10.0 min", "50%"]
+    assert row(lines, "memory") == ["3.2 s", "0%"]
+    # 90 + 300 of 693.25 seconds of all cores.
+    assert row(lines, "together") == ["11.6 min", "56%"]
+    text = "".join(lines)
+    assert text.index("collection") < text.index("vision") < text.index("memory")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0.0 s"), (81e-6, "81 us"), (0.04, "40 ms"), (9.94, "9.9 s"), (14, "14 s"), (89.6, "90 s"), (354, "5.9 min"), (5400, "90.0 min"), (194_400, "54.0 h")],
+)  # fmt: skip
+def test_a_duration_is_said_as_people_do(seconds: float, said: str):
+    assert duration(seconds) == said
+
+
+def test_the_files_are_listed_by_folder_relative_to_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    catalog = DataCatalog(
+        {
+            "scores": JSONDataset(filepath=str(tmp_path / "data" / "b.json")),
+            "history": TableDataset(filepath="data/a.parquet"),
+            "elsewhere": JSONDataset(filepath="/far/away.json"),
+            "passing": MemoryDataset(1),
+        }
+    )
+    lines = drawn(
+        outputs_table(["scores", "passing", "history", "elsewhere"], catalog, "now")
+    )
+    assert row(lines, "data") == ["a.parquet, b.json"]
+    assert row(lines, "/far") == ["away.json"]
+    assert row(lines, "in memory") == ["passing"]
+    assert lines[-1].strip() == "Version now"
+
+
+def test_long_paths_are_wrapped_and_not_cut_off():
+    path = "/home/somebody/projects/games/world_models/data/07_model_output/doom/and/s"
+    catalog = DataCatalog({"scores": JSONDataset(filepath=f"{path}/s.json")})
+    lines = drawn(outputs_table(["scores"], catalog, None))
+    cells = "".join(line.strip("│").split("│")[0].strip() for line in lines[4:-1])
+    assert cells == path
+
+
+def test_the_benchmark_has_a_table_a_subject() -> None:
+    names = ["one", "two", "limit", "population", "population"]
+    benchmark = pd.DataFrame(
+        {
+            "subject": ["controller", "controller", "dream", "curve", "curve"],
+            "name": names,
+            "parameters": [1734, 37766, 160, 160, 160],
+            "size": [1, 1, 512, 16, 32],
+            "workers": [0, 0, 0, 0, 0],
+            "per_second": [12_345.6, 2.5, 440_940.6, 1.0, 2.0],
+            "microseconds": [81.0, 4e5, 2.3e6, 1.0, 1.0],
+            "share": [float("nan"), float("nan"), 1.0, 1.0, 0.5],
+        }
+    )
+    controllers, dreams = benchmark_tables(benchmark)
+    lines = drawn(controllers)
+    assert "Controller" in lines[0]
+    assert row(lines, "one") == ["1,734", "1.235e+04", "81 us"]
+    assert row(lines, "two") == ["37,766", "2.5", "400 ms"]
+    # What is the same in all rows is left out.
+    assert row(drawn(dreams), "limit") == ["4.409e+05", "2.3 s"]

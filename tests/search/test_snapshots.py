@@ -1,0 +1,194 @@
+"""The state of a search: a restored one goes on as the first would, to the last bit."""
+
+import copy
+import json
+from collections import deque
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wm_pipeline.search.snapshots import Snapshot, restore, take
+from wm_pipeline.search.strategies import CMAES, Kind, StrategyOptions
+
+FITNESS = {
+    "ellipsoid": lambda x: (
+        -(np.square(x - 0.5) @ 10.0 ** np.linspace(0, 4, x.shape[1]))
+    ),
+    "slope": lambda x: x[:, 0],
+    "plain": lambda x: np.zeros(len(x)),
+    "steps": lambda x: np.floor(x).sum(1),
+}
+every_kind = pytest.mark.parametrize("kind", get_args(Kind))
+
+
+def search(kind: Kind, size: int = 12, population: int = 8, seed: int = 1) -> CMAES:
+    options = StrategyOptions(kind=kind, population=population, sigma=0.5)
+    return CMAES(options, size, seed)
+
+
+def course(subject: CMAES, generations: int, fitness: str = "ellipsoid") -> list[Any]:
+    """Everything that can be seen of some generations."""
+    seen: list[Any] = []
+    for _ in range(generations):
+        candidates = subject.ask()
+        subject.tell(candidates, FITNESS[fitness](candidates))
+        scalars = (subject.sigma, subject.axis_ratio, sorted(subject.stop()))
+        seen.append((candidates.tobytes(), subject.mean.tobytes(), *scalars))
+    return seen
+
+
+def travelled(snapshot: Snapshot) -> Snapshot:
+    """The snapshot after a journey through JSON, and with arrays of its own."""
+    values = json.loads(json.dumps(snapshot.values))
+    return Snapshot(values, [array.copy() for array in snapshot.arrays])
+
+
+def assert_goes_on(
+    kind: Kind, size: int, population: int, generations: int, fitness: str
+) -> None:
+    subject = search(kind, size, population)
+    course(subject, generations, fitness)
+    snapshot = travelled(subject.snapshot())
+    assert snapshot.generations == generations
+    expected = course(subject, 30, fitness)
+    other = search(kind, size, population, seed=99)
+    other.restore(snapshot)
+    assert course(other, 30, fitness) == expected
+
+
+@every_kind
+@pytest.mark.parametrize("generations", [1, 2, 3, 20])
+def test_a_restored_search_goes_on_bit_for_bit(kind: Kind, generations: int) -> None:
+    assert_goes_on(kind, 12, 8, generations, "ellipsoid")
+
+
+@given(
+    kind=st.sampled_from(get_args(Kind)),
+    size=st.sampled_from([2, 5, 10, 33]),
+    population=st.sampled_from([2, 3, 4, 5, 9]),
+    generations=st.integers(1, 40),
+    fitness=st.sampled_from(sorted(FITNESS)),
+)
+@settings(max_examples=30, deadline=None)
+def test_whatever_the_search_it_goes_on_bit_for_bit(
+    kind: Kind, size: int, population: int, generations: int, fitness: str
+) -> None:
+    size = max(size, 10) if kind == "vd" else size
+    population = max(population, 4) if kind in ("vd", "vkd") else population
+    assert_goes_on(kind, size, population, generations, fitness)
+
+
+@pytest.mark.parametrize("population", [2, 3, 5])
+def test_the_mirrored_candidates_of_small_populations_go_on(population: int) -> None:
+    # pycma remembers which they were as a range, not a list.
+    for generations in (2, 3, 7):
+        assert_goes_on("full", 5, population, generations, "steps")
+
+
+@every_kind
+def test_a_search_under_way_is_overwritten_by_a_snapshot(kind: Kind) -> None:
+    subject, other = search(kind), search(kind, seed=5)
+    course(subject, 7)
+    course(other, 15, "slope")
+    other.restore(subject.snapshot())
+    assert course(other, 10) == course(subject, 10)
+
+
+@every_kind
+def test_a_snapshot_stays_as_it_is_while_the_search_goes_on(kind: Kind) -> None:
+    subject = search(kind)
+    course(subject, 5)
+    snapshot = subject.snapshot()
+    kept = copy.deepcopy(snapshot)
+    course(subject, 10)
+    other = search(kind, seed=3)
+    other.restore(snapshot)
+    course(other, 10)
+    assert snapshot.values == kept.values
+    assert all(map(np.array_equal, snapshot.arrays, kept.arrays))
+
+
+@every_kind
+def test_taking_a_snapshot_does_not_disturb_the_search(kind: Kind) -> None:
+    quiet, watched = search(kind), search(kind)
+    for _ in range(8):
+        expected = course(quiet, 1)
+        assert course(watched, 1) == expected
+        watched.snapshot()
+
+
+@every_kind
+def test_a_snapshot_holds_json_and_plain_arrays_only(kind: Kind) -> None:
+    subject = search(kind)
+    course(subject, 5)
+    snapshot = subject.snapshot()
+    assert json.loads(json.dumps(snapshot.values)) == snapshot.values
+    assert {array.dtype.kind for array in snapshot.arrays} <= set("biuf")
+    assert all(array.flags.c_contiguous for array in snapshot.arrays)
+
+
+@pytest.mark.parametrize("name", ["search.sigma", "search.sm.C", "random"])
+def test_a_missing_attribute_is_refused_by_name(name: str) -> None:
+    subject = search("full")
+    course(subject, 3)
+    snapshot = travelled(subject.snapshot())
+    del snapshot.values[name]
+    with pytest.raises(ValueError, match=rf"pycma.*: {name} in only one"):
+        search("full").restore(snapshot)
+
+
+@pytest.mark.parametrize("name", ["search.ask", "search.sm.__class__", "os.system"])
+def test_a_strange_attribute_is_refused_by_name(name: str) -> None:
+    subject = search("full")
+    course(subject, 3)
+    snapshot = travelled(subject.snapshot())
+    snapshot.values[name] = "x"
+    with pytest.raises(ValueError, match=rf"pycma.*: {name} in only one"):
+        search("full").restore(snapshot)
+
+
+def test_a_snapshot_of_another_kind_is_refused() -> None:
+    subject = search("full")
+    course(subject, 3)
+    with pytest.raises(ValueError, match=r"search\.sm\."):
+        search("vkd").restore(subject.snapshot())
+
+
+class Thing:
+    """Has state of every sort that a snapshot can hold."""
+
+    def __init__(self, shared: np.ndarray) -> None:
+        self.countiter = 3
+        self.first = self.second = shared
+        self.columns = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+        self.scalar = np.float32(0.1)
+        self.nothing: float | None = None
+        self.infinite = float("inf")
+        self.nested: Any = {1: [np.int64(2), (3.5, "four")], "five": deque([6, 7])}
+        self.mirrors = range(2, 9, 3)
+        self.call = self.__init__  # no state
+
+
+def test_sorts_of_values_come_back_as_they_were() -> None:
+    thing, random = Thing(np.arange(3)), np.random.RandomState(1)
+    snapshot = travelled(take(thing, random))
+    other, other_random = Thing(np.ones(3)), np.random.RandomState(2)
+    other.columns, other.nested, other.mirrors = np.zeros((2, 3)), {}, range(0)
+    restore(other, other_random, snapshot)
+    assert other.first is other.second
+    assert other.first.tolist() == [0, 1, 2]
+    assert other.columns.flags.f_contiguous
+    assert np.array_equal(other.columns, thing.columns)
+    assert other.scalar == thing.scalar
+    assert type(other.scalar) is np.float32
+    assert other.nothing is None
+    assert other.infinite == float("inf")
+    assert other.nested == thing.nested
+    assert type(other.nested[1][0]) is np.int64
+    assert type(other.nested[1][1]) is tuple
+    assert type(other.nested["five"]) is deque
+    assert other.mirrors == thing.mirrors
+    assert other_random.rand() == random.rand()

@@ -1,0 +1,62 @@
+"""Tests of the record of a run."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from wm_pipeline.common.options import Options
+from wm_pipeline.tracking.record import git, run_record
+
+
+class Nested(Options):
+    hold: tuple[int, int]
+
+
+def test_a_record_is_json_with_all_options(tmp_path: Path):
+    options = {"seed": 1, "dream_check": Nested(hold=(1, 10)), "_games": {"doom": 1}}
+    record = run_record(tmp_path, "test", ["memory", "dream"], options)
+    assert json.loads(json.dumps(record)) == record
+    assert record["options"] == {"seed": 1, "dream_check": {"hold": [1, 10]}}
+    assert record["stages"] == ["memory", "dream"]
+    assert record["env"] == "test"
+    assert record["ended"] is None
+    assert {"python", "torch", "kedro", "wm_pipeline"} <= set(record["versions"])
+    assert record["machine"]["cores"] >= 1
+    assert record["machine"]["processor"]
+
+
+def test_the_commit_and_whether_anything_has_changed(tmp_path: Path):
+    def call(*arguments: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        return subprocess.run(
+            ["git", *who, *arguments],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+
+    call("init")
+    assert git(tmp_path) is None  # no commit yet
+    (tmp_path / "a").write_text("1")
+    call("add", "a")
+    call("commit", "-m", "a")
+    head = call("rev-parse", "HEAD")
+    assert git(tmp_path) == {"commit": head, "dirty": False}
+    (tmp_path / "a").write_text("2")
+    assert git(tmp_path) == {"commit": head, "dirty": True}
+
+
+@pytest.mark.parametrize("why", ["no repository", "no git"])
+def test_without_git_there_is_no_commit_and_no_noise(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    why: str,
+):
+    if why == "no git":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    assert git(tmp_path) is None
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,79 @@
+"""Tests of the page of results."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kedro_runs import load
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.tracking.results import NEEDED, results_page
+
+
+@pytest.fixture
+def documents(project: Path) -> dict[str, dict[str, Any]]:
+    return load(project, "all_runs")
+
+
+def newest_whole(documents: dict[str, dict[str, Any]]) -> str:
+    return [v for v, left in documents.items() if set(left) >= set(NEEDED)][-1]
+
+
+def test_the_page_is_made_from_a_small_run(
+    project: Path, documents: dict[str, Any]
+) -> None:
+    page = (project / "docs/results.md").read_text()
+    (made_from,) = (version for version in documents if version in page)
+    run = documents[made_from]
+    real = run["evaluation_summary"]["real"]["controller"]
+    assert f"| controller | {real['mean']:.0f} ± {real['std']:.0f} |" in page
+    for stage, seconds in run["stage_seconds"].items():
+        share = run["run_record"]["cpu"][stage]
+        assert f"| {stage} | {seconds:.1f} | {share:.0%} |" in page
+        assert 0 < share <= 1.05
+    assert f"torch {run['run_record']['versions']['torch']}" in page
+    assert f"{run['run_record']['machine']['cores']} cores of" in page
+    assert "`controller.evolution.generations` 3" in page
+    assert "not in a git repository" in page
+
+
+def test_the_newest_run_that_is_whole_is_shown(documents: dict[str, Any]) -> None:
+    version = newest_whole(documents)
+    later = copy.deepcopy(documents)
+    later["2999-01-01T00.00.00.000Z"] = copy.deepcopy(documents[version])
+    del later["2999-01-01T00.00.00.000Z"]["vae_scores"]
+    assert version in results_page(later)
+    later["2999-01-02T00.00.00.000Z"] = documents[version]
+    assert "2999-01-02T00.00.00.000Z" in results_page(later)
+
+
+def test_the_commit_and_changes_are_said(documents: dict[str, Any]) -> None:
+    run = copy.deepcopy(documents[newest_whole(documents)])
+    run["run_record"]["git"] = {"commit": "0123456" * 5, "dirty": True}
+    page = results_page({"2026-01-01T00.00.00.000Z": run})
+    assert "| commit | `0123456`, with changes that were not committed |" in page
+
+
+def test_a_run_without_a_record_has_a_page_too(documents: dict[str, Any]) -> None:
+    run = dict(documents[newest_whole(documents)])
+    del run["run_record"]
+    page = results_page({"2026-01-01T00.00.00.000Z": run})
+    assert "was not recorded" in page
+    assert "## Scores" in page
+
+
+def test_pictures_are_linked_where_they_exist(
+    documents: dict[str, Any], tmp_path: Path
+) -> None:
+    assert "images/" not in results_page(documents, tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/dream.gif").write_bytes(b"")
+    page = results_page(documents, tmp_path)
+    assert "](images/dream.gif)" in page
+    assert "reconstructions" not in page
+
+
+def test_without_a_whole_run_there_is_no_page() -> None:
+    with pytest.raises(InputError, match="`kedro run`"):
+        results_page({"2026-01-01T00.00.00.000Z": {"vae_scores": {}}})

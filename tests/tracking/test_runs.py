@@ -1,0 +1,166 @@
+"""Tests of the runs side by side."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.datasets import TableDataset
+from wm_pipeline.tracking.runs import list_runs, runs_tables
+
+COMMIT = "0123456789" * 4
+FIRST, SECOND, THIRD = (f"2026-01-0{n}T00.00.00.000Z" for n in (1, 2, 3))
+
+
+def scores(mean: float) -> dict[str, Any]:
+    return {"mean": mean, "std": 9.0, "low": mean - 100, "high": mean + 100}
+
+
+def record(seed: int, stages: list[str], temperature: float) -> dict[str, Any]:
+    """A record as a run writes it, shorter."""
+    return {
+        "env": "base",
+        "stages": stages,
+        "git": {"commit": COMMIT, "dirty": True},
+        "versions": {"wm_pipeline": "0.1.0", "torch": "2.13.0"},
+        "machine": {"cores": 2, "processor": "A processor"},
+        "options": {
+            "seed": seed,
+            "vision": {"seed": seed, "training": {"steps": 3000}},
+            "controller": {
+                "seed": seed,
+                "model": {"hidden_sizes": [], "policy": "deterministic"},
+            },
+            "dream": {"temperature": temperature},
+        },
+    }
+
+
+@pytest.fixture
+def documents() -> dict[str, dict[str, Any]]:
+    """An old run without a record, a whole one, and one of C that is not over."""
+    whole = ["collection", "vision", "memory", "dream", "controller", "evaluation"]
+    choice = {
+        "selected": "mean",
+        "final_dreams": {"mean": 1800.0, "best": 1700.0},
+        "generations": 50,
+    }
+    return {
+        FIRST: {
+            "stage_seconds": {"controller": 30.0, "evaluation": 40.0},
+            "controller_choice": choice,
+            "evaluation_summary": {
+                "real": {"controller": scores(1234)},
+                "dream": {"controller": scores(2000)},
+            },
+        },
+        SECOND: {
+            "run_record": record(1, whole, 1.15),
+            "stage_seconds": dict.fromkeys(whole, 100.0),
+            "controller_choice": choice,
+        },
+        THIRD: {"run_record": record(2, ["controller"], 1.3)},
+    }
+
+
+def test_every_run_is_a_row_with_what_is_known(documents: dict[str, Any]):
+    runs = list_runs(documents).set_index("version")
+    assert list(runs.index) == [FIRST, SECOND, THIRD]
+    old, whole, going = (runs.loc[version] for version in runs.index)
+    assert (old["seconds"], old["dream"], old["real"]) == (70, 2000, 1234)
+    assert (old["real_low"], old["real_high"]) == (1134, 1334)
+    assert old["stages"] == "controller, evaluation"
+    assert old["controller.evolution.generations"] == "50"
+    assert pd.isna(old["commit"])
+    assert pd.isna(old["dirty"])
+    # Without an evaluation the dream score is that of the choice.
+    assert (whole["seconds"], whole["dream"]) == (600, 1800)
+    assert pd.isna(whole["real"])
+    assert whole["commit"] == COMMIT
+    assert whole["dirty"]
+    assert pd.isna(going["seconds"])
+    assert runs["state"].tolist() == ["finished", "finished", "not over"]
+
+
+def test_a_run_that_ended_in_an_error_has_failed(documents: dict[str, Any]):
+    documents[THIRD]["run_record"]["ended"] = "2026-01-03T00:01:00+00:00"
+    runs = list_runs(documents)
+    assert runs["state"].tolist() == ["finished", "finished", "failed"]
+    assert f"3 {THIRD} failed - - 0123456*".split() in [
+        line.split() for line in drawn(runs).splitlines()
+    ]
+
+
+def test_options_that_differ_and_the_important_ones_are_columns(
+    documents: dict[str, Any],
+):
+    runs = list_runs(documents).astype(object).fillna("unknown")
+    assert runs["seed"].tolist() == ["unknown", "1", "2"]
+    assert runs["vision.seed"].tolist() == ["unknown", "1", "2"]
+    assert runs["dream.temperature"].tolist() == ["unknown", "1.15", "1.3"]
+    assert runs["controller.model.hidden_sizes"].tolist() == ["unknown", "[]", "[]"]
+    assert "vision.training.steps" not in runs
+
+
+def test_a_number_is_the_same_validated_or_not(documents: dict[str, Any]):
+    for version, low in ((SECOND, [-1, 0.5]), (THIRD, [-1.0, 0.5])):
+        documents[version]["run_record"]["options"]["actions"] = {"low": low}
+    assert "actions.low" not in list_runs(documents)
+
+
+def test_the_table_is_the_same_when_it_has_been_stored(
+    documents: dict[str, Any], tmp_path: Path
+):
+    runs = list_runs(documents)
+    dataset = TableDataset(filepath=str(tmp_path / "runs.parquet"))
+    dataset.save(runs)
+    assert drawn(dataset.load()) == drawn(runs)
+
+
+def drawn(runs: pd.DataFrame) -> str:
+    screen = io.StringIO()
+    console = Console(file=screen, width=80)
+    for table in runs_tables(runs):
+        console.print(table)
+    return screen.getvalue()
+
+
+def test_the_tables_fit_80_columns_with_nothing_cut_off(documents: dict[str, Any]):
+    text = drawn(list_runs(documents))
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "…" not in text
+    lines = [line.split() for line in text.splitlines()]
+    assert f"1 {FIRST} 70 s 2000 1234 (1134 to 1334) -".split() in lines
+    assert f"2 {SECOND} 10.0 min 1800 - 0123456*".split() in lines
+    assert f"3 {THIRD} not over - - 0123456*".split() in lines
+    assert [
+        "2",
+        "collection",
+        "to",
+        "evaluation",
+        "seed",
+        "1,",
+        "temperature",
+        "1.15",
+    ] in lines
+    # Every stage's own seed is as different; it is said once.
+    assert ["3", "controller", "seed", "2,", "temperature", "1.3"] in lines
+    assert "* with changes that were not committed" in text
+
+
+def test_what_all_runs_share_is_said_once(documents: dict[str, Any]):
+    del documents[FIRST], documents[THIRD]
+    text = " ".join(drawn(list_runs(documents)).split())
+    assert (
+        "In all: seed 1, temperature 1.15, hidden_sizes [], policy deterministic"
+        in text
+    )
+
+
+def test_without_a_run_there_is_no_table():
+    with pytest.raises(InputError, match="`kedro run`"):
+        list_runs({})

@@ -1,0 +1,364 @@
+"""Tests of real games in real worker processes, which are really killed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
+from wm_pipeline.episodes.episode import Episode
+from wm_pipeline.models.controller import Controller, ControllerOptions
+from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.policies.policy import ControllerPolicy, RandomPolicy
+from wm_pipeline.workers.playing import GROUP, play_episode, play_episodes
+
+SEEDS = [11, 5, 8, 3]
+
+
+class Assassin(RandomPolicy):
+    """Plays at random, and in the middle of one episode kills somebody.
+
+    Args:
+        doom: The game's options.
+        seed: The fatal episode.
+        victim: ``worker`` or ``game``, each a process.
+        mark: A file made at the deed, which is done once; None does it every time.
+    """
+
+    def __init__(
+        self, doom: EnvironmentOptions, seed: int, victim: str, mark: Path | None
+    ) -> None:
+        super().__init__(doom.actions, (1, 5))
+        self.fatal_seed, self.victim, self.mark = seed, victim, mark
+
+    def reset(self, seed: int) -> None:
+        super().reset(seed)
+        self.seed, self.step = seed, 0
+
+    def act(self, frame: np.ndarray | None = None) -> np.ndarray:
+        self.step += 1
+        if (self.seed, self.step) == (self.fatal_seed, 20):
+            self.kill()
+        return super().act(frame)
+
+    def kill(self) -> None:
+        if self.mark is not None:
+            if self.mark.exists():
+                return
+            self.mark.touch()
+        if self.victim == "worker":
+            os.kill(os.getpid(), signal.SIGKILL)
+        game = next(p for p in psutil.Process().children() if "vizdoom" in p.name())
+        game.kill()
+        game.wait()
+
+
+class Refuser(RandomPolicy):
+    """Plays at random, but refuses to play one episode."""
+
+    def reset(self, seed: int) -> None:
+        super().reset(seed)
+        self.refuses = seed == SEEDS[1]
+
+    def act(self, frame: np.ndarray | None = None) -> np.ndarray:
+        if self.refuses:
+            raise ArithmeticError("I would rather not")
+        return super().act(frame)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """All of a test's processes work below ``tmp_path``, by which they are known."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(tmp_path: Path, _in_a_folder_of_its_own: None):
+    """Every test's games and workers are gone after it, and so are their files."""
+    yield
+    left = [process for process in psutil.process_iter() if works_in(process, tmp_path)]
+    _, alive = psutil.wait_procs(left, timeout=10)
+    alive = [p for p in alive if works_in(p, tmp_path)]
+    names = [p.name() for p in alive]
+    for process in alive:
+        process.kill()
+    assert names == []
+    assert list(tmp_path.glob("wm_team_*")) == []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_hangs(tmp_path: Path, _nothing_left_behind: None):
+    """A run that waits for a dead process is set free after a while, and fails."""
+    freed: list[str] = []
+    over = threading.Event()
+
+    def free() -> None:
+        while not over.wait(timeout=45):
+            for process in psutil.process_iter():
+                if works_in(process, tmp_path):
+                    freed.append(process.name())
+                    process.kill()
+
+    watch = threading.Thread(target=free, daemon=True)
+    watch.start()
+    yield
+    over.set()
+    watch.join()
+    assert freed == []
+
+
+def works_in(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return (
+            process.pid != os.getpid()
+            and Path(process.cwd()).is_relative_to(folder)
+            and "resource_tracker" not in " ".join(process.cmdline())
+        )
+    except (psutil.Error, OSError):
+        return False
+
+
+@pytest.fixture
+def short(doom: EnvironmentOptions) -> EnvironmentOptions:
+    return doom.model_copy(update={"max_steps": 60})
+
+
+@pytest.fixture
+def policy(short: EnvironmentOptions) -> RandomPolicy:
+    return RandomPolicy(short.actions, (1, 5))
+
+
+@pytest.fixture
+def undisturbed(short: EnvironmentOptions, policy: RandomPolicy) -> list[Episode]:
+    """The episodes as they are in one process, in which nobody dies."""
+    with closing(RealEnv(short)) as env:
+        return [play_episode(env, policy, seed, True) for seed in SEEDS]
+
+
+def play(
+    environment: EnvironmentOptions, policy: RandomPolicy, workers: int = 2
+) -> Iterator[Episode]:
+    games = [("player", seed) for seed in SEEDS]
+    return play_episodes(environment, {"player": policy}, games, workers, True)
+
+
+def assert_equal(played: list[Episode], expected: list[Episode]) -> None:
+    assert [episode.seed for episode in played] == [e.seed for e in expected]
+    for one, other in zip(played, expected, strict=True):
+        np.testing.assert_array_equal(one.frames, other.frames)
+        np.testing.assert_array_equal(one.actions, other.actions)
+        np.testing.assert_array_equal(one.rewards, other.rewards)
+        assert one.terminated == other.terminated
+
+
+def test_an_episode_is_what_the_game_gave(
+    short: EnvironmentOptions, policy: RandomPolicy
+):
+    with closing(RealEnv(short)) as env:
+        episode = play_episode(env, policy, 5, True)
+        policy.reset(5)
+        frame, _ = env.reset(seed=5)
+        for step in range(60):
+            np.testing.assert_array_equal(episode.frames[step], frame)
+            control = policy.act()
+            assert episode.actions[step] == control
+            frame, reward, terminated, truncated, _ = env.step(control)
+            assert episode.rewards[step] == reward
+        assert (terminated, truncated) == (False, True)
+    assert len(episode.rewards) == 60
+    assert episode.actions.dtype == episode.rewards.dtype == np.float32
+    assert not episode.terminated
+
+
+@pytest.mark.parametrize("terminated", [True, False])
+def test_the_columns_of_an_episode(terminated: bool):
+    frames = np.arange(3 * 64 * 64 * 3, dtype=np.uint8).reshape(3, 64, 64, 3)
+    actions = np.array([[-1], [0], [1]], np.float32)
+    rewards = np.array([1, 2, 3], np.float32)
+    steps = Episode(2**40, frames, actions, rewards, terminated).steps(7)
+    assert steps["episode"].tolist() == [7] * 3
+    assert steps["seed"].tolist() == [2**40] * 3
+    np.testing.assert_array_equal(steps["frame"], frames)
+    np.testing.assert_array_equal(steps["action"], actions)
+    np.testing.assert_array_equal(steps["reward"], rewards)
+    assert steps["terminated"].tolist() == [False, False, terminated]
+    assert steps["truncated"].tolist() == [False, False, not terminated]
+
+
+def test_workers_play_what_one_process_plays_in_order(
+    short: EnvironmentOptions, policy: RandomPolicy, undisturbed: list[Episode]
+):
+    assert len({episode.frames.tobytes() for episode in undisturbed}) == len(SEEDS)
+    assert_equal(list(play(short, policy)), undisturbed)
+
+
+def test_policies_share_the_workers_and_frames_need_not_be_kept(
+    short: EnvironmentOptions, policy: RandomPolicy, undisturbed: list[Episode]
+):
+    policies = {"quick": policy, "slow": RandomPolicy(short.actions, (30, 30))}
+    games = [("quick", SEEDS[0]), ("slow", SEEDS[0]), ("quick", SEEDS[1])]
+    first, slow, second = play_episodes(short, policies, games, 1, False)
+    np.testing.assert_array_equal(first.actions, undisturbed[0].actions)
+    np.testing.assert_array_equal(second.actions, undisturbed[1].actions)
+    assert len(np.flatnonzero(np.diff(slow.actions[:, 0]))) <= 1
+    assert first.frames is None
+
+
+@pytest.mark.parametrize(("victim", "workers"), [("worker", 2), ("game", 1)])
+def test_a_killed_process_costs_no_episode(
+    short: EnvironmentOptions,
+    undisturbed: list[Episode],
+    tmp_path: Path,
+    victim: str,
+    workers: int,
+):
+    mark = tmp_path / "done"
+    assassin = Assassin(short, SEEDS[1], victim, mark)
+    assert_equal(list(play(short, assassin, workers)), undisturbed)
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("victim", ["worker", "game"])
+def test_an_episode_that_always_dies_is_an_error(
+    short: EnvironmentOptions, victim: str
+):
+    played = play(short, Assassin(short, SEEDS[1], victim, None), workers=1)
+    assert next(played).seed == SEEDS[0]
+    with pytest.raises(RuntimeError, match=rf"seed {SEEDS[1]}\b"):
+        next(played)
+
+
+def test_an_episode_that_always_fails_is_an_error_naming_its_seed(
+    short: EnvironmentOptions,
+):
+    with pytest.raises(
+        RuntimeError, match=rf"seed {SEEDS[1]} failed 3 times: I would rather not"
+    ):
+        list(play(short, Refuser(short.actions, (1, 5)), workers=1))
+
+
+def test_a_consumer_may_leave_early(
+    short: EnvironmentOptions, policy: RandomPolicy, tmp_path: Path
+):
+    played = play(short, policy, workers=1)
+    next(played)
+    running = [p.name() for p in psutil.process_iter() if works_in(p, tmp_path)]
+    assert sum("vizdoom" in name for name in running) >= 1
+    played.close()
+
+
+class KillingController(ControllerPolicy):
+    """Plays well, but in the middle of one episode kills one of the games, once.
+
+    Args:
+        mark: A file made at the deed.
+    """
+
+    mark: Path
+
+    def act(self, frame: np.ndarray | None = None) -> np.ndarray:
+        if self.looks is False and not self.mark.exists():
+            self.mark.touch()
+            games = [p for p in psutil.Process().children() if "vizdoom" in p.name()]
+            games[-1].kill()
+            games[-1].wait()
+        return super().act(frame)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_games_side_by_side_are_what_they_are_alone(
+    doom: EnvironmentOptions, world_model: WorldModel, tmp_path: Path, killed: bool
+) -> None:
+    """More episodes than places and tasks, of several lengths."""
+    options = ControllerOptions(
+        inputs="zh",
+        hidden_sizes=(),
+        activation="tanh",
+        bias=True,
+        policy="deterministic",
+    )
+    controller = Controller(options, 4, 8, 1)
+    random = torch.Generator().manual_seed(1)
+    controller.set_parameters(torch.randn(controller.size, generator=random))
+    policy = KillingController(world_model, controller, doom.actions, True)
+    policy.mark = tmp_path / "done"
+    policy.mark.touch()
+    seeds = list(range(GROUP + 3))
+    with closing(RealEnv(doom)) as env:
+        alone = [play_episode(env, policy, seed, True) for seed in seeds]
+    assert len({len(episode.rewards) for episode in alone}) > 1
+    assert any(len(np.unique(episode.actions)) > 1 for episode in alone)
+    if killed:
+        policy.mark.unlink()
+    games = [("controller", seed) for seed in seeds]
+    played = play_episodes(doom, {"controller": policy}, games, 2, keep_frames=True)
+    assert_equal(list(played), alone)
+    assert policy.mark.exists()
+
+
+def test_only_frames_that_somebody_needs_are_made(
+    short: EnvironmentOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    frame = RealEnv.frame
+    monkeypatch.setattr(RealEnv, "frame", lambda env: made.append(1) or frame(env))
+    with closing(RealEnv(short)) as env:
+        play_episode(env, RandomPolicy(short.actions, (1, 5)), 5, False)
+        assert len(made) <= 1  # the reset's
+        kept = play_episode(env, RandomPolicy(short.actions, (1, 5)), 5, True)
+        assert len(made) >= len(kept.rewards)
+
+
+def test_a_wrong_environment_fails_before_any_worker_starts(
+    short: EnvironmentOptions, policy: RandomPolicy
+):
+    wrong = short.model_copy(update={"frame_key": "picture"})
+    with pytest.raises(ValueError, match=r"environment\.frame_key"):
+        next(play(wrong, policy))
+
+
+def test_workers_and_games_end_with_a_killed_parent(
+    doom: EnvironmentOptions, tmp_path: Path
+) -> None:
+    script = f"""
+from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.policies.policy import RandomPolicy
+from wm_pipeline.workers.playing import play_episodes
+
+doom = EnvironmentOptions.model_validate_json({doom.model_dump_json()!r})
+policies = {{"random": RandomPolicy(doom.actions, (1, 5))}}
+games = [("random", seed) for seed in range(100_000)]
+for _ in play_episodes(doom, policies, games, 2, keep_frames=False):
+    pass
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment
+    )
+    try:
+        deadline = time.monotonic() + 30
+        descendants: list[psutil.Process] = []
+        while sum("vizdoom" in process.name() for process in descendants) < 2:
+            assert time.monotonic() < deadline, "two games did not start"
+            time.sleep(0.2)
+            descendants = psutil.Process(parent.pid).children(recursive=True)
+    finally:
+        parent.kill()
+        parent.wait()
+    _, alive = psutil.wait_procs(descendants, timeout=20)
+    assert alive == []
+    for folder in tmp_path.glob("wm_team_*"):  # a killed parent cannot tidy up
+        shutil.rmtree(folder)
