@@ -58,7 +58,7 @@ class WorkerPool:
     ) -> None:
         self._attempts = attempts
         self._scratch = tempfile.TemporaryDirectory(
-            prefix="wm_team_", ignore_cleanup_errors=True
+            prefix="wm_workers_", ignore_cleanup_errors=True
         )
         # Processes know their folders by their real paths.
         scratch = Path(self._scratch.name).resolve()

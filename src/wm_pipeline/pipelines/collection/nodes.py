@@ -12,7 +12,7 @@ from wm_pipeline.common.options import Options, StepRange
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.shards import Shard
-from wm_pipeline.policies.policy import RandomPolicy
+from wm_pipeline.policies.random_policy import RandomPolicy
 from wm_pipeline.workers.playing import play_episodes
 
 

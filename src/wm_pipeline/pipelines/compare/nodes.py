@@ -15,7 +15,7 @@ from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.policies.policy import ControllerPolicy
+from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.reporting.figures import comparison_figure
 from wm_pipeline.search.loop import (
     EvolutionOptions,
