@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from wm_pipeline.environments.dream import DreamEnv, Dreams
+from wm_pipeline.environments.dream import Dreams
+from wm_pipeline.environments.dream_env import DreamEnv
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.models.controller import Controller, ControllerOptions

@@ -7,7 +7,8 @@ from collections.abc import Generator, Iterator
 
 import numpy as np
 
-from wm_pipeline.episodes.shards import EpisodeShards, in_groups
+from wm_pipeline.episodes.choosing import in_groups
+from wm_pipeline.episodes.shards import EpisodeShards
 from wm_pipeline.models.vae import FRAME_SHAPE
 
 

@@ -7,7 +7,9 @@ import numpy as np
 import torch
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.episodes.shards import EpisodeShards, Steps, in_groups
+from wm_pipeline.episodes.choosing import in_groups
+from wm_pipeline.episodes.columns import Steps
+from wm_pipeline.episodes.shards import EpisodeShards
 from wm_pipeline.models.mdn_rnn_training import TrivialPredictors, Window
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import digest

@@ -11,7 +11,11 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 collect_episodes,
-                inputs=["params:environment", "params:collection", "begun_episodes"],
+                inputs=[
+                    "params:environment",
+                    "params:collection",
+                    "unfinished_episodes",
+                ],
                 outputs="episodes",
                 name="collect_episodes",
                 tags="collection",

@@ -12,7 +12,8 @@ from wm_pipeline.common.options import Options, StepRange
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.loop import DreamNoise, dream
 from wm_pipeline.dreaming.policies import script_of
-from wm_pipeline.environments.dream import DreamEnv, Dreams
+from wm_pipeline.environments.dream import Dreams
+from wm_pipeline.environments.dream_env import DreamEnv
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.sequences import check_latents
 from wm_pipeline.episodes.shards import EpisodeShards

@@ -9,13 +9,14 @@ from pydantic import Field
 from wm_pipeline.common.options import Options
 from wm_pipeline.common.randomness import seeded_initialisation, stream
 from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.episodes.choosing import split_episodes
 from wm_pipeline.episodes.sequences import (
     check_latents,
     latent_statistics,
     training_windows,
     validation_windows,
 )
-from wm_pipeline.episodes.shards import EpisodeShards, split_episodes
+from wm_pipeline.episodes.shards import EpisodeShards
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.mdn_rnn_training import (
     MDNRNNTrainingOptions,

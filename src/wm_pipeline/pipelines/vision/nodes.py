@@ -12,8 +12,9 @@ from pydantic import Field, model_validator
 from wm_pipeline.common import progress
 from wm_pipeline.common.options import Options
 from wm_pipeline.common.randomness import seeded_initialisation, stream
+from wm_pipeline.episodes.choosing import split_episodes
 from wm_pipeline.episodes.frames import mean_frame, sample_frames, shuffled_frames
-from wm_pipeline.episodes.shards import EpisodeShards, Shard, split_episodes
+from wm_pipeline.episodes.shards import EpisodeShards, Shard
 from wm_pipeline.models.vae import ConvVAE, VAEOptions
 from wm_pipeline.models.vae_training import (
     SalienceOptions,
