@@ -32,7 +32,7 @@ class Dreams:
 
     @torch.inference_mode()
     def begin(self, which: np.ndarray, random: np.random.Generator) -> None:
-        """Begin some anew, in latents in which real episodes began.
+        """Restart some dreams, in latents in which real episodes began.
 
         Args:
             which: (count,) bool.

@@ -83,7 +83,7 @@ class DreamEnv(gymnasium.Env):
 
 
 class DreamVectorEnv(VectorEnv):
-    """Many dreams side by side, in one batch; a finished one begins anew at the next step.
+    """Many dreams side by side, in one batch; a finished one restarts at the next step.
 
     Args:
         num_envs: How many.
@@ -137,7 +137,7 @@ class DreamVectorEnv(VectorEnv):
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Dream one step of M in each; those that were over begin instead."""
+        """Dream one step of M in each; those that were over restart instead."""
         controls = self.actions.to_controls(np.asarray(actions))
         rewards, done = self.dreams.step(controls, self.np_random)
         beginning = self._over

@@ -131,7 +131,7 @@ def _vae() -> ConvVAE:
 
 @torch.no_grad()
 def _mdn_rnn(vae_digest: str) -> MDNRNN:
-    """An LSTM whose gates stand open and which forgets: one linear step and its end.
+    """An LSTM with open input and output gates that forgets: one linear step and its end.
 
     Units 0 and 1 carry the next position and velocity in the linear range of tanh;
     units 2 and 3 say whether the next position is beyond 1 or below -1.

@@ -21,7 +21,7 @@ def shuffled_frames(
 ) -> Generator[np.ndarray]:
     """Endless batches of frames, every frame once an epoch.
 
-    Whole episodes in random order fill a pool; its frames are shuffled and dealt out
+    Whole episodes in random order fill a pool; its frames are shuffled and yielded
     while a thread reads the next pool, so at most three pools are in memory.
 
     Args:

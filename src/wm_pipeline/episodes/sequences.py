@@ -131,10 +131,10 @@ def check_latents(latents: EpisodeShards, vae: ConvVAE) -> None:
 
 @dataclass(frozen=True)
 class LatentStatistics:
-    """What M is told of its data before training.
+    """Statistics of the training data, by which M scales its outputs and is judged.
 
     Attributes:
-        trivial: The predictors M must beat.
+        trivial: The predictors that M is compared with.
         reward_mean: Of a step of M.
         reward_scale: Root mean square of a step's reward; 1 where it is always zero.
         reward_range: The least and the largest reward of a step.

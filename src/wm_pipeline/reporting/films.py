@@ -60,7 +60,7 @@ class Film:
 
 
 class _Recorder:
-    """A controller in the real game, whose states in one episode are kept."""
+    """A controller in the real game that keeps the states of its one episode."""
 
     sees = True
 
@@ -90,7 +90,7 @@ def film_episode(env: RealEnv, policy: ControllerPolicy, seed: int) -> Film:
 
     Args:
         env: The game.
-        policy: Who plays.
+        policy: Chooses the controls.
         seed: Seeds both the game and the policy.
 
     Returns:
@@ -130,7 +130,7 @@ def film_dream(
 
     Args:
         dreams: A single dream.
-        choose: Who acts.
+        choose: Chooses the controls.
         most_steps: The cap, in steps of M.
         random: Draws the dream's beginning and its noise.
 

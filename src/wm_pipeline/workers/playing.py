@@ -35,12 +35,12 @@ def play_episodes(
 ) -> Iterator[Episode]:
     """Play many episodes in worker processes.
 
-    A game that fails is started anew and its episode replayed; a worker process that
+    A game that fails is restarted and its episode replayed; a worker process that
     dies is replaced and its episodes are played again, with the same seeds.
 
     Args:
         environment: The game.
-        policies: Who can play, by name; a copy of all goes to each worker.
+        policies: By name; a copy of all goes to each worker.
         games: The name of the policy and the seed of each episode.
         workers: How many processes, 1 or more; None takes one a core.
         keep_frames: Whether the frames are returned.
@@ -75,7 +75,7 @@ def play_episode(env: RealEnv, policy: Policy, seed: int, keep_frames: bool) -> 
 
     Args:
         env: The game.
-        policy: Who plays.
+        policy: Chooses the controls.
         seed: Seeds both the game and the policy.
         keep_frames: Whether the frames are returned.
     """
@@ -109,7 +109,7 @@ class _Rollout:
         seed: Of the game and the policy.
         state: The policy's.
         random: The policy's source of random numbers.
-        frame: What the policy is to answer, (64, 64, 3) uint8, if anybody needs it.
+        frame: What the policy is to answer, (64, 64, 3) uint8, where it is needed.
         over: Whether the episode has ended.
     """
 
@@ -149,7 +149,7 @@ class _Rollout:
         )
 
     def _look(self, decides: bool) -> None:
-        """Make the frame, which takes a third of a step, only if somebody needs it."""
+        """Make the frame, which takes a third of a step, only where it is needed."""
         if self._keeps or (decides and self._sees):
             self.frame = self.env.frame()
         if self._keeps:
@@ -174,7 +174,7 @@ def _decide(policy: Policy, rollouts: Sequence[_Rollout]) -> np.ndarray:
 
 
 class _Player:
-    """What a worker process holds: games, and who plays them."""
+    """What a worker process holds: games, and the policies that play them."""
 
     def __init__(
         self, environment: EnvironmentOptions, policies: Mapping[str, Policy]

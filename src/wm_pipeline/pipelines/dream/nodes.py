@@ -30,7 +30,7 @@ from wm_pipeline.workers.evaluators import DreamOptions
 logger = logging.getLogger(__name__)
 
 MOST_STARTS = 1000
-"""Real episodes in whose first latents dreams begin; more add nothing but reading."""
+"""Real episodes in whose first latents dreams begin; more only take longer to read."""
 
 
 class DreamCheckOptions(Options):
