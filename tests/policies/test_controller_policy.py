@@ -138,14 +138,18 @@ def test_sampled_latents_have_vs_deviation(world_model: WorldModel, frames: np.n
     assert latents.mean() == pytest.approx(float(mean[0, 0]), abs=deviation / 4)
 
 
+@pytest.mark.parametrize("sample", [False, True])
 def test_a_state_holds_what_was_seen_and_what_m_remembers_of_it(
-    world_model: WorldModel, controller: Controller, frames: np.ndarray
+    world_model: WorldModel, controller: Controller, frames: np.ndarray, sample: bool
 ):
-    policy = ControllerPolicy(world_model, controller, WHEEL, sample_latents=False)
+    policy = ControllerPolicy(world_model, controller, WHEEL, sample_latents=sample)
     first, random = policy.begin(1)
     assert not torch.cat([part.flatten() for part in first]).any()
     controls, (after,) = policy.act(frames[:1], [first], [random])
-    latent, _ = world_model.vae.encode_frames(frames[:1])
+    latent, log_variance = world_model.vae.encode_frames(frames[:1])
+    if sample:
+        normal = torch.randn(1, 4, generator=torch_stream(1, "controller policy"))
+        latent = latent + torch.exp(log_variance / 2) * normal
     torch.testing.assert_close(after.latent, latent)
     with torch.inference_mode():
         h, c = world_model.mdn_rnn.remember(
