@@ -412,7 +412,7 @@ def test_an_environment_that_cannot_be_played_is_refused(
 def test_latents_of_another_vae_are_refused(project: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(project, tmp_path / "project")
     with contextlib.chdir(copy):
-        run(copy, "vision", {"seed": 9}, node_names=["train_vision"])
+        run(copy, "vision", {"seed": 9}, node_names=["vision.train_vision"])
         for stage in ("memory", "dream"):
             with pytest.raises(ValueError, match="Run the vision stage again"):
                 run(copy, stage)

@@ -159,4 +159,4 @@ class RunReport:
 
 
 def _stage(node: Node) -> str:
-    return min(node.tags, default=node.name)
+    return (node.namespace or node.name).split(".")[0]

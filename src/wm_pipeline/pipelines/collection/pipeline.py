@@ -18,7 +18,8 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs="episodes",
                 name="collect_episodes",
-                tags="collection",
             )
-        ]
+        ],
+        namespace="collection",
+        prefix_datasets_with_namespace=False,
     )
