@@ -44,11 +44,11 @@ def options(**changes: object) -> dict[str, object]:
     evolution = {
         "generations": GENERATIONS,
         "rollouts": 2,
-        "final_rollouts": 4,
         "strategy": strategy,
+        "save_every": 0,
     }
     evolution |= changes.pop("evolution", {})  # type: ignore[operator]
-    return {"controller": {"evolution": evolution, **changes}}
+    return {"controller": {"evolution": evolution, "final_rollouts": 4, **changes}}
 
 
 def as_text(tree: object, path: str = "") -> list[str]:
