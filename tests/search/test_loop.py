@@ -193,10 +193,10 @@ def heard() -> Iterator[list[tuple[str, int, dict[str, float], list[str]]]]:
     def listen(
         name: str,
         step: int,
-        figures: Mapping[str, float],
+        scalars: Mapping[str, float],
         weights: Mapping[str, np.ndarray],
     ) -> None:
-        records.append((name, step, dict(figures), list(weights)))
+        records.append((name, step, dict(scalars), list(weights)))
 
     progress.listeners.append(listen)
     yield records
@@ -700,3 +700,13 @@ def test_options_out_of_range_are_refused_by_name(
     next(holder for holder in holders if name in holder)[name] = value
     with pytest.raises(ValueError, match=name):
         EvolutionOptions.model_validate(document)
+
+
+def test_by_default_nothing_stops_a_search_and_every_generation_gives_a_state(
+    evaluator: DreamEvaluator,
+) -> None:
+    strategy = StrategyOptions(kind="full", population=4, sigma=1.0)
+    options = EvolutionOptions(strategy=strategy, generations=3, rollouts=2)
+    states = evolve(Hill(evaluator), options, 1)
+    assert [state.generations for state in states] == [1, 2, 3]
+    assert options.stop == StopOptions(mean_return=None, seconds=None, converged=False)

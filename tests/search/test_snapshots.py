@@ -1,4 +1,4 @@
-"""The state of a search: a restored one goes on as the first would, to the last bit."""
+"""The state of a search: a resumed one continues as the first would, to the last bit."""
 
 import copy
 import json

@@ -46,7 +46,7 @@ class VAETrainingOptions(FittingOptions):
     """
 
     beta: float = Field(ge=0)
-    free_nats: float = Field(ge=0)
+    free_nats: float = Field(default=0.0, ge=0)
     salience: SalienceOptions
     validation_frames: int = Field(ge=1)
 

@@ -59,7 +59,7 @@ class ComparisonOptions(Options):
     generations: int = Field(ge=1)
     rollouts: int = Field(ge=1)
     final_rollouts: int = Field(ge=2)
-    evaluator: EvaluatorOptions
+    evaluator: EvaluatorOptions = EvaluatorOptions()
 
     def evolution(self, kind: Kind) -> EvolutionOptions:
         """The search of an architecture: the one budget, its own strategy."""

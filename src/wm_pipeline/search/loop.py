@@ -235,7 +235,7 @@ class _Search:
         return None
 
     def state(self) -> SearchState:
-        """A copy of all that a later search needs to go on."""
+        """A copy of all that is needed to resume the search."""
         self._candidates = [pd.concat(self._candidates, ignore_index=True)]
         return SearchState(
             conditions=self._conditions,

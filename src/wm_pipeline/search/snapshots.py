@@ -80,7 +80,7 @@ def restore(search: Any, random: np.random.RandomState, snapshot: Snapshot) -> N
     if written != VERSION:
         raise InputError(
             f"the search state: expected one of pycma {VERSION}, found one of "
-            f"pycma {written}. Go on with that version (pip install cma=={written})"
+            f"pycma {written}. Resume it with that version (pip install cma=={written})"
         )
     # One copy of each array: what was shared is shared again.
     reader = _Reader([array.copy() for array in snapshot.arrays])

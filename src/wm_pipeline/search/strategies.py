@@ -62,7 +62,7 @@ class CMAES:
         options: Kind, population and initial sigma.
         size: The number of parameters.
         seed: Of the search's own random numbers.
-        snapshot: Of a search with the same options and size; this one goes on from it.
+        snapshot: Of a search with the same options and size, which this one resumes.
 
     Raises:
         InputError: The kind is not for so many, or so few, parameters; or the snapshot
@@ -85,7 +85,7 @@ class CMAES:
             "verb_log": 0,
             "randn": self._random.randn,
             "CMA_diagonal": options.kind == "separable",
-            # pycma would else go on in other coordinates, which neither the mean nor a
+            # pycma would else continue in other coordinates, which neither the mean nor a
             # snapshot knows of, once the covariance is badly conditioned.
             "conditioncov_alleviate": False,
             # The samplers of vd and vkd would else draw from NumPy's global stream.

@@ -43,7 +43,7 @@ class ControllerStageOptions(Options):
     seed: int = Field(ge=0)
     resume: bool = False
     model: ControllerOptions = ControllerOptions()
-    evaluator: EvaluatorOptions
+    evaluator: EvaluatorOptions = EvaluatorOptions()
     evolution: EvolutionOptions
     final_rollouts: int = Field(ge=1)
 
@@ -65,7 +65,7 @@ def search_controller(
         earlier_search: Reads the newest search state, which is resumed if asked for.
 
     Yields:
-        While the search goes on: its state, the fitness log (one row a generation) for
+        While the search runs: its state, the fitness log (one row a generation) for
         Parquet and for CSV, and the candidate log (one row a candidate).
     """
     before = earlier_search() if options.resume else None
