@@ -79,8 +79,8 @@ def restore(search: Any, random: np.random.RandomState, snapshot: Snapshot) -> N
     written = snapshot.values.get("pycma")
     if written != VERSION:
         raise InputError(
-            f"the search state: expected one of pycma {VERSION}, found one of "
-            f"pycma {written}. Resume it with that version (pip install cma=={written})"
+            f"the search state: expected one written with pycma {VERSION}, found "
+            f"{written or 'one that names no version'}"
         )
     # One copy of each array: what was shared is shared again.
     reader = _Reader([array.copy() for array in snapshot.arrays])
@@ -89,7 +89,7 @@ def restore(search: Any, random: np.random.RandomState, snapshot: Snapshot) -> N
         random.set_state(reader.decode(snapshot.values["random"]))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"the search state: expected that of such a search, found {error}"
+            f"the search state: expected that of a search of this kind, found {error}"
         ) from error
 
 
