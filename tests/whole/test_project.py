@@ -319,7 +319,7 @@ def test_only_missing_outputs_skips_what_is_there(project: Path) -> None:
         ("controller.evolution.generations", 0, "evolution.generations"),
         ("controller.evolution.rollouts", 0, "evolution.rollouts"),
         ("controller.evolution.stop.seconds", 0, "stop.seconds"),
-        ("controller.evolution.save_every", 0, "evolution.save_every"),
+        ("controller.evolution.save_every", -1, "evolution.save_every"),
         ("controller.evaluator.workers", -1, "evaluator.workers"),
         ("controller.evaluator.max_dreams", 0, "evaluator.max_dreams"),
         ("controller.evaluator.device", "tpu", "evaluator.device"),

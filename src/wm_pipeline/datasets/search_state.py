@@ -12,7 +12,7 @@ from wm_pipeline.search.state import SearchState, load_state, save_state
 
 
 class SearchStateDataset(Growing, AbstractVersionedDataset[Any, Any]):
-    """The state of a CMA-ES search, on a local path, saved while the search goes on.
+    """The state of a CMA-ES search, on a local path, saved while the search runs.
 
     It counts as existing when the search is over, so that Kedro's
     ``--only-missing-outputs`` does not take an interrupted one for finished.

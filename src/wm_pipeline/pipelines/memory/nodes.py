@@ -51,7 +51,7 @@ def train_memory(
     environment: EnvironmentOptions,
     options: MemoryOptions,
 ) -> tuple[MDNRNN, pd.DataFrame, dict[str, float]]:
-    """Train M to foresee the next latent, the reward and the end of the episode.
+    """Train M to predict the next latent, the reward and the end of the episode.
 
     Args:
         latents: Of the real game's episodes, made by ``vae``.
@@ -97,7 +97,7 @@ def train_memory(
     )
     logger.info(
         "On held-out episodes M's negative log-likelihood is %.3f nats a dimension "
-        "(nothing changes: %.3f, marginal: %.3f); it foresees %.0f%% of the ends, with "
+        "(nothing changes: %.3f, marginal: %.3f); it predicts %.0f%% of the ends, with "
         "%.1f%% false alarms",
         scores["nll"],
         scores["nll_unchanged"],

@@ -95,7 +95,7 @@ def train_vision(
 def score_vision(
     episodes: EpisodeShards, vae: ConvVAE, options: VisionOptions
 ) -> tuple[dict[str, float], np.ndarray]:
-    """What V keeps of held-out frames, in figures and as a picture.
+    """How well V reconstructs held-out frames: scores, and a picture.
 
     Args:
         episodes: Of the real game.
@@ -109,8 +109,8 @@ def score_vision(
     frames = _validation_frames(episodes, options)
     scores = validate_vae(vae, frames, options.training, options.seed)
     logger.info(
-        "On held-out frames V paints %(salient_recall).0f%% of the salient pixels, and "
-        "%(salient_precision).0f%% of what it paints is there",
+        "On held-out frames V reconstructs %(salient_recall).0f%% of the salient pixels; "
+        "of those in its reconstructions %(salient_precision).0f%% are there",
         {name: 100 * np.nan_to_num(value) for name, value in scores.items()},
     )
     count = PICTURE_ROWS * PICTURE_COLUMNS
