@@ -161,7 +161,13 @@ def test_ctrl_c_keeps_every_finished_generation(
 def test_no_controller_is_selected_from_an_interrupted_search(mock: Path) -> None:
     interrupted(mock, options(), lambda: rows_on_disk(mock) >= 1, signal.SIGKILL)
     with pytest.raises(ValueError, match=r"search_state.*controller\.resume=true"):
-        run(mock, "controller", options(), env="mock", node_names=["controller.select_controller"])
+        run(
+            mock,
+            "controller",
+            options(),
+            env="mock",
+            node_names=["controller.select_controller"],
+        )
     # And it does not count as finished: only what is missing is run, which is all.
     run(mock, "controller", options(), env="mock", only_missing_outputs=True)
     assert len(logs(mock)["fitness_log"]) == GENERATIONS
