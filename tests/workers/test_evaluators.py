@@ -18,7 +18,8 @@ import torch
 from wm_pipeline.benchmarks.subjects import blank_world
 from wm_pipeline.common.devices import cores
 from wm_pipeline.common.randomness import torch_stream
-from wm_pipeline.dreaming.loop import DreamNoise, DreamResult, dream
+from wm_pipeline.dreaming.loop import DreamResult, dream
+from wm_pipeline.dreaming.noise import DreamNoise
 from wm_pipeline.dreaming.policies import PopulationPolicy
 from wm_pipeline.environments.actions import (
     Actions,

@@ -14,7 +14,7 @@ import torch
 
 from wm_pipeline.common.devices import cores, processor
 from wm_pipeline.common.randomness import seeded_initialisation, stream
-from wm_pipeline.dreaming.products import chunk_bounds, product
+from wm_pipeline.dreaming.batch import chunk_bounds
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.models.controller import Controller
@@ -178,7 +178,7 @@ def matrix_products(
     hidden = mdn_rnn.hidden_size
     inputs = mdn_rnn.latent_size + hidden + mdn_rnn.action_size
     x, h = torch.ones(dreams, inputs), torch.ones(dreams, hidden)
-    cell = product(torch.ones(inputs, 4 * hidden), torch.ones(4 * hidden))
+    cell = torch.ones(inputs, 4 * hidden), torch.ones(4 * hidden)
     head_weights = mdn_rnn.head.weight.detach().T.contiguous()
     head = product(head_weights, mdn_rnn.head.bias.detach())
     bounds = list(pairwise(chunk_bounds(dreams)))
