@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from wm_pipeline.dreaming.products import Product, product
 
 from wm_pipeline.benchmarks import subjects as speed
 from wm_pipeline.benchmarks.jax_scan import jax_dreams
@@ -24,7 +25,6 @@ from wm_pipeline.benchmarks.subjects import (
     one_dream_at_a_time,
     population_dreams,
 )
-from wm_pipeline.dreaming.products import Product, product
 from wm_pipeline.environments.actions import ThresholdActions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel

@@ -130,9 +130,7 @@ def deadly_world(vae: ConvVAE, hidden: int, action_size: int) -> WorldModel:
 
 
 @pytest.fixture(params=["c", "torch"])
-def kernels(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The step by either of its implementations."""
     if request.param == "torch":
         monkeypatch.setattr(step_kernel, "compiled", lambda: None)

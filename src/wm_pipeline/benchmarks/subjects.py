@@ -177,18 +177,18 @@ def matrix_products(
     mdn_rnn = world_model.mdn_rnn
     hidden = mdn_rnn.hidden_size
     inputs = mdn_rnn.latent_size + hidden + mdn_rnn.action_size
+    outputs = len(mdn_rnn.head.bias)
     x, h = torch.ones(dreams, inputs), torch.ones(dreams, hidden)
-    cell = torch.ones(inputs, 4 * hidden), torch.ones(4 * hidden)
-    head_weights = mdn_rnn.head.weight.detach().T.contiguous()
-    head = product(head_weights, mdn_rnn.head.bias.detach())
+    cell, cell_bias = torch.ones(inputs, 4 * hidden), torch.ones(4 * hidden)
+    head, head_bias = torch.ones(hidden, outputs), torch.ones(outputs)
     bounds = list(pairwise(chunk_bounds(dreams)))
 
     @torch.inference_mode()
     def run() -> float:
         for _ in range(steps):
             for first, last in bounds:
-                cell(x[first:last])
-                head(h[first:last])
+                torch.addmm(cell_bias, x[first:last], cell)
+                torch.addmm(head_bias, h[first:last], head)
         return dreams * steps
 
     return run

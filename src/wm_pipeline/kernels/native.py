@@ -8,6 +8,7 @@ import functools
 import logging
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ def compiled() -> ctypes.CDLL | None:
         return None
     size = _whole.in_dll(library, "sample_step_arguments_size").value
     assert size == ctypes.sizeof(SampleStepArguments), (size, SampleStepArguments)
-    for name, arguments in {
+    signatures: dict[str, list[Any]] = {
         "tanh_in_place": [_whole, _pointer],
         "gaussian_draws": [
             *(_whole, _whole, _pointer, _whole, _pointer),
@@ -64,10 +65,10 @@ def compiled() -> ctypes.CDLL | None:
         ],
         "lstm_cell": [_whole, _whole, _pointer, _pointer, _pointer, _whole],
         "sample_step": [ctypes.POINTER(SampleStepArguments)],
-    }.items():
-        function = library[name]
+    }
+    for name, arguments in signatures.items():
+        function = getattr(library, name)
         function.argtypes, function.restype = arguments, None
-        setattr(library, name, function)
     return library
 
 
