@@ -1,9 +1,9 @@
-/* Elementwise work, each part in one pass over memory: the activations and draws of
-   controllers, and the two halves of a dream's step, with the products that only
-   sampling knows it needs.
+/* The elementwise part of a dream's step, each half in one pass over memory: the LSTM's
+   cell, and sampling with the means and deviations it needs. Also the activations and
+   draws of controllers.
 
    Every row is computed by itself and in one order, so a dream's digits do not depend on
-   its batch. Compiled for the machine it runs on; see native.py. */
+   its batch. Compiled for the machine it runs on; see compiler.py. */
 
 #include <stdint.h>
 #include <string.h>

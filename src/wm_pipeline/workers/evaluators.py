@@ -1,4 +1,4 @@
-"""Where candidates run: in this process as one batch of dreams, or in workers."""
+"""Evaluators of candidates: in this process as one batch of dreams, or in workers."""
 
 import copy
 import math
