@@ -34,7 +34,7 @@ SIGMA = 0.1
 def decisions(
     controller: Controller, actions: Actions, batch: int, calls: int
 ) -> Callable[[], float]:
-    """decisions of one controller, ``batch`` at a time.
+    """Decisions of one controller, ``batch`` at a time.
 
     From z and h to controls, the noise of a stochastic policy included.
     """
@@ -53,7 +53,7 @@ def decisions(
 
 
 def encodings(vae: ConvVAE, batch: int, calls: int) -> Callable[[], float]:
-    """frames encoded by V, ``batch`` at a time."""
+    """Frames encoded by V, ``batch`` at a time."""
     frames = np.zeros((batch, FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
 
     def run() -> float:
@@ -67,7 +67,7 @@ def encodings(vae: ConvVAE, batch: int, calls: int) -> Callable[[], float]:
 def generations(
     options: StrategyOptions, size: int, count: int, seed: int
 ) -> Callable[[], float]:
-    """a search's own work, ask and tell, in generations."""
+    """A search's own work, ask and tell, in generations."""
     search = CMAES(options, size, seed)
     random = stream(seed, "benchmark fitness")
 
@@ -82,7 +82,7 @@ def generations(
 def population_dreams(
     evaluator: Evaluator, population: int, rollouts: int
 ) -> Callable[[], float]:
-    """the dreams of a generation, in steps of M.
+    """The dreams of a generation, in steps of M.
 
     The candidates lie around the evaluator's controller, as those of a search.
     """
@@ -134,7 +134,7 @@ def generation_parts(
 def matrix_products(
     world_model: WorldModel, dreams: int, steps: int
 ) -> Callable[[], float]:
-    """only the two matrix products of a dream's step.
+    """Only the two matrix products of a dream's step.
 
     In the same chunks as the dream's, and whole: a dream that evaluates all of M's head
     cannot be faster in one process. Ours leaves out what sampling does not need.
@@ -162,7 +162,7 @@ def matrix_products(
 def one_dream_at_a_time(
     evaluator: DreamEvaluator, workers: int, stack: ExitStack
 ) -> Callable[[], float]:
-    """every worker dreams one dream, one decision at a time.
+    """Every worker dreams one dream, one decision at a time.
 
     How the public implementations do it, in as many processes.
 
