@@ -105,8 +105,9 @@ def world_model(vae: ConvVAE, mdn_rnn: MDNRNN) -> WorldModel:
 
 
 @pytest.fixture
-def fresh() -> Iterator[None]:
-    """The source is compiled anew in the test and after it."""
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The source is compiled anew in the test, into a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     compiled.cache_clear()
     yield
     compiled.cache_clear()
