@@ -1,0 +1,24 @@
+"""Search for a controller with CMA-ES, wholly inside the dream, without Kedro.
+
+Run it on a trained world model: ``python examples/search.py world_model.safetensors``
+"""
+
+import sys
+
+from wm_pipeline.common.checkpoints import load_checkpoint, save_checkpoint
+from wm_pipeline.environments.actions import ThresholdActions
+from wm_pipeline.models import Controller, ControllerOptions, WorldModel
+from wm_pipeline.search import EvolutionOptions, StrategyOptions, evolve, select
+from wm_pipeline.workers.evaluators import DreamEvaluator, DreamOptions
+
+world_model = load_checkpoint(sys.argv[1], WorldModel)
+actions = ThresholdActions(kind="threshold", low=2, middle=0, high=1)
+linear = Controller.for_world(ControllerOptions(), world_model, actions.outputs)
+dreams = DreamOptions(temperature=1.15, max_steps=2100)
+evaluator = DreamEvaluator(world_model, linear, actions, dreams, seed=1)
+cma_es = StrategyOptions(kind="full", population=8, sigma=0.1)
+options = EvolutionOptions(strategy=cma_es, generations=3, rollouts=4)
+for state in evolve(evaluator, options, seed=1):
+    print(state.fitness_log.iloc[-1][["generation", "mean", "best", "sigma"]])
+controller = select(evaluator, state, final_rollouts=20).controller
+save_checkpoint("controller.safetensors", controller)
