@@ -57,7 +57,7 @@ def refused(*arguments: str) -> str:
         (["--pipelines", "evaluation"], "no controller (data/06_models/doom/controller.safetensors) and no world_model"),
         (["--pipelines", "evaluation"], "Run the dream and controller stages first: `kedro run --pipelines dream,controller`"),
         (["--pipelines", "controller", "--env", "mock"], "`kedro run --env mock --pipelines mock`"),
-        (["--nodes", "draw_fitness"], "no fitness_log (data/07_model_output/doom/fitness_log.parquet). Run the controller stage"),
+        (["--nodes", "controller.draw_fitness"], "no fitness_log (data/07_model_output/doom/fitness_log.parquet). Run the controller stage"),
         (["--load-versions", "vae:nonsense"], "vae has no version nonsense, nor any other. Run the vision stage"),
         (["--load-versions", "nothing:nonsense"], "nothing"),
         (["--pipelines", "evalution"], "no pipeline evalution; there are benchmark, collection"),
@@ -100,7 +100,7 @@ def test_an_empty_log_is_named_with_its_stage(copy: Path, what: str) -> None:
     log.write_bytes(b"")
     if what == "no row":
         empty.to_parquet(log)
-    said = refused("--env", "test", "--nodes", "draw_fitness")
+    said = refused("--env", "test", "--nodes", "controller.draw_fitness")
     assert str(log) in said
     assert "The controller stage writes it: `kedro run --env test --pipelines" in said
 

@@ -28,7 +28,7 @@ from wm_pipeline.dreaming.products import Product, product
 from wm_pipeline.environments.actions import ThresholdActions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.search.loop import EvolutionOptions, StopOptions
+from wm_pipeline.search.loop import EvolutionOptions
 from wm_pipeline.search.strategies import CMAES, StrategyOptions
 from wm_pipeline.workers.evaluators import DreamEvaluator, DreamOptions
 
@@ -148,9 +148,6 @@ def test_the_parts_of_a_generation_are_all_of_it(
         strategy=StrategyOptions(kind="separable", population=4, sigma=1.0),
         generations=3,
         rollouts=2,
-        final_rollouts=1,
-        stop=StopOptions(mean_return=None, seconds=None, converged=False),
-        save_every=1,
     )
     started = time.perf_counter()
     parts = generation_parts(evaluator, options, seed=1)

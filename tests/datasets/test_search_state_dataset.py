@@ -18,7 +18,7 @@ def state_after(generations: int, stopped: str | None = None) -> SearchState:
     steps = np.arange(generations)
     return SearchState(
         conditions={"seed": 1, "strategy": {"popsize": 4}},
-        snapshot=Snapshot({"search.countiter": generations}, [np.eye(3), np.ones(0)]),
+        snapshot=Snapshot({"search": generations}, [np.eye(3), np.ones(0)]),
         mean=np.array([0.5, generations]),
         best=np.array([1.5, -1.0]),
         fitness_log=pd.DataFrame({"generation": steps, "mean": steps / 4}),

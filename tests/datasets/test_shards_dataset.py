@@ -8,7 +8,7 @@ from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner
 
-from wm_pipeline.datasets import BegunShardsDataset, ShardsDataset
+from wm_pipeline.datasets import ShardsDataset, UnfinishedShardsDataset
 from wm_pipeline.episodes.shards import Shard
 
 
@@ -65,14 +65,14 @@ def test_a_generator_node_that_fails_leaves_the_older_set(dataset: ShardsDataset
     assert dataset.load().lengths.tolist() == [3, 3, 3, 3]
 
 
-def test_what_was_begun_is_looked_for_when_it_is_asked_for(
+def test_an_unfinished_set_is_looked_for_when_it_is_asked_for(
     dataset: ShardsDataset, tmp_path: Path
 ):
-    begun = BegunShardsDataset(filepath=str(tmp_path / "episodes"))
-    ask = begun.load()
+    unfinished = UnfinishedShardsDataset(filepath=str(tmp_path / "episodes"))
+    ask = unfinished.load()
     with pytest.raises(ValueError, match="found none"):
         ask(2, {"game": "doom"})
     dataset.save(next(shards()))
     assert ask(2, {"game": "doom"}) == 1
     with pytest.raises(DatasetError, match="only read"):
-        begun.save(next(shards()))
+        unfinished.save(next(shards()))

@@ -27,7 +27,7 @@ from wm_pipeline.dreaming.loop import (
 from wm_pipeline.dreaming.policies import (
     PopulationPolicy,
     ScriptedPolicy,
-    random_script,
+    script_of,
 )
 from wm_pipeline.environments.actions import (
     Actions,
@@ -41,7 +41,8 @@ from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, digest
-from wm_pipeline.policies.policy import RandomPolicy, decision_noise
+from wm_pipeline.policies.controller_policy import decision_noise
+from wm_pipeline.policies.random_policy import RandomPolicy
 
 CANDIDATES, ROLLOUTS, MAX_STEPS, TEMPERATURE = 4, 6, 25, 1.3
 THRESHOLD = ThresholdActions(kind="threshold", low=2, middle=0, high=1)
@@ -790,15 +791,18 @@ def test_a_model_that_is_not_a_number_fails_every_dream(deadly: WorldModel) -> N
 def test_a_random_script_averages_the_policy_over_the_frame_skip() -> None:
     actions = DiscreteActions(kind="discrete", count=3)
     policy = RandomPolicy(actions, (1, 3))
-    script = random_script(policy, dreams=3, steps=5, frame_skip=4, seed=11)
+    script = script_of(policy, dreams=3, steps=5, frame_skip=4, seed=11)
     lines = torch.stack([script.draw(step)[0] for step in range(5)], 1)
     assert lines.shape == (3, 5, 3)
     assert lines.dtype == torch.float32
     for index in range(3):
-        policy.reset(11 + index)
-        for step in range(5):
-            fine = np.mean([policy.act() for _ in range(4)], axis=0)
-            np.testing.assert_allclose(lines[index, step].numpy(), fine, atol=1e-6)
+        state, random = policy.begin(11 + index)
+        states, fine = [state], []
+        for _ in range(5 * 4):
+            control, states = policy.act(None, states, [random])
+            fine.append(control[0])
+        expected = [np.mean(fine[4 * step : 4 * step + 4], axis=0) for step in range(5)]
+        np.testing.assert_allclose(lines[index].numpy(), expected, atol=1e-6)
     assert len(lines.unique()) > 2
 
 
@@ -806,7 +810,7 @@ def test_a_random_script_follows_its_seed() -> None:
     policy = RandomPolicy(BOX, (1, 2))
 
     def line(seed: int) -> list[list[float]]:
-        script = random_script(policy, dreams=2, steps=3, frame_skip=2, seed=seed)
+        script = script_of(policy, dreams=2, steps=3, frame_skip=2, seed=seed)
         return script.draw(2)[0].tolist()
 
     assert line(1) == line(1)

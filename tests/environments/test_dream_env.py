@@ -24,7 +24,8 @@ from wm_pipeline.environments.actions import (
     DiscreteActions,
     ThresholdActions,
 )
-from wm_pipeline.environments.dream import DreamEnv, DreamVectorEnv, world_of
+from wm_pipeline.environments.dream_env import DreamEnv, DreamVectorEnv
+from wm_pipeline.environments.make_dream import world_of
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.vae import ConvVAE

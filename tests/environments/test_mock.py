@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wm_pipeline.environments.actions import ThresholdActions
-from wm_pipeline.environments.dream import DreamEnv, DreamVectorEnv
+from wm_pipeline.environments.dream_env import DreamEnv, DreamVectorEnv
 from wm_pipeline.environments.mock import BalanceGame, mock_world_model
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.models.world_model import digest

@@ -1,7 +1,6 @@
 """Tests of episodes on disk."""
 
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.full_disk import files_of_at_most
+from wm_pipeline.episodes.columns import Steps
 from wm_pipeline.episodes.shards import (
     EpisodeShards,
     Shard,
-    Steps,
     complete_set,
-    in_groups,
-    shards_begun,
-    split_episodes,
+    finished_shards,
 )
 
 
@@ -143,10 +140,10 @@ def begin(folder: Path, shards: int, metadata: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3])
-def test_an_interrupted_set_is_gone_on_with(tmp_path: Path, shards: int):
+def test_an_interrupted_set_is_resumed(tmp_path: Path, shards: int):
     folder, metadata = tmp_path / "set", {"game": "doom", "options": {"seed": 1}}
     begin(folder, shards, metadata)
-    first = shards_begun(folder, 4, metadata)
+    first = finished_shards(folder, 4, metadata)
     assert first == shards
     for index in range(first, 4):
         Shard(index, 4, [episode(3, index)], metadata).save(folder)
@@ -160,10 +157,10 @@ def test_a_set_interrupted_before_it_took_its_place_does_so_later(tmp_path: Path
     for path in write_set(folder, [[3], [4]]):
         (tmp_path / "set.partial").mkdir(exist_ok=True)
         path.rename(tmp_path / "set.partial" / path.name)
-    assert shards_begun(folder, 2, {"game": "doom"}) == 1
+    assert finished_shards(folder, 2, {"game": "doom"}) == 1
 
 
-def test_what_was_begun_under_other_options_is_refused(tmp_path: Path):
+def test_shards_of_other_options_are_not_resumed(tmp_path: Path):
     folder = tmp_path / "set"
     begin(folder, 2, {"game": "doom", "options": {"seed": 1, "hold": [1, 2]}})
     now = {"game": "doom", "options": {"seed": 2, "hold": (1, 2)}}
@@ -172,10 +169,10 @@ def test_what_was_begun_under_other_options_is_refused(tmp_path: Path):
         match=r"resume: .*set\.partial .*other options\. "
         r"options\.seed: it has 1, the options 2$",
     ):
-        shards_begun(folder, 4, now)
+        finished_shards(folder, 4, now)
     # Of another number of files: other episodes, or others in a file.
     with pytest.raises(ValueError, match=r"set of 5 in .*set\.partial, found none"):
-        shards_begun(folder, 5, now)
+        finished_shards(folder, 5, now)
 
 
 def test_a_full_disk_leaves_the_older_set_whole(tmp_path: Path):
@@ -249,53 +246,3 @@ def test_a_folder_without_shards_is_refused(tmp_path: Path, made: bool):
         folder.mkdir()
     with pytest.raises(ValueError, match=f"{folder}: expected a complete .* found 0"):
         EpisodeShards(folder)
-
-
-@given(
-    episodes=st.integers(2, 300),
-    fraction=st.floats(0.01, 0.99),
-    seed=st.integers(0, 100),
-)
-def test_a_split_is_disjoint_and_complete(episodes: int, fraction: float, seed: int):
-    held_out = round(episodes * fraction)
-    random = np.random.default_rng(seed)
-    if held_out in (0, episodes):
-        with pytest.raises(ValueError, match="validation_fraction"):
-            split_episodes(episodes, fraction, random)
-        return
-    training, validation = split_episodes(episodes, fraction, random)
-    assert len(validation) == held_out
-    assert sorted([*training, *validation]) == list(range(episodes))
-    assert training.tolist() == sorted(training)
-    assert validation.tolist() == sorted(validation)
-
-
-def test_a_split_derives_from_the_generator():
-    first, again, other = (
-        split_episodes(100, 0.2, np.random.default_rng(seed))[1].tolist()
-        for seed in (1, 1, 2)
-    )
-    assert first == again
-    assert first != other
-
-
-@pytest.mark.parametrize("episodes", [1, 4])
-def test_too_few_episodes_to_split_are_refused(episodes: int):
-    with pytest.raises(ValueError, match=f"0.1 of {episodes} episodes .*collection"):
-        split_episodes(episodes, 0.1, np.random.default_rng(1))
-
-
-def test_groups_keep_the_order_and_the_limit():
-    sizes = np.array([5, 3, 9, 1, 2, 4])
-    groups = in_groups(np.array([4, 0, 1, 2, 5, 3]), sizes, 7)
-    assert list(groups) == [[4, 0], [1], [2], [5, 3]]
-
-
-@given(sizes=st.lists(st.integers(1, 20), max_size=20), limit=st.integers(1, 40))
-def test_groups_hold_every_episode_once(sizes: list[int], limit: int):
-    groups = list(in_groups(np.arange(len(sizes)), np.array(sizes), limit))
-    assert [member for group in groups for member in group] == list(range(len(sizes)))
-    for group in groups:
-        assert len(group) == 1 or sum(sizes[member] for member in group) <= limit
-    for group, following in pairwise(groups):
-        assert sum(sizes[m] for m in group) + sizes[following[0]] > limit

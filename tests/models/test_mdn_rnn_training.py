@@ -21,7 +21,7 @@ from wm_pipeline.models.mdn_rnn_training import (
     MDNRNNTrainingOptions,
     TrivialPredictors,
     Window,
-    mdn_rnn_losses,
+    mdn_rnn_loss,
     train_mdn_rnn,
     validate_mdn_rnn,
 )
@@ -92,8 +92,10 @@ def losses(
     mdn_rnn: MDNRNN, window: Window, state: State, weight: float = DONE_WEIGHT
 ) -> tuple[float, dict[str, Any], State]:
     with torch.no_grad():
-        loss, parts, state = mdn_rnn_losses(mdn_rnn, window, state, generator(), weight)
-    return loss.item(), parts, state
+        loss, _, steps, state = mdn_rnn_loss(
+            mdn_rnn, window, state, generator(), weight
+        )
+    return loss.item(), steps, state
 
 
 def waves(
@@ -162,6 +164,9 @@ def test_loss_by_hand(mdn_rnn: MDNRNN, window: Window) -> None:
     ]
     assert found == pytest.approx(expected, rel=1e-5)
     assert loss == pytest.approx(sum(expected), rel=1e-5)
+    means = mdn_rnn_loss(mdn_rnn, window, state, generator(), DONE_WEIGHT).parts
+    assert list(means) == ["nll", "reward_error", "done_loss"]
+    assert [mean.item() for mean in means.values()] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_missed_end_costs_the_done_weight_as_often(
@@ -228,7 +233,7 @@ def test_the_state_carries_a_sequence_from_window_to_window(
 
 
 def test_the_state_handed_on_holds_no_gradient(mdn_rnn: MDNRNN, window: Window) -> None:
-    loss, _, state = mdn_rnn_losses(
+    loss, _, _, state = mdn_rnn_loss(
         mdn_rnn, window, mdn_rnn.initial_state(2), generator(), DONE_WEIGHT
     )
     assert loss.requires_grad
@@ -259,9 +264,7 @@ def test_a_window_without_any_following_latent_has_a_finite_loss(
     valid = np.zeros((2, 6), bool)
     valid[:, 0] = True
     last = changed(window, valid=valid, has_next=np.zeros((2, 6), bool))
-    loss, _, _ = mdn_rnn_losses(
-        mdn_rnn, last, random_state(2, 1), generator(), DONE_WEIGHT
-    )
+    loss, *_ = mdn_rnn_loss(mdn_rnn, last, random_state(2, 1), generator(), DONE_WEIGHT)
     loss.backward()
     assert loss.isfinite()
     assert all(bool(p.grad.isfinite().all()) for p in mdn_rnn.parameters())
@@ -272,9 +275,9 @@ def test_latents_are_samples_of_the_posterior(mdn_rnn: MDNRNN, window: Window) -
     with torch.no_grad():
         samples = torch.cat(
             [
-                mdn_rnn_losses(
+                mdn_rnn_loss(
                     mdn_rnn, spread, random_state(2, 1), generator(seed), DONE_WEIGHT
-                )[1]["targets"]
+                ).steps["targets"]
                 for seed in range(400)
             ]
         ).view(400, 9, 4)
@@ -305,7 +308,7 @@ def test_validation_scores_by_hand(
     mdn_rnn: MDNRNN, held_out: list[Window], trivial: TrivialPredictors
 ) -> None:
     with torch.no_grad():
-        # The end is foreseen exactly where h[0] is positive.
+        # The end is predicted exactly where h[0] is positive.
         mdn_rnn.head.weight[-1].zero_()
         mdn_rnn.head.weight[-1, 0] = 5
         mdn_rnn.head.bias[-1] = 0
@@ -314,7 +317,7 @@ def test_validation_scores_by_hand(
         for w in held_out
     ]
     scores = validate_mdn_rnn(mdn_rnn, quiet, trivial, DONE_WEIGHT, seed=1)
-    nll, foreseen, done, unchanged, marginal = [], [], [], [], []
+    nll, predicted, done, unchanged, marginal = [], [], [], [], []
     for window in quiet:
         means = torch.from_numpy(window.means)
         state = mdn_rnn.initial_state(len(means))
@@ -323,12 +326,12 @@ def test_validation_scores_by_hand(
                 means[:, :-1], torch.from_numpy(window.actions), state
             )
         nll += mixture_negative_log_likelihood(prediction, means[:, 1:]).flatten()
-        foreseen += (prediction.done > 0).flatten().tolist()
+        predicted += (prediction.done > 0).flatten().tolist()
         done += window.done.flatten().tolist()
         parts = trivial.scores(means[:, :-1], means[:, 1:])
         unchanged += parts[0].flatten().tolist()
         marginal += parts[1].flatten().tolist()
-    called, ended = np.array(foreseen), np.array(done)
+    called, ended = np.array(predicted), np.array(done)
     assert scores["nll"] == pytest.approx(np.mean(nll), rel=1e-5)
     assert scores["nll_unchanged"] == pytest.approx(np.mean(unchanged), rel=1e-5)
     assert scores["nll_marginal"] == pytest.approx(np.mean(marginal), rel=1e-5)
@@ -401,6 +404,14 @@ def test_training_beats_both_trivial_predictors(held_out: list[Window]) -> None:
     assert sorted(history["step"].unique()) == [50, 100, 150, 200, 250]
     validated = history[history["split"] == "validation"]
     assert set(validated["metric"]) == set(after)
+    parts = ["loss", "nll", "reward_error", "done_loss"]
+    means = history[history["split"] == "training"].pivot(
+        index="step", columns="metric", values="value"
+    )
+    assert sorted(means.columns) == sorted(parts)
+    np.testing.assert_allclose(means["loss"], means[parts[1:]].sum(axis=1), rtol=1e-5)
+    # It learns, and the means say so.
+    assert means["nll"].iloc[-1] < means["nll"].iloc[0] - 1
 
 
 def test_the_best_weights_by_likelihood_are_kept(

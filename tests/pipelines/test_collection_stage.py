@@ -63,7 +63,7 @@ def test_an_interrupted_collection_goes_on_to_the_same_episodes(
     assert not files(project, "episodes.partial")
 
 
-def test_where_nothing_was_begun_there_is_nothing_to_go_on_with(project: Path) -> None:
+def test_without_an_unfinished_set_there_is_nothing_to_resume(project: Path) -> None:
     options = {"collection": {"resume": True}}
     with pytest.raises(ValueError, match=r"collection\.resume.*partial, found none"):
         run(project, "collection", options)

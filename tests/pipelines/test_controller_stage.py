@@ -44,11 +44,11 @@ def options(**changes: object) -> dict[str, object]:
     evolution = {
         "generations": GENERATIONS,
         "rollouts": 2,
-        "final_rollouts": 4,
         "strategy": strategy,
+        "save_every": 0,
     }
     evolution |= changes.pop("evolution", {})  # type: ignore[operator]
-    return {"controller": {"evolution": evolution, **changes}}
+    return {"controller": {"evolution": evolution, "final_rollouts": 4, **changes}}
 
 
 def as_text(tree: object, path: str = "") -> list[str]:
@@ -158,10 +158,16 @@ def test_ctrl_c_keeps_every_finished_generation(
     assert torch.equal(weights(mock), controller)
 
 
-def test_an_interrupted_search_delivers_nothing(mock: Path) -> None:
+def test_no_controller_is_selected_from_an_interrupted_search(mock: Path) -> None:
     interrupted(mock, options(), lambda: rows_on_disk(mock) >= 1, signal.SIGKILL)
     with pytest.raises(ValueError, match=r"search_state.*controller\.resume=true"):
-        run(mock, "controller", options(), env="mock", node_names=["select_controller"])
+        run(
+            mock,
+            "controller",
+            options(),
+            env="mock",
+            node_names=["controller.select_controller"],
+        )
     # And it does not count as finished: only what is missing is run, which is all.
     run(mock, "controller", options(), env="mock", only_missing_outputs=True)
     assert len(logs(mock)["fitness_log"]) == GENERATIONS

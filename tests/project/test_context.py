@@ -15,7 +15,9 @@ def stages(project: Path, env: str) -> set[str]:
     with contextlib.chdir(project), KedroSession.create(project, env=env) as session:
         session._hook_manager = _NullPluginManager()
         session.load_context()
-        return {tag for node in pipelines["__default__"].nodes for tag in node.tags}
+        return {
+            tag for node in pipelines["__default__"].nodes for tag in [node.namespace]
+        }
 
 
 def test_the_conf_environment_says_which_stages_a_run_is(tmp_path: Path) -> None:

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from wm_pipeline.environments.dream import DreamEnv, Dreams
+from wm_pipeline.environments.dream import Dreams
+from wm_pipeline.environments.dream_env import DreamEnv
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.policies.policy import ControllerPolicy, RecordingPolicy
+from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.reporting.films import (
     NOTHING,
     Film,
+    _Recorder,
     controller_in_dreams,
     film_dream,
     film_episode,
@@ -53,7 +55,7 @@ def controller(*weights: float, world: WorldModel) -> Controller:
 
 def filmed(game: EnvironmentOptions, world: WorldModel, *weights: float) -> Film:
     player = controller(*weights, world=world)
-    policy = RecordingPolicy(world, player, game.actions, sample_latents=True)
+    policy = ControllerPolicy(world, player, game.actions, sample_latents=True)
     return film_episode(RealEnv(game), policy, seed=1)
 
 
@@ -98,7 +100,7 @@ def test_m_expects_the_mean_of_what_follows_from_all_it_remembers(
     game: EnvironmentOptions, world_model: WorldModel
 ):
     player = controller(1.0, -2.0, world=world_model)
-    policy = RecordingPolicy(world_model, player, game.actions, sample_latents=False)
+    policy = ControllerPolicy(world_model, player, game.actions, sample_latents=False)
     film = film_episode(RealEnv(game), policy, seed=1)
     vae, mdn_rnn = world_model.vae, world_model.mdn_rnn
     latents, _ = vae.encode_frames(film.views["game"][:-1])
@@ -112,7 +114,10 @@ def test_m_expects_the_mean_of_what_follows_from_all_it_remembers(
         hidden, _ = mdn_rnn.lstm(
             torch.cat((latents, torch.from_numpy(film.controls[:-1])), 1)[None]
         )
-    torch.testing.assert_close(torch.cat(policy.hidden[1:]), hidden[0])
+    recorder = _Recorder(policy)
+    play_episode(RealEnv(game), recorder, seed=1, keep_frames=False)
+    remembered = torch.cat([state.h for state in recorder.states[1:-1]])
+    torch.testing.assert_close(remembered, hidden[0])
     expected = film.views["expected"][1:].astype(int)
     # Rounded to 8 bits, from sums in another order.
     np.testing.assert_allclose(expected, vae.decode_frames(means[0]), atol=1)

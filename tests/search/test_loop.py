@@ -1,6 +1,7 @@
-"""The search: what it logs and delivers, when it stops, and how it goes on."""
+"""The search: what it logs and selects, when it stops, and how it is resumed."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -23,21 +24,14 @@ from wm_pipeline.search.loop import (
     StopOptions,
     evolve,
     finite,
-    select,
 )
+from wm_pipeline.search.selection import select
 from wm_pipeline.search.state import SearchState, load_state, save_state
 from wm_pipeline.search.strategies import Kind, StrategyOptions
 from wm_pipeline.workers.evaluators import DreamEvaluator, DreamOptions
 
 ACTIONS = ThresholdActions(kind="threshold", low=2, middle=0, high=1)
-LINEAR = ControllerOptions(
-    inputs="zh",
-    hidden_sizes=(),
-    activation="tanh",
-    bias=False,
-    policy="deterministic",
-)
-NEVER = StopOptions(mean_return=None, seconds=None, converged=False)
+LINEAR = ControllerOptions()
 CLOCKED = ["ask_seconds", "evaluate_seconds", "tell_seconds", "steps_per_second"]
 SUMMIT = np.linspace(-1, 1, 12)
 
@@ -48,15 +42,14 @@ def plan(
     population: int = 4,
     sigma: float = 1.0,
     rollouts: int = 3,
-    save_every: int = 1,
+    save_every: float = 0,
     **stop: Any,
 ) -> EvolutionOptions:
     return EvolutionOptions(
         strategy=StrategyOptions(kind=kind, population=population, sigma=sigma),
         generations=generations,
         rollouts=rollouts,
-        final_rollouts=5,
-        stop=NEVER.model_copy(update=stop),
+        stop=StopOptions(**stop),
         save_every=save_every,
     )
 
@@ -91,25 +84,25 @@ class Hill(DreamEvaluator):
         self.calls: list[tuple[np.ndarray, int, str, tuple[int, ...]]] = []
 
     def evaluate(
-        self, candidates: np.ndarray, rollouts: int, stage: str, *index: int
+        self, candidates: np.ndarray, rollouts: int, purpose: str, *index: int
     ) -> DreamResult:
-        self.calls.append((candidates.copy(), rollouts, stage, index))
+        self.calls.append((candidates.copy(), rollouts, purpose, index))
         heights = torch.from_numpy(-np.square(candidates - SUMMIT).sum(1)).float()
         # The rollouts differ, around the height.
         spread = torch.arange(rollouts) - (rollouts - 1) / 2
-        returns = self.spoiled(heights[:, None] + spread, stage)
+        returns = self.spoiled(heights[:, None] + spread, purpose)
         return DreamResult(returns, torch.full(returns.shape, 7))
 
-    def spoiled(self, returns: torch.Tensor, stage: str) -> torch.Tensor:
+    def spoiled(self, returns: torch.Tensor, purpose: str) -> torch.Tensor:
         return returns
 
 
 class FirstFails(Hill):
     """One return of the first candidate is NaN; all others do equally well."""
 
-    def spoiled(self, returns: torch.Tensor, stage: str) -> torch.Tensor:
+    def spoiled(self, returns: torch.Tensor, purpose: str) -> torch.Tensor:
         returns = torch.full_like(returns, 5.0)
-        if stage == "training dreams":
+        if purpose == "training dreams":
             returns[0, -1] = torch.nan
         return returns
 
@@ -117,8 +110,8 @@ class FirstFails(Hill):
 class MeanFails(Hill):
     """In the final dreams the distribution's mean fails."""
 
-    def spoiled(self, returns: torch.Tensor, stage: str) -> torch.Tensor:
-        if stage != "training dreams":
+    def spoiled(self, returns: torch.Tensor, purpose: str) -> torch.Tensor:
+        if purpose != "training dreams":
             returns[0, 0] = torch.nan
         return returns
 
@@ -126,8 +119,8 @@ class MeanFails(Hill):
 class BestFails(Hill):
     """In the final dreams the best candidate returns infinity."""
 
-    def spoiled(self, returns: torch.Tensor, stage: str) -> torch.Tensor:
-        if stage != "training dreams":
+    def spoiled(self, returns: torch.Tensor, purpose: str) -> torch.Tensor:
+        if purpose != "training dreams":
             returns[1, 0] = torch.inf
         return returns
 
@@ -135,23 +128,35 @@ class BestFails(Hill):
 class AllFail(Hill):
     """No candidate ever returns a finite number in training."""
 
-    def spoiled(self, returns: torch.Tensor, stage: str) -> torch.Tensor:
-        if stage == "training dreams":
+    def spoiled(self, returns: torch.Tensor, purpose: str) -> torch.Tensor:
+        if purpose == "training dreams":
             returns[:] = -torch.inf
         return returns
 
 
-class Interrupted(Hill):
+class Slow(Hill):
+    """A generation takes two seconds, by a clock of its own."""
+
+    now = 0.0
+
+    def evaluate(
+        self, candidates: np.ndarray, rollouts: int, purpose: str, *index: int
+    ) -> DreamResult:
+        self.now += 2
+        return super().evaluate(candidates, rollouts, purpose, *index)
+
+
+class Interrupted(Slow):
     """Ctrl-C in the middle of the generation given."""
 
     generation = 0
 
     def evaluate(
-        self, candidates: np.ndarray, rollouts: int, stage: str, *index: int
+        self, candidates: np.ndarray, rollouts: int, purpose: str, *index: int
     ) -> DreamResult:
         if index == (self.generation,):
             raise KeyboardInterrupt
-        return super().evaluate(candidates, rollouts, stage, *index)
+        return super().evaluate(candidates, rollouts, purpose, *index)
 
 
 def last(
@@ -182,16 +187,16 @@ def assert_same(found: SearchState, expected: SearchState) -> None:
 
 @pytest.fixture
 def heard() -> Iterator[list[tuple[str, int, dict[str, float], list[str]]]]:
-    """What listeners heard: name, step, figures, and the names of the weights."""
+    """What listeners heard: name, step, scalars, and the names of the weights."""
     records: list[tuple[str, int, dict[str, float], list[str]]] = []
 
     def listen(
         name: str,
         step: int,
-        figures: Mapping[str, float],
+        scalars: Mapping[str, float],
         weights: Mapping[str, np.ndarray],
     ) -> None:
-        records.append((name, step, dict(figures), list(weights)))
+        records.append((name, step, dict(scalars), list(weights)))
 
     progress.listeners.append(listen)
     yield records
@@ -294,7 +299,7 @@ def test_generations_share_no_dreams_and_the_final_ones_are_fresh(
     assert [len(call[0]) for call in hill.calls] == [4, 4, 4, 4, 2]
 
 
-def test_the_search_climbs_and_delivers_a_controller_near_the_summit(
+def test_the_search_climbs_and_selects_a_controller_near_the_summit(
     evaluator: DreamEvaluator,
 ) -> None:
     hill = Hill(evaluator)
@@ -308,7 +313,7 @@ def test_the_search_climbs_and_delivers_a_controller_near_the_summit(
 
 
 @pytest.mark.parametrize("winner", [0, 1])
-def test_the_better_of_mean_and_best_is_delivered(
+def test_the_better_of_mean_and_best_is_selected(
     evaluator: DreamEvaluator, options: EvolutionOptions, winner: int
 ) -> None:
     hill = Hill(evaluator)
@@ -345,7 +350,7 @@ def test_a_failed_candidate_is_counted_and_never_the_best(
 
 
 @pytest.mark.parametrize(("kind", "winner"), [(MeanFails, "best"), (BestFails, "mean")])
-def test_a_finalist_that_fails_is_not_delivered(
+def test_a_finalist_that_fails_is_not_selected(
     evaluator: DreamEvaluator,
     options: EvolutionOptions,
     kind: type[Hill],
@@ -429,15 +434,25 @@ def test_a_state_is_not_changed_by_the_search_that_goes_on_from_it(
 
 @pytest.mark.parametrize(
     ("save_every", "expected"),
-    [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (5, [5]), (100, [5])],
+    [
+        (0, [1, 2, 3, 4, 5]),
+        (2, [1, 2, 3, 4, 5]),
+        (3, [2, 4, 5]),
+        (10, [5]),
+        (math.inf, [5]),
+    ],
 )
 def test_states_come_as_often_as_asked_and_at_the_end(
-    evaluator: DreamEvaluator, save_every: int, expected: list[int]
+    evaluator: DreamEvaluator,
+    monkeypatch: pytest.MonkeyPatch,
+    save_every: float,
+    expected: list[int],
 ) -> None:
     options = plan(generations=5, save_every=save_every)
-    states = list(evolve(Hill(evaluator), options, 1))
+    slow = Slow(evaluator)
+    monkeypatch.setattr(training.time, "monotonic", lambda: slow.now)
+    states = list(evolve(slow, options, 1))
     assert [state.generations for state in states] == expected
-    assert [state.snapshot.generations for state in states] == expected
     assert [len(state.candidate_log) for state in states] == [4 * n for n in expected]
     assert [state.stopped for state in states[:-1]] == [None] * (len(states) - 1)
     assert states[-1].stopped == "all 5 generations are done"
@@ -517,13 +532,18 @@ def test_a_finished_search_goes_on_when_it_is_given_more_generations(
 
 @pytest.mark.parametrize(
     ("save_every", "generation", "expected"),
-    [(1, 3, [1, 2, 3]), (2, 3, [2, 3]), (100, 3, [3]), (2, 2, [2]), (1, 0, [])],
+    [(0, 3, [1, 2, 3]), (3, 3, [2, 3]), (100, 3, [3]), (3, 2, [2]), (0, 0, [])],
 )
 def test_ctrl_c_saves_the_last_whole_generation_once_and_is_raised_again(
-    evaluator: DreamEvaluator, save_every: int, generation: int, expected: list[int]
+    evaluator: DreamEvaluator,
+    monkeypatch: pytest.MonkeyPatch,
+    save_every: float,
+    generation: int,
+    expected: list[int],
 ) -> None:
     subject = Interrupted(evaluator)
     subject.generation = generation
+    monkeypatch.setattr(training.time, "monotonic", lambda: subject.now)
     states: list[SearchState] = []
     with pytest.raises(KeyboardInterrupt):
         # It keeps what came before the exception.
@@ -588,7 +608,6 @@ def test_length_and_ends_of_a_search_may_change_when_it_goes_on(
 ) -> None:
     state = last(Hill(evaluator), plan())
     other = plan(6, save_every=3, mean_return=1e9, seconds=1e9, converged=True)
-    other = other.model_copy(update={"final_rollouts": 1})
     assert last(Hill(evaluator), other, before=state).generations == 6
 
 
@@ -600,9 +619,9 @@ def test_each_generation_is_heard_once_with_the_weights(
     assert [(name, step) for name, step, *_ in heard] == [("C", n) for n in range(4)]
     assert [weights for *_, weights in heard] == [["mean"]] * 4
     log = state.fitness_log
-    for row, (_, _, figures, _) in zip(log.to_dict("records"), heard, strict=True):
-        assert figures == {name: row[name] for name in row if name != "generation"}
-        assert all(type(figure) is float for figure in figures.values())
+    for row, (_, _, scalars, _) in zip(log.to_dict("records"), heard, strict=True):
+        assert scalars == {name: row[name] for name in row if name != "generation"}
+        assert all(type(scalar) is float for scalar in scalars.values())
     # A resumed one tells the whole story, for curves that begin at the beginning.
     heard.clear()
     last(Hill(evaluator), plan(6), before=state)
@@ -668,8 +687,7 @@ def test_finite_makes_failures_the_worst_and_keeps_the_rest(
     [
         ("generations", 0),
         ("rollouts", 0),
-        ("final_rollouts", 0),
-        ("save_every", 0),
+        ("save_every", -1),
         ("population", 1),
         ("seconds", 0.0),
     ],
@@ -682,3 +700,13 @@ def test_options_out_of_range_are_refused_by_name(
     next(holder for holder in holders if name in holder)[name] = value
     with pytest.raises(ValueError, match=name):
         EvolutionOptions.model_validate(document)
+
+
+def test_by_default_nothing_stops_a_search_and_every_generation_gives_a_state(
+    evaluator: DreamEvaluator,
+) -> None:
+    strategy = StrategyOptions(kind="full", population=4, sigma=1.0)
+    options = EvolutionOptions(strategy=strategy, generations=3, rollouts=2)
+    states = evolve(Hill(evaluator), options, 1)
+    assert [state.generations for state in states] == [1, 2, 3]
+    assert options.stop == StopOptions(mean_return=None, seconds=None, converged=False)

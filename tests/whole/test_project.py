@@ -319,7 +319,7 @@ def test_only_missing_outputs_skips_what_is_there(project: Path) -> None:
         ("controller.evolution.generations", 0, "evolution.generations"),
         ("controller.evolution.rollouts", 0, "evolution.rollouts"),
         ("controller.evolution.stop.seconds", 0, "stop.seconds"),
-        ("controller.evolution.save_every", 0, "evolution.save_every"),
+        ("controller.evolution.save_every", -1, "evolution.save_every"),
         ("controller.evaluator.workers", -1, "evaluator.workers"),
         ("controller.evaluator.max_dreams", 0, "evaluator.max_dreams"),
         ("controller.evaluator.device", "tpu", "evaluator.device"),
@@ -412,7 +412,7 @@ def test_an_environment_that_cannot_be_played_is_refused(
 def test_latents_of_another_vae_are_refused(project: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(project, tmp_path / "project")
     with contextlib.chdir(copy):
-        run(copy, "vision", {"seed": 9}, node_names=["train_vision"])
+        run(copy, "vision", {"seed": 9}, node_names=["vision.train_vision"])
         for stage in ("memory", "dream"):
             with pytest.raises(ValueError, match="Run the vision stage again"):
                 run(copy, stage)

@@ -8,9 +8,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -21,8 +22,9 @@ from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.episodes.episode import Episode
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.policies.policy import ControllerPolicy, RandomPolicy
-from wm_pipeline.workers.playing import GROUP, play_episode, play_episodes
+from wm_pipeline.policies.controller_policy import ControllerPolicy
+from wm_pipeline.policies.random_policy import RandomPolicy
+from wm_pipeline.workers.playing import EPISODES_PER_TASK, play_episode, play_episodes
 
 SEEDS = [11, 5, 8, 3]
 
@@ -43,15 +45,20 @@ class Assassin(RandomPolicy):
         super().__init__(doom.actions, (1, 5))
         self.fatal_seed, self.victim, self.mark = seed, victim, mark
 
-    def reset(self, seed: int) -> None:
-        super().reset(seed)
-        self.seed, self.step = seed, 0
+    def begin(self, seed: int) -> tuple[Any, Any]:
+        held, random = super().begin(seed)
+        return (seed, 0, held), random
 
-    def act(self, frame: np.ndarray | None = None) -> np.ndarray:
-        self.step += 1
-        if (self.seed, self.step) == (self.fatal_seed, 20):
+    def act(
+        self, frames: np.ndarray | None, states: Sequence[Any], randoms: Sequence[Any]
+    ) -> tuple[np.ndarray, list[Any]]:
+        if (self.fatal_seed, 20) in [(seed, step) for seed, step, _ in states]:
             self.kill()
-        return super().act(frame)
+        controls, after = super().act(frames, [held for *_, held in states], randoms)
+        return controls, [
+            (seed, step + 1, held)
+            for (seed, step, _), held in zip(states, after, strict=True)
+        ]
 
     def kill(self) -> None:
         if self.mark is not None:
@@ -66,16 +73,47 @@ class Assassin(RandomPolicy):
 
 
 class Refuser(RandomPolicy):
-    """Plays at random, but refuses to play one episode."""
+    """Plays at random, but refuses to begin one episode."""
 
-    def reset(self, seed: int) -> None:
-        super().reset(seed)
-        self.refuses = seed == SEEDS[1]
-
-    def act(self, frame: np.ndarray | None = None) -> np.ndarray:
-        if self.refuses:
+    def begin(self, seed: int) -> tuple[Any, Any]:
+        if seed == SEEDS[1]:
             raise ArithmeticError("I would rather not")
-        return super().act(frame)
+        return super().begin(seed)
+
+
+class Brightness:
+    """A policy of somebody else's: a plain class that follows the protocol.
+
+    It goes left in the dark and right in the light, of which it draws the border; every
+    third step it stays for two steps.
+    """
+
+    sees = True
+    hold = 2
+
+    def begin(self, seed: int) -> tuple[int, np.random.Generator]:
+        return 0, np.random.default_rng(seed)
+
+    def act(
+        self,
+        frames: np.ndarray | None,
+        states: Sequence[int],
+        randoms: Sequence[np.random.Generator],
+    ) -> tuple[np.ndarray, list[int]]:
+        assert frames is not None
+        assert frames.shape[1:] == (64, 64, 3)
+        borders = [random.uniform(40, 80) for random in randoms]
+        controls = np.sign(frames.mean((1, 2, 3)) - borders)
+        controls[np.array(states) % 3 == 2] = 0
+        return controls[:, None], [state + 1 for state in states]
+
+
+class Shapeless(Brightness):
+    """Forgets that controls are vectors."""
+
+    def act(self, *seen: Any) -> tuple[np.ndarray, list[int]]:
+        controls, states = super().act(*seen)
+        return controls[:, 0], states
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +134,7 @@ def _nothing_left_behind(tmp_path: Path, _in_a_folder_of_its_own: None):
     for process in alive:
         process.kill()
     assert names == []
-    assert list(tmp_path.glob("wm_team_*")) == []
+    assert list(tmp_path.glob("wm_workers_*")) == []
 
 
 @pytest.fixture(autouse=True)
@@ -169,11 +207,12 @@ def test_an_episode_is_what_the_game_gave(
 ):
     with closing(RealEnv(short)) as env:
         episode = play_episode(env, policy, 5, True)
-        policy.reset(5)
+        state, random = policy.begin(5)
+        states: Sequence[Any] = [state]
         frame, _ = env.reset(seed=5)
         for step in range(60):
             np.testing.assert_array_equal(episode.frames[step], frame)
-            control = policy.act()
+            (control,), states = policy.act(None, states, [random])
             assert episode.actions[step] == control
             frame, reward, terminated, truncated, _ = env.step(control)
             assert episode.rewards[step] == reward
@@ -269,13 +308,15 @@ class KillingController(ControllerPolicy):
 
     mark: Path
 
-    def act(self, frame: np.ndarray | None = None) -> np.ndarray:
-        if self.looks is False and not self.mark.exists():
+    def act(self, *seen: Any) -> tuple[np.ndarray, list[Any]]:
+        """The deed is done when it decides for the second time."""
+        _, states, _ = seen
+        if any(state.h.any() for state in states) and not self.mark.exists():
             self.mark.touch()
             games = [p for p in psutil.Process().children() if "vizdoom" in p.name()]
             games[-1].kill()
             games[-1].wait()
-        return super().act(frame)
+        return super().act(*seen)
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -296,7 +337,7 @@ def test_games_side_by_side_are_what_they_are_alone(
     policy = KillingController(world_model, controller, doom.actions, True)
     policy.mark = tmp_path / "done"
     policy.mark.touch()
-    seeds = list(range(GROUP + 3))
+    seeds = list(range(EPISODES_PER_TASK + 3))
     with closing(RealEnv(doom)) as env:
         alone = [play_episode(env, policy, seed, True) for seed in seeds]
     assert len({len(episode.rewards) for episode in alone}) > 1
@@ -309,6 +350,36 @@ def test_games_side_by_side_are_what_they_are_alone(
     assert policy.mark.exists()
 
 
+def test_a_policy_of_somebody_elses_plays_in_the_workers(doom: EnvironmentOptions):
+    """Each control is held as it asks for, and answers the frame it was shown."""
+    policy, seeds = Brightness(), [7, 3, 9, 1, 4, 6]
+    with closing(RealEnv(doom)) as env:
+        alone = [play_episode(env, policy, seed, True) for seed in seeds]
+    games = [("brightness", seed) for seed in seeds]
+    played = list(play_episodes(doom, {"brightness": policy}, games, 2, True))
+    assert_equal(played, alone)
+    for episode in played:
+        state, random = policy.begin(episode.seed)
+        states, expected = [state], []
+        assert episode.frames is not None
+        for frame in episode.frames[::2]:
+            (control,), states = policy.act(frame[None], states, [random])
+            expected += [control] * 2
+        np.testing.assert_array_equal(episode.actions, expected[: len(episode.actions)])
+        assert episode.actions.dtype == np.float32
+        assert len(np.unique(episode.actions)) > 1
+
+
+def test_controls_of_another_shape_are_refused(short: EnvironmentOptions):
+    with (
+        closing(RealEnv(short)) as env,
+        pytest.raises(
+            ValueError, match=r"Shapeless\.act: expected .*\(1, 1\), found \(1,\)"
+        ),
+    ):
+        play_episode(env, Shapeless(), 1, False)
+
+
 def test_only_frames_that_somebody_needs_are_made(
     short: EnvironmentOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,8 +389,13 @@ def test_only_frames_that_somebody_needs_are_made(
     with closing(RealEnv(short)) as env:
         play_episode(env, RandomPolicy(short.actions, (1, 5)), 5, False)
         assert len(made) <= 1  # the reset's
-        kept = play_episode(env, RandomPolicy(short.actions, (1, 5)), 5, True)
-        assert len(made) >= len(kept.rewards)
+        made.clear()
+        seen = play_episode(env, Brightness(), 5, False)
+        assert len(seen.rewards) == 60
+        assert len(made) == 1 + 30
+        made.clear()
+        play_episode(env, RandomPolicy(short.actions, (1, 5)), 5, True)
+        assert len(made) == 1 + 60
 
 
 def test_a_wrong_environment_fails_before_any_worker_starts(
@@ -335,7 +411,7 @@ def test_workers_and_games_end_with_a_killed_parent(
 ) -> None:
     script = f"""
 from wm_pipeline.environments.real import EnvironmentOptions
-from wm_pipeline.policies.policy import RandomPolicy
+from wm_pipeline.policies.random_policy import RandomPolicy
 from wm_pipeline.workers.playing import play_episodes
 
 doom = EnvironmentOptions.model_validate_json({doom.model_dump_json()!r})
@@ -360,5 +436,5 @@ for _ in play_episodes(doom, policies, games, 2, keep_frames=False):
         parent.wait()
     _, alive = psutil.wait_procs(descendants, timeout=20)
     assert alive == []
-    for folder in tmp_path.glob("wm_team_*"):  # a killed parent cannot tidy up
+    for folder in tmp_path.glob("wm_workers_*"):  # a killed parent cannot tidy up
         shutil.rmtree(folder)

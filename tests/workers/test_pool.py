@@ -115,7 +115,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for process in alive:
         process.kill()
     assert [process.name() for process in alive] == []
-    assert list(tmp_path.glob("wm_team_*")) == []
+    assert list(tmp_path.glob("wm_workers_*")) == []
 
 
 @pytest.fixture

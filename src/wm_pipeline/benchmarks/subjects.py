@@ -21,7 +21,7 @@ from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.vae import FRAME_SIZE, ConvLayer, ConvVAE, VAEOptions
 from wm_pipeline.models.world_model import WorldModel, digest
-from wm_pipeline.policies.policy import decision_noise
+from wm_pipeline.policies.controller_policy import decision_noise
 from wm_pipeline.search.loop import EvolutionOptions, evolve
 from wm_pipeline.search.state import save_state
 from wm_pipeline.search.strategies import CMAES, StrategyOptions

@@ -11,12 +11,11 @@ from wm_pipeline.datasets.documents import (
     TextDataset,
 )
 from wm_pipeline.datasets.search_state import EarlierSearchDataset, SearchStateDataset
-from wm_pipeline.datasets.shards import BegunShardsDataset, ShardsDataset
+from wm_pipeline.datasets.shards import ShardsDataset, UnfinishedShardsDataset
 from wm_pipeline.datasets.versions import VersionsDataset
 
 __all__ = [
     "AnimationDataset",
-    "BegunShardsDataset",
     "CSVDataset",
     "CheckpointDataset",
     "CurvesDataset",
@@ -27,5 +26,6 @@ __all__ = [
     "ShardsDataset",
     "TableDataset",
     "TextDataset",
+    "UnfinishedShardsDataset",
     "VersionsDataset",
 ]

@@ -9,13 +9,13 @@ from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro_datasets._typing import ImagePreview
 from PIL import Image
 
-from wm_pipeline.common.files import replacing
+from wm_pipeline.datasets.local_file import LocalFile
 from wm_pipeline.reporting.gif import write_gif
 
 _STILL, _MOVING = 3, 4
 
 
-class AnimationDataset(AbstractVersionedDataset[np.ndarray, np.ndarray]):
+class AnimationDataset(LocalFile, AbstractVersionedDataset[np.ndarray, np.ndarray]):
     """A picture (height, width, 3) or animation (time, height, width, 3), uint8.
 
     Pictures are kept exactly; animations nearly so, and small.
@@ -62,7 +62,7 @@ class AnimationDataset(AbstractVersionedDataset[np.ndarray, np.ndarray]):
                 frames += [np.asarray(image.convert("RGB"))] * max(1, times)
             return np.stack(frames)
 
-    def save(self, data: np.ndarray) -> None:
+    def write(self, path: Path, data: np.ndarray) -> None:
         """Write the file."""
         expected = _MOVING if self._filepath.suffix == ".gif" else _STILL
         if data.dtype != np.uint8 or data.ndim != expected or data.shape[-1] != 3:  # noqa: PLR2004
@@ -70,11 +70,10 @@ class AnimationDataset(AbstractVersionedDataset[np.ndarray, np.ndarray]):
                 f"{self._filepath}: expected {expected} axes of uint8, the last of 3 "
                 f"colours; found {data.shape} {data.dtype}"
             )
-        with replacing(self._get_save_path()) as partial:
-            if data.ndim == _STILL:
-                Image.fromarray(data).save(partial, format="PNG")
-                return
-            write_gif(partial, data, self._frames_per_second)
+        if data.ndim == _STILL:
+            Image.fromarray(data).save(path, format="PNG")
+        else:
+            write_gif(path, data, self._frames_per_second)
 
     def preview(self) -> ImagePreview:
         """The file in base64, for kedro-viz."""

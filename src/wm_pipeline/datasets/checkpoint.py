@@ -7,9 +7,10 @@ from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro.utils import load_obj
 
 from wm_pipeline.common.checkpoints import load_checkpoint, save_checkpoint
+from wm_pipeline.datasets.local_file import LocalFile
 
 
-class CheckpointDataset(AbstractVersionedDataset[Any, Any]):
+class CheckpointDataset(LocalFile, AbstractVersionedDataset[Any, Any]):
     """A trained module, on a local path.
 
     Example:
@@ -44,13 +45,13 @@ class CheckpointDataset(AbstractVersionedDataset[Any, Any]):
         """Build the module and give it the weights."""
         return load_checkpoint(str(self._get_load_path()), self._model)
 
-    def save(self, data: Any) -> None:
+    def write(self, path: Path, data: Any) -> None:
         """Write the module's weights and config."""
         if not isinstance(data, self._model):
             raise DatasetError(
                 f"expected a {self._model.__name__} to save, found {type(data).__name__}"
             )
-        save_checkpoint(str(self._get_save_path()), data)
+        save_checkpoint(path, data)
 
     def _exists(self) -> bool:
         return Path(self._get_load_path()).is_file()

@@ -1,4 +1,4 @@
-"""Tables, metrics and figures: kedro-datasets' own, saved by temporary name, rename.
+"""Tables, metrics and figures: kedro-datasets' own, never half-written.
 
 kedro-datasets writes straight to the final name; a full disk or a killed process would
 leave a truncated file there that looks like a finished one.
@@ -19,12 +19,11 @@ from kedro_datasets.text import TextDataset as KedroTextDataset
 from pyarrow import ArrowInvalid
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.files import replacing
-from wm_pipeline.datasets.growing import Growing
+from wm_pipeline.datasets.local_file import LocalFile
 
 
-class TableDataset(Growing, ParquetDataset):
-    """A pandas data frame as Parquet, on a local path; a log may be saved as it grows.
+class TableDataset(LocalFile, ParquetDataset):
+    """A pandas data frame as Parquet, on a local path.
 
     Example:
         .. code-block:: yaml
@@ -56,22 +55,20 @@ class TableDataset(Growing, ParquetDataset):
             raise InputError(f"{path}: expected rows, found an empty table.")
         return frame
 
-    def save(self, data: pd.DataFrame) -> None:
+    def write(self, path: Path, data: pd.DataFrame) -> None:
         """Write the frame; its index is not kept."""
-        with replacing(self._get_save_path()) as partial:
-            data.to_parquet(partial, index=False)
+        data.to_parquet(path, index=False)
 
 
-class CSVDataset(Growing, KedroCSVDataset):
-    """A pandas data frame as CSV, on a local path; a log may be saved as it grows."""
+class CSVDataset(LocalFile, KedroCSVDataset):
+    """A pandas data frame as CSV, on a local path."""
 
-    def save(self, data: pd.DataFrame) -> None:
+    def write(self, path: Path, data: pd.DataFrame) -> None:
         """Write the frame; its index is not kept."""
-        with replacing(self._get_save_path()) as partial:
-            data.to_csv(partial, index=False)
+        data.to_csv(path, index=False)
 
 
-class JSONDataset(Growing, KedroJSONDataset):
+class JSONDataset(LocalFile, KedroJSONDataset):
     """JSON values, indented, on a local path; a run may save them more than once."""
 
     def load(self) -> Any:
@@ -85,10 +82,9 @@ class JSONDataset(Growing, KedroJSONDataset):
                 f"not: {error}."
             ) from error
 
-    def save(self, data: Any) -> None:
+    def write(self, path: Path, data: Any) -> None:
         """Write the values."""
-        with replacing(self._get_save_path()) as partial:
-            partial.write_text(json.dumps(data, indent=2) + "\n")
+        path.write_text(json.dumps(data, indent=2) + "\n")
 
     def preview(self) -> JSONPreview:
         """The values, for kedro-viz; null for NaN, which a browser cannot read."""
@@ -96,23 +92,21 @@ class JSONDataset(Growing, KedroJSONDataset):
         return JSONPreview(json.dumps(json.loads(text, parse_constant=lambda _: None)))
 
 
-class TextDataset(KedroTextDataset):
+class TextDataset(LocalFile, KedroTextDataset):
     """Text, on a local path."""
 
-    def save(self, data: str) -> None:
+    def write(self, path: Path, data: str) -> None:
         """Write the text."""
-        with replacing(self._get_save_path()) as partial:
-            partial.write_text(data, encoding="utf-8")
+        path.write_text(data, encoding="utf-8")
 
     def preview(self) -> HTMLPreview:
         """The text, for kedro-viz, which sets Markdown."""
         return HTMLPreview(Path(self._get_load_path()).read_text(encoding="utf-8"))
 
 
-class FigureDataset(KedroPlotlyDataset):
+class FigureDataset(LocalFile, KedroPlotlyDataset):
     """A plotly figure as JSON, on a local path; kedro-viz draws it."""
 
-    def save(self, data: go.Figure) -> None:
+    def write(self, path: Path, data: go.Figure) -> None:
         """Write the figure."""
-        with replacing(self._get_save_path()) as partial:
-            partial.write_text(data.to_json())
+        path.write_text(data.to_json())

@@ -7,12 +7,12 @@ from typing import Any
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro.io.core import VersionNotFoundError
 
-from wm_pipeline.datasets.growing import Growing
+from wm_pipeline.datasets.local_file import LocalFile
 from wm_pipeline.search.state import SearchState, load_state, save_state
 
 
-class SearchStateDataset(Growing, AbstractVersionedDataset[Any, Any]):
-    """The state of a CMA-ES search, on a local path, saved while the search goes on.
+class SearchStateDataset(LocalFile, AbstractVersionedDataset[Any, Any]):
+    """The state of a CMA-ES search, on a local path, saved while the search runs.
 
     It counts as existing when the search is over, so that Kedro's
     ``--only-missing-outputs`` does not take an interrupted one for finished.
@@ -45,9 +45,9 @@ class SearchStateDataset(Growing, AbstractVersionedDataset[Any, Any]):
         """Read the state."""
         return load_state(str(self._get_load_path()))
 
-    def save(self, data: SearchState) -> None:
+    def write(self, path: Path, data: SearchState) -> None:
         """Write the state."""
-        save_state(str(self._get_save_path()), data)
+        save_state(path, data)
 
     def _exists(self) -> bool:
         path = Path(self._get_load_path())

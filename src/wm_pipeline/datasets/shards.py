@@ -11,7 +11,7 @@ from wm_pipeline.episodes.shards import (
     EpisodeShards,
     Shard,
     complete_set,
-    shards_begun,
+    finished_shards,
 )
 
 
@@ -51,13 +51,13 @@ class ShardsDataset(AbstractDataset[Any, Any]):
         return {"filepath": str(self._folder)}
 
 
-class BegunShardsDataset(ShardsDataset):
-    """The shards of an interrupted set, looked for only if they are asked for."""
+class UnfinishedShardsDataset(ShardsDataset):
+    """The shards of an interrupted set, looked for only when a run resumes it."""
 
     def load(self) -> Callable[[int, dict[str, Any]], int]:
-        """``shards_begun`` of this folder."""
-        return functools.partial(shards_begun, self._folder)
+        """``finished_shards`` of this folder."""
+        return functools.partial(finished_shards, self._folder)
 
     def save(self, data: Shard) -> None:
         """Refused: ``episodes`` is where a run saves."""
-        raise DatasetError(f"{self._folder}: what was begun is only read")
+        raise DatasetError(f"{self._folder}: an unfinished set is only read")

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -11,7 +10,8 @@ from torch.nn.functional import pad
 from wm_pipeline.dreaming.cuda_graphs import to_device
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller
-from wm_pipeline.policies.policy import RandomPolicy, decision_noise
+from wm_pipeline.policies.controller_policy import decision_noise
+from wm_pipeline.policies.policy import Policy, controls_for_dreams
 
 ROW_BLOCK = 8
 """A candidate's rows in a matrix product are a multiple of this."""
@@ -111,7 +111,7 @@ class PopulationPolicy:
 
 
 class ScriptedPolicy:
-    """Controls fixed beforehand: random policies, standing still.
+    """Controls fixed beforehand: those of random policies, or always the same.
 
     Args:
         controls: (batch, steps, action) float32.
@@ -133,21 +133,18 @@ class ScriptedPolicy:
         self._controls = self._controls[rows]
 
 
-def random_script(
-    policy: RandomPolicy, dreams: int, steps: int, frame_skip: int, seed: int
+def script_of(
+    policy: Policy, dreams: int, steps: int, frame_skip: int, seed: int
 ) -> ScriptedPolicy:
-    """A random policy's controls for dreams, averaged over each step of M.
+    """A policy's controls for dreams, averaged over each step of M.
 
     Args:
-        policy: Acts at every step of the environment.
+        policy: Acts at every step of the environment, and sees no frames.
         dreams: How many dreams.
         steps: Steps of M in each.
         frame_skip: Steps of the environment in one of M's.
         seed: Dream i is played with seed + i.
     """
-    scripts = []
-    for index in range(dreams):
-        policy.reset(seed + index)
-        fine = np.stack([policy.act() for _ in range(steps * frame_skip)])
-        scripts.append(fine.reshape(steps, frame_skip, -1).mean(1))
-    return ScriptedPolicy(torch.from_numpy(np.stack(scripts).astype(np.float32)))
+    seeds = range(seed, seed + dreams)
+    controls = controls_for_dreams(policy, seeds, steps, frame_skip)
+    return ScriptedPolicy(torch.from_numpy(controls))

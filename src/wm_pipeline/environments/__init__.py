@@ -1,28 +1,14 @@
-"""Where actions are taken: the real game, the dream of it, and a mock of both."""
+"""Where actions are taken: the real game, the dream of it, and a mock of both.
+
+Importing it registers the dream and the mock game with Gymnasium, and loads neither.
+"""
 
 import gymnasium
 
-from wm_pipeline.environments.actions import (
-    ActionOptions,
-    BoxActions,
-    DiscreteActions,
-    ThresholdActions,
-)
-from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
-
-__all__ = [
-    "ActionOptions",
-    "BoxActions",
-    "DiscreteActions",
-    "EnvironmentOptions",
-    "RealEnv",
-    "ThresholdActions",
-]
-
 gymnasium.register(
     "wm_pipeline/Dream-v0",
-    entry_point="wm_pipeline.environments.dream:make_dream",
-    vector_entry_point="wm_pipeline.environments.dream:make_dreams",
+    entry_point="wm_pipeline.environments.make_dream:make_dream",
+    vector_entry_point="wm_pipeline.environments.make_dream:make_dreams",
 )
 gymnasium.register(
     "wm_pipeline/Balance-v0",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wm_pipeline.episodes.shards import Steps
+from wm_pipeline.episodes.columns import Steps
 
 
 @dataclass(frozen=True)

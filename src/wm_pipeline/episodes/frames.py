@@ -7,7 +7,8 @@ from collections.abc import Generator, Iterator
 
 import numpy as np
 
-from wm_pipeline.episodes.shards import EpisodeShards, in_groups
+from wm_pipeline.episodes.choosing import in_groups
+from wm_pipeline.episodes.shards import EpisodeShards
 from wm_pipeline.models.vae import FRAME_SHAPE
 
 
@@ -20,7 +21,7 @@ def shuffled_frames(
 ) -> Generator[np.ndarray]:
     """Endless batches of frames, every frame once an epoch.
 
-    Whole episodes in random order fill a pool; its frames are shuffled and dealt out
+    Whole episodes in random order fill a pool; its frames are shuffled and yielded
     while a thread reads the next pool, so at most three pools are in memory.
 
     Args:

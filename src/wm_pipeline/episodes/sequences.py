@@ -7,7 +7,9 @@ import numpy as np
 import torch
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.episodes.shards import EpisodeShards, Steps, in_groups
+from wm_pipeline.episodes.choosing import in_groups
+from wm_pipeline.episodes.columns import Steps
+from wm_pipeline.episodes.shards import EpisodeShards
 from wm_pipeline.models.mdn_rnn_training import TrivialPredictors, Window
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import digest
@@ -129,10 +131,10 @@ def check_latents(latents: EpisodeShards, vae: ConvVAE) -> None:
 
 @dataclass(frozen=True)
 class LatentStatistics:
-    """What M is told of its data before training.
+    """Statistics of the training data, by which M scales its outputs and is judged.
 
     Attributes:
-        trivial: The predictors M must beat.
+        trivial: The predictors that M is compared with.
         reward_mean: Of a step of M.
         reward_scale: Root mean square of a step's reward; 1 where it is always zero.
         reward_range: The least and the largest reward of a step.

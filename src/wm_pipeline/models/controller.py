@@ -37,7 +37,7 @@ controller without the population's axis."""
 
 
 class ControllerOptions(Options):
-    """What C reads and how it is built.
+    """What C reads and how it is built; by default it is linear.
 
     Attributes:
         inputs: ``zh`` reads the latent and M's h; ``zhc`` reads M's c as well (the
@@ -49,11 +49,11 @@ class ControllerOptions(Options):
             of a standard deviation, and the outputs are drawn.
     """
 
-    inputs: Literal["zh", "zhc"]
-    hidden_sizes: tuple[Annotated[int, Field(ge=1)], ...]
-    activation: Literal["tanh", "relu", "elu", "silu"]
-    bias: bool
-    policy: Literal["deterministic", "gaussian"]
+    inputs: Literal["zh", "zhc"] = "zh"
+    hidden_sizes: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
+    bias: bool = False
+    policy: Literal["deterministic", "gaussian"] = "deterministic"
 
 
 class Controller(nn.Module):

@@ -30,7 +30,7 @@ class MDNRNNOptions(Options):
 
     hidden_size: int = Field(ge=1)
     mixtures: int = Field(ge=1)
-    frame_skip: int = Field(ge=1)
+    frame_skip: int = Field(default=1, ge=1)
 
 
 class Prediction(NamedTuple):

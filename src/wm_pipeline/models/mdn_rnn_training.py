@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from wm_pipeline.common.randomness import torch_stream
-from wm_pipeline.models.mdn_rnn import MDNRNN, mixture_negative_log_likelihood
+from wm_pipeline.models.mdn_rnn import MDNRNN, State, mixture_negative_log_likelihood
 from wm_pipeline.models.training import FittingOptions, fit
 from wm_pipeline.models.vae import reparameterise
 
@@ -76,13 +77,32 @@ class TrivialPredictors:
         return unchanged, marginal
 
 
-def mdn_rnn_losses(
+class WindowLoss(NamedTuple):
+    """The loss of one window.
+
+    Attributes:
+        loss: A scalar, the sum of its parts.
+        parts: Scalars, each a mean: ``nll`` in nats a latent dimension,
+            ``reward_error`` and ``done_loss``.
+        steps: The same step by step: ``latents``, ``targets`` and ``nll`` (steps,
+            latent) of the steps with a next latent; ``reward_error``, ``done_loss``,
+            ``done_logits`` and ``done`` (steps,) of all.
+        state: M's after the window, without gradients.
+    """
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+    steps: dict[str, Tensor]
+    state: State
+
+
+def mdn_rnn_loss(
     mdn_rnn: MDNRNN,
     window: Window,
-    state: tuple[Tensor, Tensor],
+    state: State,
     generator: torch.Generator,
     done_weight: float,
-) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, Tensor]]:
+) -> WindowLoss:
     """The loss of one window: next latent, reward and done.
 
     The latents are a fresh sample at each use (World Models, appendix A.2).
@@ -93,12 +113,6 @@ def mdn_rnn_losses(
         state: M's state before it; reset where the window's pieces are fresh.
         generator: Draws the samples of z.
         done_weight: Weight of steps in which an episode ends.
-
-    Returns:
-        The loss, a scalar; its parts step by step, for validation: ``latents``,
-        ``targets`` and ``nll`` of the steps with a next latent, ``reward_error``,
-        ``done_loss``, ``done_logits`` and ``done`` of all; and the state after the
-        window.
     """
     samples = reparameterise(
         torch.from_numpy(window.means),
@@ -121,10 +135,14 @@ def mdn_rnn_losses(
         pos_weight=torch.tensor(done_weight),
         reduction="none",
     )
-    # A window of last steps has no latent to foresee.
-    mean_nll = nll.sum() / max(nll.numel(), 1)
-    loss = mean_nll + reward_error.mean() + done_loss.mean()
     parts = {
+        # A window of last steps has no latent to predict.
+        "nll": nll.sum() / max(nll.numel(), 1),
+        "reward_error": reward_error.mean(),
+        "done_loss": done_loss.mean(),
+    }
+    loss = parts["nll"] + parts["reward_error"] + parts["done_loss"]
+    steps = {
         "latents": latents[has_next],
         "targets": targets[has_next],
         "nll": nll,
@@ -133,7 +151,7 @@ def mdn_rnn_losses(
         "done_logits": prediction.done[valid],
         "done": done,
     }
-    return loss, parts, (state[0].detach(), state[1].detach())
+    return WindowLoss(loss, parts, steps, (state[0].detach(), state[1].detach()))
 
 
 def train_mdn_rnn(
@@ -163,17 +181,17 @@ def train_mdn_rnn(
     generator = torch_stream(seed, "mdn-rnn noise")
     state = mdn_rnn.initial_state(options.batch_size)
 
-    def step_loss() -> Tensor:
+    def batch_loss() -> tuple[Tensor, dict[str, Tensor]]:
         nonlocal state
-        loss, _, state = mdn_rnn_losses(
+        loss, parts, _, state = mdn_rnn_loss(
             mdn_rnn, next(windows), state, generator, options.done_weight
         )
-        return loss
+        return loss, parts
 
     return fit(
         "M",
         mdn_rnn,
-        step_loss,
+        batch_loss,
         lambda: validate_mdn_rnn(
             mdn_rnn, validation, trivial, options.done_weight, seed
         ),
@@ -204,26 +222,26 @@ def validate_mdn_rnn(
     Returns:
         ``loss``; ``nll``, ``nll_unchanged`` and ``nll_marginal`` in nats a dimension,
         of M and of the two trivial predictors; ``reward_error``; ``done_loss``; and at
-        logit 0 ``done_recall`` (share of the ends foreseen) and ``done_false_alarms``
-        (share of the other steps called an end).
+        logit 0 ``done_recall`` (share of the ends predicted) and ``done_false_alarms``
+        (share of the other steps predicted to be one).
     """
     generator = torch_stream(seed, "mdn-rnn validation noise")
     parts = []
     for window in windows:
         state = mdn_rnn.initial_state(len(window.fresh))
-        _, tensors, _ = mdn_rnn_losses(mdn_rnn, window, state, generator, done_weight)
-        parts.append(tensors)
+        result = mdn_rnn_loss(mdn_rnn, window, state, generator, done_weight)
+        parts.append(result.steps)
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     unchanged, marginal = trivial.scores(joined["latents"], joined["targets"])
-    done, foreseen = joined["done"].bool(), joined["done_logits"] > 0
+    done, predicted = joined["done"].bool(), joined["done_logits"] > 0
     scores = {
         "nll": joined["nll"].mean().item(),
         "nll_unchanged": unchanged.mean().item(),
         "nll_marginal": marginal.mean().item(),
         "reward_error": joined["reward_error"].mean().item(),
         "done_loss": joined["done_loss"].mean().item(),
-        "done_recall": foreseen[done].float().mean().item(),
-        "done_false_alarms": foreseen[~done].float().mean().item(),
+        "done_recall": predicted[done].float().mean().item(),
+        "done_false_alarms": predicted[~done].float().mean().item(),
     }
     loss = scores["nll"] + scores["reward_error"] + scores["done_loss"]
     return {"loss": loss, **scores}

@@ -33,12 +33,13 @@ class FittingOptions(Options):
 def fit(
     name: str,
     module: nn.Module,
-    step_loss: Callable[[], Tensor],
+    batch_loss: Callable[[], tuple[Tensor, dict[str, Tensor]]],
     validate: Callable[[], dict[str, float]],
     options: FittingOptions,
     *,
     select: str,
     show: str,
+    metrics: Callable[[dict[str, float]], dict[str, float]] = dict,
     clip_norm: float = math.inf,
 ) -> pd.DataFrame:
     """Train a module in place and leave it with its best weights.
@@ -46,15 +47,18 @@ def fit(
     Args:
         name: Of the module, for the progress and for errors.
         module: What is trained.
-        step_loss: The loss of the next batch, a scalar with gradients.
+        batch_loss: The loss of the next batch, a scalar with gradients, and its parts,
+            scalars by name.
         validate: Scores on held-out data.
         options: Steps and learning rate.
         select: The score by which weights are best, the least one.
         show: The score of the best weights that is shown beside the progress.
+        metrics: What is recorded of the parts' means, e.g. a ratio of two.
         clip_norm: The gradient's norm is cut to this.
 
     Returns:
-        The history: step, split, metric, value.
+        The history: step, split, metric, value. The values of split ``training`` are
+        the means of the loss and its parts over the batches since the last validation.
 
     Raises:
         InputError: The selecting score is not finite: training diverged.
@@ -64,21 +68,29 @@ def fit(
     )
     rows: list[tuple[int, str, str, float]] = []
     best, best_weights = math.inf, module.state_dict()
-    figures = ""
+    note = ""
+    sums: dict[str, Tensor] = {}
+    batches = 0
     with progress.task(f"Training {name}", options.steps, "steps") as task:
         for step in range(1, options.steps + 1):
             for group in optimiser.param_groups:
                 group["lr"] = cosine(options.learning_rate, step - 1, options.steps)
-            loss = step_loss()
+            loss, parts = batch_loss()
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
             optimiser.step()
+            batches += 1
+            for part, value in {"loss": loss, **parts}.items():
+                sums[part] = sums.get(part, 0.0) + value.detach().float()
             if step % options.validate_every == 0 or step == options.steps:
                 scores = validate()
-                rows.append((step, "training", "loss", loss.item()))
+                means = metrics({k: v.item() / batches for k, v in sums.items()})
+                sums, batches = {}, 0
+                rows += [(step, "training", k, v) for k, v in means.items()]
                 rows += [(step, "validation", k, v) for k, v in scores.items()]
-                progress.record(name, step, {"training_loss": loss.item(), **scores})
+                training = {f"training_{k}": v for k, v in means.items()}
+                progress.record(name, step, {**training, **scores})
                 if not math.isfinite(scores[select]):
                     raise InputError(
                         f"{name} diverged: its validation {select} at step {step} is "
@@ -87,8 +99,8 @@ def fit(
                 if scores[select] < best:
                     best = scores[select]
                     best_weights = copy.deepcopy(module.state_dict())
-                    figures = f"best {show} {scores[show]:.2f}"
-            task.advance(figures=figures)
+                    note = f"best {show} {scores[show]:.2f}"
+            task.advance(figures=note)
     module.load_state_dict(best_weights)
     return pd.DataFrame(rows, columns=["step", "split", "metric", "value"])
 

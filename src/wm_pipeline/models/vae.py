@@ -31,7 +31,7 @@ class ConvLayer(Options):
     channels: int = Field(ge=1)
     kernel: int = Field(ge=1)
     stride: int = Field(ge=1)
-    padding: int = Field(ge=0)
+    padding: int = Field(default=0, ge=0)
 
 
 class VAEOptions(Options):

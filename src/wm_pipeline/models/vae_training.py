@@ -14,6 +14,9 @@ from wm_pipeline.common.randomness import torch_stream
 from wm_pipeline.models.training import FittingOptions, fit
 from wm_pipeline.models.vae import ConvVAE, reparameterise, to_pixels
 
+MEANS = ("loss", "reconstruction", "kl")
+"""Of the loss and its parts those that are means over frames; the others are counts."""
+
 
 class SalienceOptions(Options):
     """Which pixels matter more than the room, and how much more.
@@ -43,7 +46,7 @@ class VAETrainingOptions(FittingOptions):
     """
 
     beta: float = Field(ge=0)
-    free_nats: float = Field(ge=0)
+    free_nats: float = Field(default=0.0, ge=0)
     salience: SalienceOptions
     validation_frames: int = Field(ge=1)
 
@@ -53,7 +56,7 @@ def vae_loss(
     pixels: Tensor,
     options: VAETrainingOptions,
     generator: torch.Generator,
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted squared error summed over pixels, plus KL with free bits.
 
     Args:
@@ -63,8 +66,10 @@ def vae_loss(
         generator: Draws the samples of z.
 
     Returns:
-        The loss, a scalar (mean over the batch), and its parts: ``reconstruction``,
-        ``kl``, and the counts behind salient recall and precision.
+        The loss, a scalar (mean over the batch), and its parts, scalars:
+        ``reconstruction`` and ``kl``, likewise means; and how many pixels are salient
+        in the frames (``salient``), in their reconstructions
+        (``salient_reconstructed``) and in both (``salient_both``).
 
     Source: World Models, appendix A.1; its KL tolerance is the free bits here.
     """
@@ -72,20 +77,20 @@ def vae_loss(
     decoded = vae.decode(reparameterise(mean, log_variance, generator))
     salience = options.salience
     seen = pixels[:, salience.channel] > salience.threshold
-    painted = decoded.detach()[:, salience.channel] > salience.threshold
-    weights = 1 + (salience.weight - 1) * (seen | painted).float()
+    reconstructed = decoded.detach()[:, salience.channel] > salience.threshold
+    weights = 1 + (salience.weight - 1) * (seen | reconstructed).float()
     error = ((pixels - decoded).square().sum(1) * weights).sum((1, 2)).mean()
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
     free = options.free_nats * vae.latent_size
     loss = error + options.beta * kl.clamp(min=free).mean()
-    logs = {
-        "reconstruction": error.item(),
-        "kl": kl.mean().item(),
-        "salient": seen.sum().item(),
-        "salient_painted": painted.sum().item(),
-        "salient_both": (seen & painted).sum().item(),
+    parts = {
+        "reconstruction": error,
+        "kl": kl.mean(),
+        "salient": seen.sum(),
+        "salient_reconstructed": reconstructed.sum(),
+        "salient_both": (seen & reconstructed).sum(),
     }
-    return loss, logs
+    return loss, parts
 
 
 def train_vae(
@@ -109,17 +114,18 @@ def train_vae(
     """
     generator = torch_stream(seed, "vae noise")
 
-    def step_loss() -> Tensor:
-        return vae_loss(vae, to_pixels(next(batches)), options, generator)[0]
+    def batch_loss() -> tuple[Tensor, dict[str, Tensor]]:
+        return vae_loss(vae, to_pixels(next(batches)), options, generator)
 
     return fit(
         "V",
         vae,
-        step_loss,
+        batch_loss,
         lambda: validate_vae(vae, validation, options, seed),
         options,
         select="loss",
         show="salient_recall",
+        metrics=_metrics,
     )
 
 
@@ -137,28 +143,30 @@ def validate_vae(
 
     Returns:
         ``loss``, ``reconstruction``, ``kl``; and of the salient pixels
-        ``salient_recall`` (share that V paints), ``salient_precision`` (share of the
-        painted that are there) and ``salient_iou``; NaN where there are none.
+        ``salient_recall`` (share that V reconstructs), ``salient_precision`` (share of
+        those reconstructed that are there) and ``salient_iou``; NaN where there are
+        none.
     """
     generator = torch_stream(seed, "vae validation noise")
     totals: dict[str, float] = {}
     for start in range(0, len(frames), 250):
         pixels = to_pixels(frames[start : start + 250])
-        loss, logs = vae_loss(vae, pixels, options, generator)
-        for name in ("reconstruction", "kl"):
-            logs[name] *= len(pixels)
-        logs["loss"] = loss.item() * len(pixels)
-        for name, value in logs.items():
-            totals[name] = totals.get(name, 0.0) + value
-    both, seen = totals["salient_both"], totals["salient"]
-    painted = totals["salient_painted"]
+        loss, parts = vae_loss(vae, pixels, options, generator)
+        for name, value in {"loss": loss, **parts}.items():
+            weight = len(pixels) if name in MEANS else 1
+            totals[name] = totals.get(name, 0.0) + value.item() * weight
+    return _metrics(totals | {name: totals[name] / len(frames) for name in MEANS})
+
+
+def _metrics(parts: dict[str, float]) -> dict[str, float]:
+    """The means, and ratios of the salient pixels' counts."""
+    both, seen = parts["salient_both"], parts["salient"]
+    reconstructed = parts["salient_reconstructed"]
     return {
-        "loss": totals["loss"] / len(frames),
-        "reconstruction": totals["reconstruction"] / len(frames),
-        "kl": totals["kl"] / len(frames),
+        **{name: parts[name] for name in MEANS},
         "salient_recall": _ratio(both, seen),
-        "salient_precision": _ratio(both, painted),
-        "salient_iou": _ratio(both, seen + painted - both),
+        "salient_precision": _ratio(both, reconstructed),
+        "salient_iou": _ratio(both, seen + reconstructed - both),
     }
 
 

@@ -11,7 +11,7 @@ from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.datasets import BegunShardsDataset, EarlierSearchDataset
+from wm_pipeline.datasets import EarlierSearchDataset, UnfinishedShardsDataset
 from wm_pipeline.project.context import known_stages
 from wm_pipeline.reporting.tables import dataset_path
 
@@ -113,7 +113,7 @@ def _missing(catalog: DataCatalog, name: str) -> bool:
     """Whether a dataset cannot be loaded because its file is not there."""
     dataset = catalog.get(name)
     if dataset is None or isinstance(
-        dataset, BegunShardsDataset | EarlierSearchDataset
+        dataset, UnfinishedShardsDataset | EarlierSearchDataset
     ):
         return False  # Kedro's to refuse; only read when a stage is resumed
     if not isinstance(dataset, AbstractVersionedDataset):

@@ -1,6 +1,5 @@
-"""Around a run: its curves, its record, its summary."""
+"""What Kedro calls around a run: its curves, clock, record and summary."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,9 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
+from rich.table import Table
 
 from wm_pipeline.common import progress
-from wm_pipeline.common.devices import cores
 from wm_pipeline.datasets import CurvesDataset
 from wm_pipeline.reporting.tables import (
     benchmark_tables,
@@ -23,10 +22,13 @@ from wm_pipeline.reporting.tables import (
 from wm_pipeline.tracking.curves import Curves
 from wm_pipeline.tracking.record import now, run_record
 from wm_pipeline.tracking.runs import runs_tables
-from wm_pipeline.tracking.usage import ProcessorTime
+from wm_pipeline.tracking.stage_clock import StageClock
 
 LOOKING_BACK = {"runs", "results"}
 """Stages that only read what runs have left; they leave no record of their own."""
+
+ALL_STAGES = "all stages"
+"""What is clocked where stages do not run one after the other."""
 
 
 class LiveCurves:
@@ -61,40 +63,25 @@ class LiveCurves:
             self._curves = None
 
 
-class RunReport:
-    """Times the stages, keeps a record of the run, and prints the summary at its end."""
+class TimeStages:
+    """Keeps the clock of the stages.
 
-    def __init__(self) -> None:
-        self._project = Path()
-        self._record: dict[str, Any] = {}
-        self._seconds: dict[str, float] = {}
-        self._busy: dict[str, float] = {}
-        self._running: tuple[str, float, float] | None = None
-        self._processor: ProcessorTime | None = None
+    Runners other than Kedro's sequential one run stages side by side, or where this
+    process sees nothing of them; they are clocked as one.
+    """
 
-    @hook_impl
-    def after_context_created(self, context: KedroContext) -> None:
-        """Note where the project is."""
-        self._project = context.project_path
+    def __init__(self, clock: StageClock) -> None:
+        self._clock = clock
+        self._one_by_one = True
 
-    @hook_impl
-    def before_pipeline_run(
-        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
-    ) -> None:
-        """Forget an earlier run of this process; store what this one is done with.
-
-        A run that is killed keeps this much of its record.
-        """
-        self._stop()
-        self._seconds, self._busy, self._running = {}, {}, None
-        stages = list(dict.fromkeys(_stage(node) for node in pipeline.nodes))
-        self._record = {}
-        if "run_record" in catalog and not set(stages) <= LOOKING_BACK:
-            self._record = run_record(
-                self._project, run_params["env"], stages, catalog.load("parameters")
-            )
-            catalog.save("run_record", self._record)
-        self._processor = ProcessorTime()
+    @hook_impl(trylast=True)
+    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
+        """Start the clock."""
+        self._clock.start()
+        runner = run_params["runner"]
+        self._one_by_one = runner is None or "SequentialRunner" in runner
+        if not self._one_by_one:
+            self._clock.begin(ALL_STAGES)
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
@@ -103,60 +90,93 @@ class RunReport:
         A generator node does its work while its chunks are saved, after Kedro's
         ``after_node_run``; hence the clock is read here.
         """
-        self._close()
-        assert self._processor is not None
-        self._running = _stage(node), time.monotonic(), self._processor.seconds()
+        if self._one_by_one:
+            self._clock.begin(stage_of(node))
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """Stop the clock."""
+        self._clock.stop()
+
+    @hook_impl(tryfirst=True)
+    def after_pipeline_run(self) -> None:
+        """Stop the clock, before others read it."""
+        self._clock.stop()
+
+
+class KeepRecord:
+    """Stores what the run is made with, from its beginning, and how long it took."""
+
+    def __init__(self, clock: StageClock) -> None:
+        self._clock = clock
+        self._project = Path()
+        self._record: dict[str, Any] = {}
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Note where the project is."""
+        self._project = context.project_path
+
+    @hook_impl(trylast=True)
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """Store the record; a run that is killed keeps this much of it."""
+        self._record = {}
+        if is_recorded(pipeline, catalog):
+            stages = list(dict.fromkeys(map(stage_of, pipeline.nodes)))
+            self._record = run_record(
+                self._project, run_params["env"], stages, catalog.load("parameters")
+            )
+            catalog.save("run_record", self._record)
 
     @hook_impl
     def on_pipeline_error(self, catalog: DataCatalog) -> None:
         """Note that the run is over."""
-        self._stop()
         if self._record:
             catalog.save("run_record", self._record | {"ended": now()})
 
     @hook_impl
+    def after_pipeline_run(self, catalog: DataCatalog) -> None:
+        """Store the seconds of each stage, and that the run is over."""
+        if self._record:
+            catalog.save("stage_seconds", self._clock.seconds)
+            ended = {"ended": now(), "cpu": self._clock.cpu}
+            catalog.save("run_record", self._record | ended)
+
+
+class PrintSummary:
+    """Prints at the end where everything is, how long it took, and the scores."""
+
+    def __init__(self, clock: StageClock) -> None:
+        self._clock = clock
+
+    @hook_impl(trylast=True)
     def after_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
-        """Store the seconds of each stage, and print where everything is."""
-        self._close()
-        self._stop()
-        console = rich.get_console()
-        console.print()
+        """Print the tables."""
+        outputs, recorded = pipeline.all_outputs(), is_recorded(pipeline, catalog)
+        tables: list[Table] = []
         if "runs" in pipeline.outputs():
-            for table in runs_tables(catalog.load("runs")):
-                console.print(table)
-        version = run_params["run_id"] if self._record else None
-        if "benchmark" in pipeline.all_outputs():
-            console.print(*benchmark_tables(catalog.load("benchmark")), sep="\n")
-        console.print(outputs_table(pipeline.all_outputs(), catalog, version))
-        if not self._record:
-            return
-        cpu = {
-            stage: round(self._busy[stage] / max(seconds, 1e-9) / cores(), 3)
-            for stage, seconds in self._seconds.items()
-        }
-        catalog.save("stage_seconds", self._seconds)
-        catalog.save("run_record", self._record | {"ended": now(), "cpu": cpu})
-        console.print(stages_table(self._seconds, cpu))
-        if "evaluation_summary" in pipeline.all_outputs():
-            console.print(scores_table(catalog.load("evaluation_summary")))
-
-    def _close(self) -> None:
-        if self._running is not None:
-            assert self._processor is not None
-            stage, started, busy = self._running
-            seconds = time.monotonic() - started
-            busy = self._processor.seconds() - busy
-            self._seconds[stage] = round(self._seconds.get(stage, 0) + seconds, 2)
-            self._busy[stage] = self._busy.get(stage, 0) + busy
-        self._running = None
-
-    def _stop(self) -> None:
-        if self._processor is not None:
-            self._processor.stop()
-            self._processor = None
+            tables += runs_tables(catalog.load("runs"))
+        if "benchmark" in outputs:
+            tables += benchmark_tables(catalog.load("benchmark"))
+        version = run_params["run_id"] if recorded else None
+        tables.append(outputs_table(outputs, catalog, version))
+        if recorded:
+            tables.append(stages_table(self._clock.seconds, self._clock.cpu))
+        if recorded and "evaluation_summary" in outputs:
+            tables.append(scores_table(catalog.load("evaluation_summary")))
+        rich.get_console().print("", *tables, sep="\n")
 
 
-def _stage(node: Node) -> str:
-    return min(node.tags, default=node.name)
+def stage_of(node: Node) -> str:
+    """The stage that a node belongs to: the first part of its namespace."""
+    return (node.namespace or node.name).split(".")[0]
+
+
+def is_recorded(pipeline: Pipeline, catalog: DataCatalog) -> bool:
+    """Whether a run leaves a record; those that only look at others leave none."""
+    stages = set(map(stage_of, pipeline.nodes))
+    return "run_record" in catalog and not stages <= LOOKING_BACK

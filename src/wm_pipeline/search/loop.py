@@ -2,35 +2,34 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import Field
 
 from wm_pipeline.common import progress
 from wm_pipeline.common.options import Options
 from wm_pipeline.common.randomness import stream
-from wm_pipeline.models.controller import Controller
+from wm_pipeline.dreaming.loop import DreamResult
 from wm_pipeline.search.state import SearchState
 from wm_pipeline.search.strategies import CMAES, StrategyOptions
 from wm_pipeline.workers.evaluators import Evaluator
 
 
 class StopOptions(Options):
-    """What ends a search before its last generation; null and false never do.
+    """What ends a search before its last generation; by default nothing does.
 
     Attributes:
-        mean_return: A generation whose mean fitness is at least this.
-        seconds: A wall-clock budget of the generations, above 0.
-        converged: Any of pycma's own criteria (``tolx``, ``tolfun`` and others).
+        mean_return: A generation whose mean fitness is at least this; None: none does.
+        seconds: A wall-clock budget of the generations, above 0; None: no limit.
+        converged: Whether any of pycma's own criteria does (``tolx``, ``tolfun`` and
+            others).
     """
 
-    mean_return: float | None
-    seconds: float | None = Field(gt=0)
-    converged: bool
+    mean_return: float | None = None
+    seconds: float | None = Field(default=None, gt=0)
+    converged: bool = False
 
 
 class EvolutionOptions(Options):
@@ -40,33 +39,16 @@ class EvolutionOptions(Options):
         strategy: The search.
         generations: How many, 1 or more (typically 10 to 1000).
         rollouts: Dreams a candidate and generation, 1 or more (typically 4 to 32).
-        final_rollouts: Fresh dreams in which the distribution's mean and the best
-            candidate are compared at the end; the better one is selected.
         stop: What ends it earlier.
-        save_every: Generations between two savings of state and logs, 1 or more.
+        save_every: Seconds at least between two states, 0 or more; 0 gives one after
+            each generation. A full covariance of 1,000 parameters is 19 MB.
     """
 
     strategy: StrategyOptions
     generations: int = Field(ge=1)
     rollouts: int = Field(ge=1)
-    final_rollouts: int = Field(ge=1)
-    stop: StopOptions
-    save_every: int = Field(ge=1)
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What came of a search.
-
-    Attributes:
-        controller: With the selected parameters.
-        selected: ``"mean"`` or ``"best"``, whichever won on fresh dreams.
-        scores: The mean return of each on those dreams.
-    """
-
-    controller: Controller
-    selected: str
-    scores: dict[str, float]
+    stop: StopOptions = StopOptions()
+    save_every: float = Field(default=0.0, ge=0)
 
 
 def evolve(
@@ -85,13 +67,13 @@ def evolve(
         evaluator: Where candidates run; it holds the controller's architecture.
         options: The search and its budget.
         seed: Of the search's random numbers.
-        before: A state to go on from; the result is that of an uninterrupted search.
+        before: A state to resume from; the result is that of an uninterrupted search.
         name: Of what is trained, for progress and curves.
 
     Yields:
-        The state, every ``save_every`` generations and at the end, when its ``stopped``
-        says why; on Ctrl-C that after the last complete generation, before the
-        interrupt is raised again.
+        The state, ``save_every`` seconds or more after the one before, and at the end,
+        when its ``stopped`` says why; on Ctrl-C that after the last complete
+        generation, before the interrupt is raised again.
 
     Raises:
         ValueError: ``before`` is of a search under other conditions, or the strategy is
@@ -101,17 +83,19 @@ def evolve(
     """
     search = _Search(evaluator, options, seed, before, name)
     state, reason, saved = before, search.reason_to_stop(), True
+    last = time.monotonic()
     with progress.task(
         f"Training {name}", options.generations, "generations", search.generation
     ) as task:
         try:
             while reason is None:
                 search.next_generation()
-                task.advance(figures=search.figures())
+                task.advance(figures=search.progress())
                 reason = search.reason_to_stop()
+                # An interrupt may come amid the next generation, too late to copy this.
                 state, saved = search.state(), False
-                if reason is not None or search.generation % options.save_every == 0:
-                    saved = True
+                if reason is not None or time.monotonic() - last >= options.save_every:
+                    last, saved = time.monotonic(), True
                     yield state.over(reason)
         except KeyboardInterrupt:
             if state is not None and not saved:
@@ -119,33 +103,6 @@ def evolve(
             raise
     if state is not None and state is before:
         yield state.over(reason)
-
-
-def select(
-    evaluator: Evaluator, state: SearchState, final_rollouts: int
-) -> SearchResult:
-    """Choose between a search's mean and its best candidate, on fresh dreams.
-
-    The best of a noisy generation is luck; one that fails is not selected.
-
-    Args:
-        evaluator: Where both run.
-        state: The search.
-        final_rollouts: Dreams of each.
-
-    Returns:
-        The better of the two.
-    """
-    finalists = np.stack((state.mean, state.best))
-    result = evaluator.evaluate(finalists, final_rollouts, "final dreams")
-    scores = result.returns.double().mean(1).numpy()
-    winner = int(np.where(np.isfinite(scores), scores, -np.inf).argmax())
-    controller = Controller.from_config(evaluator.controller.config())
-    controller.set_parameters(torch.from_numpy(finalists[winner]).float())
-    names = ("mean", "best")
-    return SearchResult(
-        controller, names[winner], dict(zip(names, scores.tolist(), strict=True))
-    )
 
 
 def finite(fitness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -161,6 +118,25 @@ def finite(fitness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     failed = ~np.isfinite(fitness)
     worst = fitness[~failed].min() if not failed.all() else 0.0
     return np.where(failed, worst, fitness), failed
+
+
+def candidate_rows(generation: int, result: DreamResult) -> pd.DataFrame:
+    """The candidate log of a generation: a row a candidate, its fitness as measured.
+
+    Args:
+        generation: Its number, from 0.
+        result: Of its dreams, (population, rollouts).
+    """
+    returns = result.returns.double()
+    return pd.DataFrame(
+        {
+            "generation": np.full(len(returns), generation),
+            "candidate": np.arange(len(returns)),
+            "fitness": returns.mean(1).numpy(),
+            "std": returns.std(1, correction=0).numpy(),
+            "dream_steps": result.steps.sum(1).numpy(),
+        }
+    )
 
 
 class _Search:
@@ -186,12 +162,12 @@ class _Search:
         }
         if before is not None:
             before.check(self._conditions)
-        self._search = CMAES(options.strategy, size, pycma_seed)
-        self._best = self._search.mean
+        snapshot = None if before is None else before.snapshot
+        self._strategy = CMAES(options.strategy, size, pycma_seed, snapshot)
+        self._best = self._strategy.mean
         self._rows: list[dict[Any, Any]] = []
         self._candidates: list[pd.DataFrame] = []
         if before is not None:
-            self._search.restore(before.snapshot)
             self._best = before.best
             self._rows = before.fitness_log.to_dict("records")
             self._candidates = [before.candidate_log]
@@ -206,32 +182,21 @@ class _Search:
     def next_generation(self) -> None:
         """Ask, evaluate, tell."""
         started = time.perf_counter()
-        candidates = self._search.ask()
+        candidates = self._strategy.ask()
         asked = time.perf_counter()
         result = self._evaluator.evaluate(
             candidates, self._options.rollouts, "training dreams", self.generation
         )
-        measured = result.returns.double().mean(1).numpy()
-        fitness, failed = finite(measured)
+        fitness, failed = finite(result.returns.double().mean(1).numpy())
         evaluated = time.perf_counter()
-        self._search.tell(candidates, fitness)
+        self._strategy.tell(candidates, fitness)
         told = time.perf_counter()
         best_so_far = self._rows[-1]["best_so_far"] if self._rows else -np.inf
         leader = int(np.where(failed, -np.inf, fitness).argmax())
         if not failed[leader] and fitness[leader] > best_so_far:
             self._best, best_so_far = candidates[leader].copy(), fitness[leader]
-        steps = result.steps.sum(1).numpy()
-        self._candidates.append(
-            pd.DataFrame(
-                {
-                    "generation": np.full(len(candidates), self.generation),
-                    "candidate": np.arange(len(candidates)),
-                    "fitness": measured,
-                    "std": result.returns.double().std(1, correction=0).numpy(),
-                    "dream_steps": steps,
-                }
-            )
-        )
+        steps = int(result.steps.sum())
+        self._candidates.append(candidate_rows(self.generation, result))
         self._rows.append(
             {
                 "generation": self.generation,
@@ -241,18 +206,18 @@ class _Search:
                 "median": np.median(fitness),
                 "worst": fitness.min(),
                 "std": fitness.std(),
-                "sigma": self._search.sigma,
-                "axis_ratio": self._search.axis_ratio,
+                "sigma": self._strategy.sigma,
+                "axis_ratio": self._strategy.axis_ratio,
                 "best_so_far": best_so_far,
                 "non_finite": int(failed.sum()),
-                "dream_steps": int(steps.sum()),
+                "dream_steps": steps,
                 "ask_seconds": asked - started,
                 "evaluate_seconds": evaluated - asked,
                 "tell_seconds": told - evaluated,
-                "steps_per_second": steps.sum() / (evaluated - asked),
+                "steps_per_second": steps / (evaluated - asked),
             }
         )
-        self._record(self._rows[-1], {"mean": self._search.mean})
+        self._record(self._rows[-1], {"mean": self._strategy.mean})
 
     def reason_to_stop(self) -> str | None:
         """Why the search is over now, or None."""
@@ -265,24 +230,24 @@ class _Search:
             return f"all {self._options.generations} generations are done"
         if stop.seconds is not None and self._seconds() >= stop.seconds:
             return f"the budget of {stop.seconds:g} seconds is spent"
-        if stop.converged and (met := self._search.stop()):
+        if stop.converged and (met := self._strategy.stop()):
             return f"pycma stopped by {', '.join(sorted(met))}"
         return None
 
     def state(self) -> SearchState:
-        """A copy of all that a later search needs to go on."""
+        """A copy of all that is needed to resume the search."""
         self._candidates = [pd.concat(self._candidates, ignore_index=True)]
         return SearchState(
             conditions=self._conditions,
-            snapshot=self._search.snapshot(),
-            mean=self._search.mean,
+            snapshot=self._strategy.snapshot(),
+            mean=self._strategy.mean,
             best=self._best,
             fitness_log=pd.DataFrame(self._rows),
             candidate_log=self._candidates[0],
             stopped=None,
         )
 
-    def figures(self) -> str:
+    def progress(self) -> str:
         """A few words on the last generation."""
         row = self._rows[-1]
         return f"mean {row['mean']:,.0f} best {row['best_so_far']:,.0f}"
@@ -291,8 +256,8 @@ class _Search:
         self, row: Mapping[Any, Any], weights: Mapping[str, np.ndarray]
     ) -> None:
         """Report a generation to whoever draws curves."""
-        figures = {name: float(value) for name, value in row.items()}
-        progress.record(self._name, int(figures.pop("generation")), figures, weights)
+        scalars = {name: float(value) for name, value in row.items()}
+        progress.record(self._name, int(scalars.pop("generation")), scalars, weights)
 
     def _seconds(self) -> float:
         """Wall-clock time of the generations so far, those before a resume too."""

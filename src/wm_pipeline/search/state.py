@@ -1,4 +1,4 @@
-"""A search that can go on: its state and history, and the file of both."""
+"""The state and the logs of a search, by which it is resumed, and their file."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,7 +48,7 @@ class SearchState:
         return replace(self, stopped=reason)
 
     def check(self, conditions: dict[str, Any]) -> None:
-        """Raise ValueError unless a search under these conditions can go on from here."""
+        """Raise ValueError unless a search under these conditions can resume this one."""
         check_same("controller.resume: the search state", self.conditions, conditions)
 
 

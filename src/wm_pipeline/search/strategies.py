@@ -25,9 +25,6 @@ LEAST_VD = 10
 LEAST_POPULATION_VD = 4
 """Candidates below which pycma's VD-CMA learns no covariance and its VkD-CMA fails."""
 
-FIRST_GENERATIONS = 3
-"""After so many, a search of pycma has all attributes it will ever have."""
-
 Kind = Literal["full", "separable", "vd", "vkd"]
 
 
@@ -65,12 +62,20 @@ class CMAES:
         options: Kind, population and initial sigma.
         size: The number of parameters.
         seed: Of the search's own random numbers.
+        snapshot: Of a search with the same options and size, which this one resumes.
 
     Raises:
-        ValueError: The kind is not for so many, or so few, parameters.
+        InputError: The kind is not for so many, or so few, parameters; or the snapshot
+            is not of such a search, or of another pycma.
     """
 
-    def __init__(self, options: StrategyOptions, size: int, seed: int) -> None:
+    def __init__(
+        self,
+        options: StrategyOptions,
+        size: int,
+        seed: int,
+        snapshot: Snapshot | None = None,
+    ) -> None:
         check_size(options.kind, size)
         self.options, self.size = options, size
         self._random = np.random.RandomState(seed)
@@ -80,7 +85,7 @@ class CMAES:
             "verb_log": 0,
             "randn": self._random.randn,
             "CMA_diagonal": options.kind == "separable",
-            # pycma would else go on in other coordinates, which neither the mean nor a
+            # pycma would else continue in other coordinates, which neither the mean nor a
             # snapshot knows of, once the covariance is badly conditioned.
             "conditioncov_alleviate": False,
             # The samplers of vd and vkd would else draw from NumPy's global stream.
@@ -91,6 +96,8 @@ class CMAES:
         elif options.kind == "vkd":
             settings = GaussVkDSampler.extend_cma_options(settings)
         self._search = cma.CMAEvolutionStrategy(np.zeros(size), options.sigma, settings)
+        if snapshot is not None:
+            restore(self._search, self._random, snapshot)
 
     @property
     def mean(self) -> np.ndarray:
@@ -136,17 +143,6 @@ class CMAES:
     def snapshot(self) -> Snapshot:
         """The whole state of the search after a ``tell``; later steps do not change it."""
         return take(self._search, self._random)
-
-    def restore(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot of a search with the same options and size.
-
-        Raises:
-            ValueError: The snapshot is not of such a search, or of another pycma.
-        """
-        # pycma makes some attributes in its first generations only.
-        for _ in range(min(snapshot.generations, FIRST_GENERATIONS)):
-            self.tell(self.ask(), np.arange(self.options.population, dtype=np.float64))
-        restore(self._search, self._random, snapshot)
 
 
 def check_size(kind: Kind, size: int) -> None:

@@ -141,7 +141,7 @@ def _figures(run: Mapping[str, Any]) -> list[str]:
     return [
         "\n".join(
             [
-                f"- V paints {vae['salient_recall']:.0%} of the salient pixels of "
+                f"- V reconstructs {vae['salient_recall']:.0%} of the salient pixels of "
                 "held-out frames.",
                 f"- M predicts the next latent at {mdn_rnn['nll']:.2f} nats a dimension "
                 f"(nothing changes: {mdn_rnn['nll_unchanged']:.2f}; marginal: "

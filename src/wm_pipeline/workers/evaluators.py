@@ -54,9 +54,9 @@ class EvaluatorOptions(Options):
         device: ``cpu``, ``cuda``, or ``auto``: the GPU if there is one.
     """
 
-    workers: int | None = Field(ge=0)
-    max_dreams: int | None = Field(ge=1)
-    device: Device
+    workers: int | None = Field(default=0, ge=0)
+    max_dreams: int | None = Field(default=None, ge=1)
+    device: Device = "cpu"
 
 
 class Evaluator(Protocol):

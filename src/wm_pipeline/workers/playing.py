@@ -1,22 +1,17 @@
-"""Episodes of the real game, played in parallel worker processes that may die."""
+"""Episodes of the real game: side by side in one process, and in many processes."""
 
-import copy
 import itertools
 import logging
-from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from wm_pipeline.common.devices import cores
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.episodes.episode import Episode
-from wm_pipeline.policies.policy import (
-    TOGETHER,
-    ControllerPolicy,
-    Policy,
-    decide_together,
-)
+from wm_pipeline.policies.policy import Policy
 from wm_pipeline.workers.pool import WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -24,8 +19,11 @@ logger = logging.getLogger(__name__)
 ATTEMPTS = 3
 """How often an episode is played before its failure is the caller's."""
 
-GROUP = 16
-"""Episodes of a controller that a worker plays as one task."""
+SIDE_BY_SIDE = 4
+"""Games of a process whose policy decides for all of them at once."""
+
+EPISODES_PER_TASK = 16
+"""Episodes of a policy that sees which a worker plays as one task."""
 
 
 def play_episodes(
@@ -37,13 +35,12 @@ def play_episodes(
 ) -> Iterator[Episode]:
     """Play many episodes in worker processes.
 
-    A game that fails is started anew and its episode replayed; a worker process that
+    A game that fails is restarted and its episode replayed; a worker process that
     dies is replaced and its episodes are played again, with the same seeds.
 
     Args:
-        environment: The game; a worker makes one, or for a controller several, which
-            are played side by side.
-        policies: Who can play, by name; a copy of all goes to each worker.
+        environment: The game.
+        policies: By name; a copy of all goes to each worker.
         games: The name of the policy and the seed of each episode.
         workers: How many processes, 1 or more; None takes one a core.
         keep_frames: Whether the frames are returned.
@@ -54,165 +51,186 @@ def play_episodes(
     Raises:
         InputError: The environment cannot be made.
         RuntimeError: An episode, or its worker, failed ``ATTEMPTS`` times.
+        Exception: Whatever a policy raised.
     """
     RealEnv(environment).close()  # a bad option fails here, not in every worker
-    groups = _grouped(policies, games)
+    tasks = [(name, seeds, keep_frames) for name, seeds in _in_tasks(policies, games)]
 
-    def describe(group: int) -> str:
-        seeds = groups[group][1]
+    def describe(task: int) -> str:
+        seeds = tasks[task][1]
         if len(seeds) == 1:
             return f"the episode with seed {seeds[0]}"
         return f"one of the episodes with seeds {', '.join(map(str, seeds))}"
 
     # Games and networks for a few frames at a time keep no second thread busy.
     with WorkerPool(
-        workers or cores(), 1, ATTEMPTS, _Player, environment, policies, keep_frames
+        workers or cores(), 1, ATTEMPTS, _Player, environment, policies
     ) as pool:
-        for episodes in pool.map(_Player.play, groups, describe):
+        for episodes in pool.map(_Player.play, tasks, describe):
             yield from episodes
 
 
 def play_episode(env: RealEnv, policy: Policy, seed: int, keep_frames: bool) -> Episode:
-    """Play one episode to its end.
+    """Play one episode to its end, in this process.
 
     Args:
         env: The game.
-        policy: Who plays.
+        policy: Chooses the controls.
         seed: Seeds both the game and the policy.
         keep_frames: Whether the frames are returned.
     """
-    course = episode_course(env, policy, seed, keep_frames)
-    while True:
-        try:
-            next(course)
-        except StopIteration as over:
-            episode: Episode = over.value
-            return episode
+    rollout = _Rollout(env, policy, seed, keep_frames)
+    while not rollout.over:
+        (control,) = _decide(policy, [rollout])
+        rollout.advance(control)
+    return rollout.episode()
 
 
-def episode_course(
-    env: RealEnv, policy: Policy, seed: int, keep_frames: bool
-) -> Generator[np.ndarray, None, Episode]:
-    """Play one episode, pausing wherever the policy looks.
-
-    Args:
-        env: The game.
-        policy: Who plays.
-        seed: Seeds both the game and the policy.
-        keep_frames: Whether the frames are returned.
-
-    Yields:
-        The frame the policy is about to look at. Whoever lets it decide now, together
-        with those of other games, spares it the deciding.
-
-    Returns:
-        The episode.
-    """
-    policy.reset(seed)
-    env.reset(seed=seed)
-    frames, actions, rewards = [], [], []
-    terminated = truncated = False
-    while not (terminated or truncated):
-        looks = policy.looks
-        frame = env.frame() if keep_frames or looks else None
-        if frame is not None and looks:
-            yield frame
-        control = policy.act(frame)
-        if frame is not None and keep_frames:
-            frames.append(frame)
-        reward, terminated, truncated, _ = env.advance(control)
-        actions.append(control)
-        rewards.append(reward)
-    return Episode(
-        seed=seed,
-        frames=np.stack(frames) if keep_frames else None,
-        actions=np.stack(actions),
-        rewards=np.array(rewards, np.float32),
-        terminated=terminated,
-    )
-
-
-def _grouped(
+def _in_tasks(
     policies: Mapping[str, Policy], games: Sequence[tuple[str, int]]
-) -> list[tuple[str, list[int]]]:
-    """The games a worker plays as one task, with their policy.
+) -> Iterator[tuple[str, list[int]]]:
+    """What a worker plays as one task: a policy and its seeds.
 
-    A single one; of a controller, so many that they fill its places for a while.
+    One episode; of a policy that sees, so many that several games stay side by side
+    for a while.
     """
-    groups = []
     for name, same in itertools.groupby(games, key=lambda game: game[0]):
         seeds = [seed for _, seed in same]
-        size = GROUP if isinstance(policies[name], ControllerPolicy) else 1
-        groups += [
-            (name, seeds[first : first + size]) for first in range(0, len(seeds), size)
-        ]
-    return groups
+        size = EPISODES_PER_TASK if policies[name].sees else 1
+        for first in range(0, len(seeds), size):
+            yield name, seeds[first : first + size]
+
+
+class _Rollout:
+    """An episode being played, up to the policy's next decision.
+
+    Attributes:
+        env: Its game.
+        seed: Of the game and the policy.
+        state: The policy's.
+        random: The policy's source of random numbers.
+        frame: What the policy is to answer, (64, 64, 3) uint8, where it is needed.
+        over: Whether the episode has ended.
+    """
+
+    def __init__(
+        self, env: RealEnv, policy: Policy, seed: int, keep_frames: bool
+    ) -> None:
+        self.env, self.seed, self.over = env, seed, False
+        self._sees, self._hold, self._keeps = policy.sees, policy.hold, keep_frames
+        self._frames: list[np.ndarray] = []
+        self._actions: list[np.ndarray] = []
+        self._rewards: list[float] = []
+        self.state, self.random = policy.begin(seed)
+        env.reset(seed=seed)
+        self._look(decides=True)
+
+    frame: np.ndarray
+
+    def advance(self, control: np.ndarray) -> None:
+        """Hold a control (size,) until the next decision, or the end."""
+        for step in range(1, self._hold + 1):
+            reward, self._terminated, truncated, _ = self.env.advance(control)
+            self._actions.append(control)
+            self._rewards.append(reward)
+            self.over = self._terminated or truncated
+            if self.over:
+                return
+            self._look(decides=step == self._hold)
+
+    def episode(self) -> Episode:
+        """All of it, once it is over."""
+        return Episode(
+            seed=self.seed,
+            frames=np.stack(self._frames) if self._keeps else None,
+            actions=np.stack(self._actions),
+            rewards=np.array(self._rewards, np.float32),
+            terminated=self._terminated,
+        )
+
+    def _look(self, decides: bool) -> None:
+        """Make the frame, which takes a third of a step, only where it is needed."""
+        if self._keeps or (decides and self._sees):
+            self.frame = self.env.frame()
+        if self._keeps:
+            self._frames.append(self.frame)
+
+
+def _decide(policy: Policy, rollouts: Sequence[_Rollout]) -> np.ndarray:
+    """The policy's controls (rollouts, size) float32, and its new states."""
+    frames = np.stack([each.frame for each in rollouts]) if policy.sees else None
+    controls, states = policy.act(
+        frames, [each.state for each in rollouts], [each.random for each in rollouts]
+    )
+    expected = (len(rollouts), rollouts[0].env.options.actions.size)
+    if controls.shape != expected:
+        raise ValueError(
+            f"{type(policy).__name__}.act: expected controls of shape {expected}, "
+            f"found {controls.shape}"
+        )
+    for rollout, state in zip(rollouts, states, strict=True):
+        rollout.state = state
+    return controls.astype(np.float32, copy=False)
 
 
 class _Player:
-    """What a worker process holds: games and who plays them."""
+    """What a worker process holds: games, and the policies that play them."""
 
     def __init__(
-        self,
-        environment: EnvironmentOptions,
-        policies: Mapping[str, Policy],
-        keep_frames: bool,
+        self, environment: EnvironmentOptions, policies: Mapping[str, Policy]
     ) -> None:
         self._environment, self._policies = environment, policies
-        self._keep_frames = keep_frames
-        self._envs: list[RealEnv | None] = [None] * TOGETHER
+        self._idle: list[RealEnv] = []
 
-    def play(self, name: str, seeds: list[int]) -> list[Episode]:
-        """Episodes of one policy, side by side, in the order of their seeds."""
-        waiting, played = deque(seeds), dict[int, Episode]()
-        policies = [copy.copy(self._policies[name]) for _ in seeds[:TOGETHER]]
-        places = [
-            (policy, self._place(number, policy, waiting, played))
-            for number, policy in enumerate(policies)
-        ]
-        while places:
-            frames = [next(courses, None) for _, courses in places]
-            seen = [frame for frame in frames if frame is not None]
-            places = [
-                place
-                for place, frame in zip(places, frames, strict=True)
-                if frame is not None
-            ]
-            deciding = [p for p, _ in places if isinstance(p, ControllerPolicy)]
-            if deciding:
-                decide_together(deciding, seen)
-        return [played[seed] for seed in seeds]
-
-    def _place(
-        self,
-        number: int,
-        policy: Policy,
-        waiting: deque[int],
-        played: dict[int, Episode],
-    ) -> Iterator[np.ndarray]:
-        """Waiting episodes one after another, pausing wherever the policy looks.
+    def play(self, name: str, seeds: list[int], keep_frames: bool) -> list[Episode]:
+        """Episodes of one policy, some side by side, in the order of their seeds.
 
         One that fails is played again, in a new game.
         """
-        while waiting:
-            seed = waiting.popleft()
-            for attempt in range(1, ATTEMPTS + 1):
-                try:
-                    env = self._envs[number] or RealEnv(self._environment)
-                    self._envs[number] = env
-                    played[seed] = yield from episode_course(
-                        env, policy, seed, self._keep_frames
-                    )
-                    break
-                except Exception as error:  # a game's failures have no common class
-                    if (failed := self._envs[number]) is not None:
-                        failed.close()
-                        self._envs[number] = None
-                    if attempt == ATTEMPTS:
-                        raise RuntimeError(
-                            f"the episode with seed {seed} failed {ATTEMPTS} times: "
-                            f"{error}"
-                        ) from error
-                    logger.warning(
-                        "A game failed (%s); its episode is played again", error
-                    )
+        policy = self._policies[name]
+        waiting, failures = deque(seeds), Counter[int]()
+        played: dict[int, Episode] = {}
+        rollouts: list[_Rollout] = []
+        while waiting or rollouts:
+            while waiting and len(rollouts) < SIDE_BY_SIDE:
+                seed = waiting.popleft()
+                with self._replayed(seed, waiting, failures) as env:
+                    rollouts.append(_Rollout(env, policy, seed, keep_frames))
+            running, rollouts = rollouts, []
+            for rollout, control in zip(running, _decide(policy, running), strict=True):
+                with self._replayed(rollout.seed, waiting, failures, rollout.env):
+                    rollout.advance(control)
+                    if rollout.over:
+                        played[rollout.seed] = rollout.episode()
+                        self._idle.append(rollout.env)
+                    else:
+                        rollouts.append(rollout)
+        return [played[seed] for seed in seeds]
+
+    @contextmanager
+    def _replayed(
+        self,
+        seed: int,
+        waiting: deque[int],
+        failures: Counter[int],
+        env: RealEnv | None = None,
+    ) -> Iterator[RealEnv]:
+        """Close the game, and let the episode wait once more, if the block fails.
+
+        Yields:
+            The game: the given one, an idle one or a new one.
+        """
+        try:
+            if env is None:
+                env = self._idle.pop() if self._idle else RealEnv(self._environment)
+            yield env
+        except Exception as error:  # a game's failures have no common class
+            if env is not None:
+                env.close()
+            failures[seed] += 1
+            if failures[seed] == ATTEMPTS:
+                raise RuntimeError(
+                    f"the episode with seed {seed} failed {ATTEMPTS} times: {error}"
+                ) from error
+            logger.warning("A game failed (%s); its episode is played again", error)
+            waiting.appendleft(seed)

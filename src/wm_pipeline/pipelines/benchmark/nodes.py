@@ -32,7 +32,7 @@ from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.reporting.figures import benchmark_figure
-from wm_pipeline.search.loop import EvolutionOptions, StopOptions
+from wm_pipeline.search.loop import EvolutionOptions
 from wm_pipeline.search.strategies import Kind, StrategyOptions, check_size
 from wm_pipeline.workers.evaluators import DreamEvaluator, DreamOptions, with_workers
 
@@ -316,9 +316,6 @@ def _generation(trained: _World, options: BenchmarkOptions) -> list[dict[str, An
         strategy=StrategyOptions(kind="full", population=options.population, sigma=0.1),
         generations=options.generations,
         rollouts=options.rollouts,
-        final_rollouts=1,
-        stop=StopOptions(mean_return=None, seconds=None, converged=False),
-        save_every=1,
     )
     here = trained.evaluator(options.seed)
     workers = max(options.workers)
@@ -366,14 +363,7 @@ def _curve(options: BenchmarkOptions) -> list[dict[str, Any]]:
 
 
 def _linear(latent: int, hidden: int, actions: Actions) -> Controller:
-    model = ControllerOptions(
-        inputs="zh",
-        hidden_sizes=(),
-        activation="tanh",
-        bias=False,
-        policy="deterministic",
-    )
-    return Controller(model, latent, hidden, actions.outputs)
+    return Controller(ControllerOptions(), latent, hidden, actions.outputs)
 
 
 def _dream_row(

@@ -27,5 +27,6 @@ def create_pipeline() -> Pipeline:
                 name="draw_benchmark",
             ),
         ],
-        tags="benchmark",
+        namespace="benchmark",
+        prefix_datasets_with_namespace=False,
     )

@@ -12,7 +12,7 @@ from wm_pipeline.common.options import Options, StepRange
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.shards import Shard
-from wm_pipeline.policies.policy import RandomPolicy
+from wm_pipeline.policies.random_policy import RandomPolicy
 from wm_pipeline.workers.playing import play_episodes
 
 
@@ -27,7 +27,7 @@ class CollectionOptions(Options):
             the dream then has no idea of its edges, and C learns to hide there.
         workers: Games played side by side, each in a process; null: one a core.
         episodes_per_shard: Episodes in one file.
-        resume: Whether to go on after the files of an interrupted collection.
+        resume: Whether to resume an interrupted collection after its last file.
     """
 
     seed: int = Field(ge=0)
@@ -41,14 +41,14 @@ class CollectionOptions(Options):
 def collect_episodes(
     environment: EnvironmentOptions,
     options: CollectionOptions,
-    begun_episodes: Callable[[int, dict[str, Any]], int],
+    unfinished_episodes: Callable[[int, dict[str, Any]], int],
 ) -> Iterator[Shard]:
     """Play episodes of the real game with randomly chosen, held actions.
 
     Args:
         environment: The game.
         options: How much, and how.
-        begun_episodes: ``shards_begun`` of the set, to resume from.
+        unfinished_episodes: ``finished_shards`` of the set, asked only to resume.
 
     Yields:
         Shards of episodes: frame, action, reward, terminated, truncated, seed.
@@ -65,7 +65,7 @@ def collect_episodes(
         "environment": environment.model_dump(mode="json"),
         "collection": options.model_dump(mode="json", exclude={"workers", "resume"}),
     }
-    index = begun_episodes(of, metadata) if options.resume else 0
+    index = unfinished_episodes(of, metadata) if options.resume else 0
     done = index * options.episodes_per_shard
     waiting = []
     returns: list[float] = []

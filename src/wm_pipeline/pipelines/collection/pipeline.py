@@ -11,10 +11,15 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 collect_episodes,
-                inputs=["params:environment", "params:collection", "begun_episodes"],
+                inputs=[
+                    "params:environment",
+                    "params:collection",
+                    "unfinished_episodes",
+                ],
                 outputs="episodes",
                 name="collect_episodes",
-                tags="collection",
             )
-        ]
+        ],
+        namespace="collection",
+        prefix_datasets_with_namespace=False,
     )

@@ -27,5 +27,6 @@ def create_pipeline() -> Pipeline:
                 name="draw_comparison",
             ),
         ],
-        tags="compare",
+        namespace="compare",
+        prefix_datasets_with_namespace=False,
     )

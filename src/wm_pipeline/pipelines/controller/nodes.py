@@ -14,7 +14,8 @@ from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.reporting.figures import fitness_curve
-from wm_pipeline.search.loop import EvolutionOptions, evolve, select
+from wm_pipeline.search.loop import EvolutionOptions, evolve
+from wm_pipeline.search.selection import select
 from wm_pipeline.search.state import SearchState
 from wm_pipeline.workers.evaluators import (
     DreamEvaluator,
@@ -31,17 +32,20 @@ class ControllerStageOptions(Options):
 
     Attributes:
         seed: Of the search and of the dreams.
-        resume: Whether to go on from the newest search state.
+        resume: Whether to resume the newest search.
         model: C's architecture.
         evaluator: Where candidates run.
         evolution: The search and its budget.
+        final_rollouts: Fresh dreams in which the search's mean and its best candidate
+            are compared at the end; the better one is selected.
     """
 
     seed: int = Field(ge=0)
-    resume: bool
-    model: ControllerOptions
-    evaluator: EvaluatorOptions
+    resume: bool = False
+    model: ControllerOptions = ControllerOptions()
+    evaluator: EvaluatorOptions = EvaluatorOptions()
     evolution: EvolutionOptions
+    final_rollouts: int = Field(ge=1)
 
 
 def search_controller(
@@ -58,10 +62,10 @@ def search_controller(
         environment: The game; only its action mapping is used.
         dream: Temperature and length of the dreams.
         options: C and its search.
-        earlier_search: Reads the newest search state, to resume from.
+        earlier_search: Reads the newest search state, which is resumed if asked for.
 
     Yields:
-        While the search goes on: its state, the fitness log (one row a generation) for
+        While the search runs: its state, the fitness log (one row a generation) for
         Parquet and for CSV, and the candidate log (one row a candidate).
     """
     before = earlier_search() if options.resume else None
@@ -99,13 +103,13 @@ def select_controller(
     if search_state.stopped is None:
         raise InputError(
             "search_state: expected a search that is over, found one interrupted after "
-            f"generation {search_state.generations}. Go on with `kedro run --pipeline "
+            f"generation {search_state.generations}. Resume it with `kedro run --pipelines "
             "controller --params controller.resume=true`"
         )
     evaluator = _evaluator(world_model, environment, dream, options)
-    result = select(evaluator, search_state, options.evolution.final_rollouts)
+    result = select(evaluator, search_state, options.final_rollouts)
     logger.info(
-        "Delivered: the search's %s (on fresh dreams: mean %.1f, best %.1f)",
+        "Selected: the search's %s (on fresh dreams: mean %.1f, best %.1f)",
         result.selected,
         result.scores["mean"],
         result.scores["best"],

@@ -43,5 +43,6 @@ def create_pipeline() -> Pipeline:
                 name="draw_fitness",
             ),
         ],
-        tags="controller",
+        namespace="controller",
+        prefix_datasets_with_namespace=False,
     )

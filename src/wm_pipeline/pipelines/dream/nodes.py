@@ -11,15 +11,18 @@ from pydantic import Field
 from wm_pipeline.common.options import Options, StepRange
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.loop import DreamNoise, dream
-from wm_pipeline.dreaming.policies import ScriptedPolicy, random_script
-from wm_pipeline.environments.dream import DreamEnv, Dreams
+from wm_pipeline.dreaming.policies import script_of
+from wm_pipeline.environments.dream import Dreams
+from wm_pipeline.environments.dream_env import DreamEnv
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.sequences import check_latents
 from wm_pipeline.episodes.shards import EpisodeShards
 from wm_pipeline.models.mdn_rnn import MDNRNN
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, build_world_model
-from wm_pipeline.policies.policy import RandomPolicy
+from wm_pipeline.policies.policy import Policy, controls_for_dreams
+from wm_pipeline.policies.random_policy import RandomPolicy
+from wm_pipeline.policies.scripted_policy import ConstantPolicy
 from wm_pipeline.reporting.animations import animation
 from wm_pipeline.reporting.films import film_dream
 from wm_pipeline.workers.evaluators import DreamOptions
@@ -27,7 +30,7 @@ from wm_pipeline.workers.evaluators import DreamOptions
 logger = logging.getLogger(__name__)
 
 MOST_STARTS = 1000
-"""Real episodes in whose first latents dreams begin; more add nothing but reading."""
+"""Real episodes in whose first latents dreams begin; more only take longer to read."""
 
 
 class DreamCheckOptions(Options):
@@ -114,28 +117,21 @@ def check_dream(
         check_env(env, skip_render_check=True)
     logger.info("The dream environment passes Gymnasium's checker")
 
-    def lasts(script: ScriptedPolicy, stage: str) -> float:
-        noise = DreamNoise.draw(world_model, check.rollouts, check.seed, stage)
+    def lasts(policy: Policy, purpose: str) -> float:
+        script = script_of(
+            policy, check.rollouts, steps, mdn_rnn.frame_skip, check.seed
+        )
+        noise = DreamNoise.draw(world_model, check.rollouts, check.seed, purpose)
         result = dream(world_model, script, 1, noise, options.temperature, steps)
         return result.steps.double().mean().item() * mdn_rnn.frame_skip
 
-    def constant(control: np.ndarray) -> ScriptedPolicy:
-        return ScriptedPolicy(
-            torch.from_numpy(control).expand(check.rollouts, steps, -1)
-        )
-
-    held = random_script(
-        RandomPolicy(environment.actions, check.hold),
-        check.rollouts,
-        steps,
-        mdn_rnn.frame_skip,
-        check.seed,
-    )
+    held = RandomPolicy(environment.actions, check.hold)
     constants = environment.actions.constants
+    still = ConstantPolicy(np.zeros_like(constants[0]))
     lengths = {
-        "still_dream": lasts(constant(np.zeros_like(constants[0])), "still"),
+        "still_dream": lasts(still, "still"),
         "longest_constant_dream": max(
-            lasts(constant(control), "constant") for control in constants
+            lasts(ConstantPolicy(control), "constant") for control in constants
         ),
         "random_held_dream": lasts(held, "random held"),
         "collected_real": float(latents.lengths.mean()),
@@ -167,15 +163,13 @@ def animate_dream(
         (time, height, width, 3) uint8.
     """
     policy = RandomPolicy(environment.actions, check.hold)
-    policy.reset(check.seed)
-
-    def choose(dreams: Dreams) -> np.ndarray:
-        window = [policy.act() for _ in range(world_model.mdn_rnn.frame_skip)]
-        return np.mean(window, axis=0)[None]
-
+    (controls,) = controls_for_dreams(
+        policy, [check.seed], check.animation_steps, world_model.mdn_rnn.frame_skip
+    )
+    steps = iter(controls)
     film = film_dream(
         Dreams(world_model, 1, options.temperature),
-        choose,
+        lambda _: next(steps)[None],
         check.animation_steps,
         stream(check.seed, "animation"),
     )

@@ -19,21 +19,20 @@ def create_pipeline() -> Pipeline:
                 inputs=["vae", "mdn_rnn", "latents"],
                 outputs="world_model",
                 name="load_world_model",
-                tags="dream",
             ),
             Node(
                 check_dream,
                 inputs=["world_model", "latents", *dream_options],
                 outputs="dream_scores",
                 name="check_dream",
-                tags="dream",
             ),
             Node(
                 animate_dream,
                 inputs=["world_model", *dream_options],
                 outputs="dreamed_episode",
                 name="animate_dream",
-                tags="dream",
             ),
-        ]
+        ],
+        namespace="dream",
+        prefix_datasets_with_namespace=False,
     )

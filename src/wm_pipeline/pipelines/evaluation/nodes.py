@@ -12,11 +12,13 @@ from wm_pipeline.common import progress
 from wm_pipeline.common.options import Options, StepRange
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.loop import DreamNoise, dream
-from wm_pipeline.dreaming.policies import random_script
+from wm_pipeline.dreaming.policies import script_of
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.policies.policy import ControllerPolicy, Policy, RandomPolicy
+from wm_pipeline.policies.controller_policy import ControllerPolicy
+from wm_pipeline.policies.policy import Policy
+from wm_pipeline.policies.random_policy import RandomPolicy
 from wm_pipeline.reporting.figures import evaluation_histogram
 from wm_pipeline.reporting.statistics import difference_interval, mean_interval
 from wm_pipeline.workers.evaluators import DreamEvaluator, DreamOptions
@@ -140,7 +142,7 @@ def _dream_at_random(
 ) -> pd.DataFrame:
     frame_skip = world_model.mdn_rnn.frame_skip
     steps = dream_options.steps(frame_skip)
-    script = random_script(policy, options.episodes, steps, frame_skip, options.seed)
+    script = script_of(policy, options.episodes, steps, frame_skip, options.seed)
     noise = DreamNoise.draw(
         world_model, options.episodes, options.seed, "evaluation dreams"
     )

@@ -20,14 +20,14 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs="evaluation_episodes",
                 name="evaluate_controller",
-                tags="evaluation",
             ),
             Node(
                 summarise,
                 inputs=["evaluation_episodes", "params:evaluation"],
                 outputs=["evaluation_summary", "evaluation_histogram"],
                 name="summarise_evaluation",
-                tags="evaluation",
             ),
-        ]
+        ],
+        namespace="evaluation",
+        prefix_datasets_with_namespace=False,
     )

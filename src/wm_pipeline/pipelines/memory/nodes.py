@@ -9,13 +9,14 @@ from pydantic import Field
 from wm_pipeline.common.options import Options
 from wm_pipeline.common.randomness import seeded_initialisation, stream
 from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.episodes.choosing import split_episodes
 from wm_pipeline.episodes.sequences import (
     check_latents,
     latent_statistics,
     training_windows,
     validation_windows,
 )
-from wm_pipeline.episodes.shards import EpisodeShards, split_episodes
+from wm_pipeline.episodes.shards import EpisodeShards
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.mdn_rnn_training import (
     MDNRNNTrainingOptions,
@@ -50,7 +51,7 @@ def train_memory(
     environment: EnvironmentOptions,
     options: MemoryOptions,
 ) -> tuple[MDNRNN, pd.DataFrame, dict[str, float]]:
-    """Train M to foresee the next latent, the reward and the end of the episode.
+    """Train M to predict the next latent, the reward and the end of the episode.
 
     Args:
         latents: Of the real game's episodes, made by ``vae``.
@@ -96,7 +97,7 @@ def train_memory(
     )
     logger.info(
         "On held-out episodes M's negative log-likelihood is %.3f nats a dimension "
-        "(nothing changes: %.3f, marginal: %.3f); it foresees %.0f%% of the ends, with "
+        "(nothing changes: %.3f, marginal: %.3f); it predicts %.0f%% of the ends, with "
         "%.1f%% false alarms",
         scores["nll"],
         scores["nll_unchanged"],

@@ -14,7 +14,8 @@ def create_pipeline() -> Pipeline:
                 inputs=["latents", "vae", "params:environment", "params:memory"],
                 outputs=["mdn_rnn", "mdn_rnn_history", "mdn_rnn_scores"],
                 name="train_memory",
-                tags="memory",
             )
-        ]
+        ],
+        namespace="memory",
+        prefix_datasets_with_namespace=False,
     )

@@ -14,7 +14,8 @@ def create_pipeline() -> Pipeline:
                 inputs=None,
                 outputs="world_model",
                 name="make_mock_world_model",
-                tags="mock",
             )
-        ]
+        ],
+        namespace="mock",
+        prefix_datasets_with_namespace=False,
     )

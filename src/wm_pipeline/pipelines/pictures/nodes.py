@@ -14,7 +14,7 @@ from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.policies.policy import RecordingPolicy
+from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.reporting.animations import animation
 from wm_pipeline.reporting.films import (
     controller_in_dreams,
@@ -80,7 +80,7 @@ def animate_real_episode(
     seed = options.episode_seed
     if seed is None:
         seed = median_seed(episodes)
-    policy = RecordingPolicy(
+    policy = ControllerPolicy(
         world_model, controller, environment.actions, options.sample_latents
     )
     with (

@@ -24,7 +24,6 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs="real_episode",
                 name="animate_real_episode",
-                tags="pictures",
             ),
             Node(
                 animate_controller_dreams,
@@ -37,14 +36,14 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs=["dreamed_cold", "dreamed_warm"],
                 name="animate_controller_dreams",
-                tags="pictures",
             ),
             Node(
                 dream_against_real,
                 inputs="evaluation_summary",
                 outputs="dream_against_real",
                 name="draw_dream_against_real",
-                tags="pictures",
             ),
-        ]
+        ],
+        namespace="pictures",
+        prefix_datasets_with_namespace=False,
     )

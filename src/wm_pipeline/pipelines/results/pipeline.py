@@ -14,7 +14,8 @@ def create_pipeline() -> Pipeline:
                 inputs="all_runs",
                 outputs="results_page",
                 name="write_results",
-                tags="results",
             )
-        ]
+        ],
+        namespace="results",
+        prefix_datasets_with_namespace=False,
     )

@@ -14,7 +14,8 @@ def create_pipeline() -> Pipeline:
                 inputs="all_runs",
                 outputs="runs",
                 name="list_runs",
-                tags="runs",
             )
-        ]
+        ],
+        namespace="runs",
+        prefix_datasets_with_namespace=False,
     )

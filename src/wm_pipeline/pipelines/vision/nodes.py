@@ -12,8 +12,9 @@ from pydantic import Field, model_validator
 from wm_pipeline.common import progress
 from wm_pipeline.common.options import Options
 from wm_pipeline.common.randomness import seeded_initialisation, stream
+from wm_pipeline.episodes.choosing import split_episodes
 from wm_pipeline.episodes.frames import mean_frame, sample_frames, shuffled_frames
-from wm_pipeline.episodes.shards import EpisodeShards, Shard, split_episodes
+from wm_pipeline.episodes.shards import EpisodeShards, Shard
 from wm_pipeline.models.vae import ConvVAE, VAEOptions
 from wm_pipeline.models.vae_training import (
     SalienceOptions,
@@ -94,7 +95,7 @@ def train_vision(
 def score_vision(
     episodes: EpisodeShards, vae: ConvVAE, options: VisionOptions
 ) -> tuple[dict[str, float], np.ndarray]:
-    """What V keeps of held-out frames, in figures and as a picture.
+    """How well V reconstructs held-out frames: scores, and a picture.
 
     Args:
         episodes: Of the real game.
@@ -108,8 +109,8 @@ def score_vision(
     frames = _validation_frames(episodes, options)
     scores = validate_vae(vae, frames, options.training, options.seed)
     logger.info(
-        "On held-out frames V paints %(salient_recall).0f%% of the salient pixels, and "
-        "%(salient_precision).0f%% of what it paints is there",
+        "On held-out frames V reconstructs %(salient_recall).0f%% of the salient pixels; "
+        "of those in its reconstructions %(salient_precision).0f%% are there",
         {name: 100 * np.nan_to_num(value) for name, value in scores.items()},
     )
     count = PICTURE_ROWS * PICTURE_COLUMNS

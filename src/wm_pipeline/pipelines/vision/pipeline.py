@@ -18,21 +18,20 @@ def create_pipeline() -> Pipeline:
                 inputs=["episodes", "params:vision"],
                 outputs=["vae", "vae_history"],
                 name="train_vision",
-                tags="vision",
             ),
             Node(
                 score_vision,
                 inputs=["episodes", "vae", "params:vision"],
                 outputs=["vae_scores", "reconstructions"],
                 name="score_vision",
-                tags="vision",
             ),
             Node(
                 encode_episodes,
                 inputs=["episodes", "vae"],
                 outputs="latents",
                 name="encode_episodes",
-                tags="vision",
             ),
-        ]
+        ],
+        namespace="vision",
+        prefix_datasets_with_namespace=False,
     )

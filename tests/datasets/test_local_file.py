@@ -12,6 +12,7 @@ from kedro.pipeline import node, pipeline
 from kedro.runner import SequentialRunner
 
 from tests.full_disk import files_of_at_most
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.datasets import CSVDataset, TableDataset
 
 FIRST_RUN, SECOND_RUN = "2026-01-01T00.00.00.000Z", "2026-01-02T00.00.00.000Z"
@@ -134,3 +135,38 @@ def test_kedro_saves_what_a_node_has_so_far(
     SequentialRunner().run(pipeline([node(search, None, "log")]), catalog)
     assert [len(table) for table in seen] == [2, 4, 6]
     pd.testing.assert_frame_equal(catalog.load("log"), log(6))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"filepath": "memory://log.csv"}, "filepath: expected a local path"),
+        ({"filepath": "s3://bucket/log.csv"}, "filepath: expected a local path"),
+        (
+            {"filepath": "log.csv", "save_args": {"sep": ";"}},
+            "save_args: expected none",
+        ),
+    ],
+)
+def test_what_would_be_ignored_is_refused(
+    tmp_path: Path,
+    kind: tuple[type[AbstractDataset], str],
+    arguments: dict[str, object],
+    said: str,
+) -> None:
+    with pytest.raises(InputError, match=said):
+        kind[0](**arguments)
+    dotted = f"{kind[0].__module__}.{kind[0].__name__}"
+    catalog = DataCatalog.from_config({"log": {"type": dotted, **arguments}})
+    with pytest.raises(DatasetError, match=said):
+        catalog["log"].load()
+
+
+def test_the_file_is_that_of_the_loaded_version(
+    tmp_path: Path, kind: tuple[type[AbstractDataset], str]
+) -> None:
+    newest = dataset_of(tmp_path, kind, None)
+    assert newest.filepath == str(tmp_path / kind[1])
+    dataset_of(tmp_path, kind, FIRST_RUN).save(log(3))
+    kept = kind[0](filepath=str(tmp_path / kind[1]), version=Version(None, None))
+    assert kept.filepath == str(tmp_path / kind[1] / FIRST_RUN / kind[1])

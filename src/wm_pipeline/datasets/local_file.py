@@ -1,0 +1,63 @@
+"""What versioned datasets here share: one local file that is never half-written."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path, PurePosixPath
+from typing import Any, Self
+
+from kedro.io.core import VersionNotFoundError
+
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.files import replacing
+
+
+class LocalFile(ABC):
+    """To stand first among the bases of a versioned Kedro dataset.
+
+    ``save`` hands ``write`` a temporary name and renames the file. A run may save its
+    version more than once, as generator nodes do at each ``yield``; another run's
+    version stays refused.
+
+    Raises:
+        InputError: The file is not local, or there are ``save_args``.
+    """
+
+    _save_path: PurePosixPath | None = None
+
+    def __new__(
+        cls,
+        *_: Any,
+        filepath: str = "",
+        save_args: dict[str, Any] | None = None,
+        **__: Any,
+    ) -> Self:
+        """Refuse what would else be ignored. Kedro wraps constructors; hence here."""
+        if "://" in str(filepath):
+            raise InputError(f"filepath: expected a local path, found {filepath!r}")
+        if save_args:
+            raise InputError(
+                f"save_args: expected none for a {cls.__name__}, found {save_args}"
+            )
+        return super().__new__(cls)
+
+    @property
+    def filepath(self) -> str:
+        """The file of the version that is loaded; kedro-viz shows its size."""
+        try:
+            return str(self._get_load_path())  # type: ignore[attr-defined]
+        except VersionNotFoundError:
+            return str(self._filepath)  # type: ignore[attr-defined]
+
+    def save(self, data: Any) -> None:
+        """Write the file, complete or not at all."""
+        with replacing(self._get_save_path()) as partial:
+            self.write(partial, data)
+
+    @abstractmethod
+    def write(self, path: Path, data: Any) -> None:
+        """Write the data to a new file."""
+
+    def _get_save_path(self) -> PurePosixPath:
+        if self._save_path is None:
+            self._save_path = super()._get_save_path()  # type: ignore[misc]
+        assert self._save_path is not None
+        return self._save_path

@@ -1,0 +1,73 @@
+"""What ``gymnasium.make`` and ``make_vec`` call: dreams of checkpoints."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+
+from wm_pipeline.common.checkpoints import load_checkpoint
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.environments.actions import ActionOptions
+from wm_pipeline.environments.dream_env import DreamEnv, DreamVectorEnv
+from wm_pipeline.models.mdn_rnn import MDNRNN
+from wm_pipeline.models.vae import ConvVAE
+from wm_pipeline.models.world_model import WorldModel, build_world_model
+
+
+def make_dream(render_mode: str | None = None, **options: Any) -> DreamEnv:
+    """What ``gymnasium.make("wm_pipeline/Dream-v0", ...)`` calls.
+
+    Args:
+        render_mode: ``"rgb_array"`` or None.
+        options: ``actions`` (a mapping, or its options as a dictionary),
+            ``temperature``, ``max_steps``, and the world: ``world_model`` (a
+            ``WorldModel`` or its checkpoint), or the checkpoints ``vae`` and
+            ``mdn_rnn``.
+
+    Raises:
+        ValueError: As ``DreamEnv``; or a checkpoint is missing or no such checkpoint.
+    """
+    return DreamEnv(**_loaded(options), render_mode=render_mode)
+
+
+def make_dreams(
+    num_envs: int, render_mode: str | None = None, **options: Any
+) -> DreamVectorEnv:
+    """What ``gymnasium.make_vec`` calls; see ``make_dream``."""
+    return DreamVectorEnv(num_envs, **_loaded(options), render_mode=render_mode)
+
+
+def world_of(vae: str | Path, mdn_rnn: str | Path) -> WorldModel:
+    """A world straight from the checkpoints of V and M.
+
+    Its dreams begin at latents of V's prior, a standard normal; the world model that
+    the dream stage makes begins where real episodes did.
+
+    Raises:
+        ValueError: A file is missing or no such checkpoint, or M belongs to another V.
+    """
+    v = load_checkpoint(vae, ConvVAE)
+    prior = torch.zeros(1, v.latent_size)
+    world = build_world_model(v, load_checkpoint(mdn_rnn, MDNRNN), prior, prior.clone())
+    return world.eval()
+
+
+def _loaded(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of ``make_dream`` as arguments of the environments."""
+    options = dict(options)
+    if "actions" in options:
+        options["actions"] = TypeAdapter(ActionOptions).validate_python(
+            options["actions"]
+        )
+    if "vae" in options and "mdn_rnn" in options:
+        options["world_model"] = world_of(options.pop("vae"), options.pop("mdn_rnn"))
+    elif isinstance(options.get("world_model"), str | Path):
+        options["world_model"] = load_checkpoint(options["world_model"], WorldModel)
+    missing = {"world_model", "actions", "temperature", "max_steps"} - options.keys()
+    if missing:
+        raise InputError(
+            f"wm_pipeline/Dream-v0: expected world_model (or vae and mdn_rnn), actions, "
+            f"temperature and max_steps; missing {', '.join(sorted(missing))}"
+        )
+    return options

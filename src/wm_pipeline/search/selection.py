@@ -1,0 +1,52 @@
+"""Which controller a search ends with."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from wm_pipeline.models.controller import Controller
+from wm_pipeline.search.state import SearchState
+from wm_pipeline.workers.evaluators import Evaluator
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What came of a search.
+
+    Attributes:
+        controller: With the selected parameters.
+        selected: ``"mean"`` or ``"best"``, whichever won on fresh dreams.
+        scores: The mean return of each on those dreams.
+    """
+
+    controller: Controller
+    selected: str
+    scores: dict[str, float]
+
+
+def select(
+    evaluator: Evaluator, state: SearchState, final_rollouts: int
+) -> SearchResult:
+    """Choose between a search's mean and its best candidate, on fresh dreams.
+
+    The best of a noisy generation is luck; one that fails is not selected.
+
+    Args:
+        evaluator: Where both run.
+        state: The search.
+        final_rollouts: Dreams of each.
+
+    Returns:
+        The better of the two.
+    """
+    finalists = np.stack((state.mean, state.best))
+    result = evaluator.evaluate(finalists, final_rollouts, "final dreams")
+    scores = result.returns.double().mean(1).numpy()
+    winner = int(np.where(np.isfinite(scores), scores, -np.inf).argmax())
+    controller = Controller.from_config(evaluator.controller.config())
+    controller.set_parameters(torch.from_numpy(finalists[winner]).float())
+    names = ("mean", "best")
+    return SearchResult(
+        controller, names[winner], dict(zip(names, scores.tolist(), strict=True))
+    )
