@@ -1,85 +1,99 @@
-"""Every command and example of the README, as a reader would try it."""
+"""Every command, example, option and link of the documentation, as a reader tries it."""
 
+import ast
 import re
 import shlex
 import shutil
 import subprocess
+import sys
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from tests.kedro_runs import KEDRO, ROOT
 
+PAGES = {
+    path: path.read_text()
+    for path in [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        ROOT / "conf/README.md",
+    ]
+}
+USAGE = PAGES[ROOT / "docs/usage.md"]
+
 ELSEWHERE = {
-    "kedro run --env mock",  # tests/test_search_stage.py
-    "kedro run --env test",  # below, with another seed
+    "kedro run",  # --params seed=2 runs the same stages
+    "kedro run --env test",  # --params seed=2, too
+    "kedro run --env mock",  # tests/pipelines/test_controller_stage.py
+    "kedro run --env mygame",  # test_an_own_game_runs_from_end_to_end
 }
 
-README = (ROOT / "README.md").read_text()
-
-MY_PACKAGE = """
-import gymnasium
-import numpy as np
-
-
-class MyGame(gymnasium.Env):
-    action_space = gymnasium.spaces.Discrete(4)
-    observation_space = gymnasium.spaces.Box(0, 255, (40, 50, 3), np.uint8)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self._left = int(self.np_random.integers(20, 40))
-        return self._frame(), {}
-
-    def step(self, action):
-        self._left -= 1
-        return self._frame(), float(action == 2), self._left == 0, False, {}
-
-    def _frame(self):
-        return np.full((40, 50, 3), 6 * self._left, np.uint8)
-
-
-gymnasium.register("MyGame-v0", MyGame)
-"""
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+STEPS = re.compile(r"`([\w/]+\.py)::([\w.]+)`")
+"""A step of the journeys: a file and what it defines."""
 
 
 def commands(first_word: str) -> list[str]:
     """Those of the shell blocks, each as its words joined by single blanks."""
-    lines = [
-        shlex.split(line, comments=True)
-        for line in "".join(blocks("bash")).splitlines()
-    ]
-    return [" ".join(words) for words in lines if words[:1] == [first_word]]
+    blocks = re.findall(r"```bash\n(.*?)```", "".join(PAGES.values()), re.DOTALL)
+    lines = [shlex.split(line, comments=True) for line in "".join(blocks).splitlines()]
+    found = [" ".join(words) for words in lines if words[:1] == [first_word]]
+    return list(dict.fromkeys(found))
 
 
-def succeed(arguments: list[str], folder: Path) -> None:
+def by_stages() -> list[tuple[str, list[str]]]:
+    """The kedro commands that run the same stages, which differ in options only."""
+
+    def stages(command: str) -> str:
+        _, _, rest = command.partition("--pipelines ")
+        return rest.split()[0] if rest else "all"
+
+    tried = [each for each in commands("kedro") if each not in ELSEWHERE]
+    groups = groupby(sorted(tried, key=stages), key=stages)
+    return [(name, list(group)) for name, group in groups]
+
+
+def succeed(arguments: list[str], folder: Path) -> str:
     done = subprocess.run(
         arguments, cwd=folder, capture_output=True, text=True, check=False, timeout=300
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, " ".join(arguments) + done.stdout + done.stderr
+    return done.stdout
 
 
-def test_the_readme_shows_commands() -> None:
-    assert len(commands("kedro")) >= 5
+@pytest.fixture
+def world_model(project: Path, tmp_path: Path) -> Path:
+    """The finished project's, where an example looks for it."""
+    newest = max(project.glob("data/06_models/test/world_model.safetensors/*/*"))
+    return Path(shutil.copy(newest, tmp_path / "world_model.safetensors"))
+
+
+def test_the_pages_show_commands() -> None:
     assert set(commands("kedro")) >= ELSEWHERE
-    targets = ["run", "test", "viz", "tensorboard", "notebooks"]
-    assert commands("make") == [f"make {target}" for target in targets]
+    assert {name for name, _ in by_stages()} >= {"all", "controller", "compare", "runs"}
+    targets = ["run", "test", "check", "viz", "tensorboard", "notebooks"]
+    assert {f"make {target}" for target in targets} <= set(commands("make"))
+
+
+def test_no_page_uses_the_deprecated_option() -> None:
+    old = [
+        path.name for path, text in PAGES.items() if re.search(r"--pipeline\b", text)
+    ]
+    assert old == ["CHANGELOG.md"]
 
 
 @pytest.mark.parametrize(
-    "command", [each for each in commands("kedro") if each not in ELSEWHERE]
+    "tried", [pytest.param(tried, id=name) for name, tried in by_stages()]
 )
-def test_a_kedro_command_works(project: Path, tmp_path: Path, command: str) -> None:
+def test_the_kedro_commands_work(
+    project: Path, tmp_path: Path, tried: list[str]
+) -> None:
     copy = shutil.copytree(project, tmp_path / "project")
-    arguments = command.split()[1:]
-    if "--env" not in arguments:
-        arguments += ["--env", "test"]
-    succeed([*KEDRO, *arguments], copy)
+    for command in tried:
+        succeed([*KEDRO, *command.split()[1:], "--env", "test"], copy)
 
 
 @pytest.mark.parametrize("command", commands("make"))
@@ -88,56 +102,97 @@ def test_a_make_command_names_a_target(command: str) -> None:
 
 
 def test_the_installation_without_make_is_that_of_make() -> None:
-    lines = "".join(blocks("bash"))
-    assert "pip install -c requirements.lock -e ." in lines
+    assert "pip install -c requirements.lock -e ." in USAGE
     assert "-c requirements.lock" in (ROOT / "Makefile").read_text()
 
 
-def test_an_environment_of_ones_own_runs_from_end_to_end(
-    project: Path, tmp_path: Path
-) -> None:
+def test_an_own_game_runs_from_end_to_end(project: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(project, tmp_path / "project")
-    (copy / "src/my_package.py").write_text(MY_PACKAGE)
-    (copy / "conf/mygame").mkdir()
-    for text in blocks("yaml"):
-        (name,) = re.findall(r"# conf/mygame/(\S+)", text)
-        (copy / "conf/mygame" / name).write_text(text)
+    shutil.copytree(ROOT / "examples", copy / "examples")
+    copying = commands("cp")
+    assert len(copying) == 2
+    for command in copying:
+        succeed(command.split(), copy)
+    file = copy / "conf/mygame/parameters.yml"
     tiny = yaml.safe_load((ROOT / "conf/test/parameters.yml").read_text())
-    del tiny["environment"]
-    (copy / "conf/mygame/parameters_tiny.yml").write_text(yaml.safe_dump(tiny))
+    file.write_text(yaml.safe_dump(merged(tiny, yaml.safe_load(file.read_text()))))
     succeed([*KEDRO, "run", "--env", "mygame"], copy)
     assert (copy / "data/06_models/mygame/controller.safetensors").is_dir()
 
 
-def test_the_library_examples_run(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    newest = max(project.glob("data/06_models/test/world_model.safetensors/*/*"))
-    shutil.copy(newest, tmp_path)
-    monkeypatch.chdir(tmp_path)
-    environment, search = [text for text in blocks("python") if "import" in text]
-    names: dict[str, object] = {}
-    exec(environment, names)
-    assert names["env"].observation_space.contains(names["observation"])
-    exec(search, names)
-    assert len(names["state"].fitness_log) == 3
-    assert names["controller"].parameters_vector.any()
+def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Options with some of them changed, at any depth."""
+    return values | {
+        key: merged(values.get(key, {}), change) if isinstance(change, dict) else change
+        for key, change in changes.items()
+    }
+
+
+def test_every_example_for_the_library_is_shown() -> None:
+    shown = [command.split()[1] for command in commands("python")]
+    files = [str(path.relative_to(ROOT)) for path in (ROOT / "examples").glob("*.py")]
+    assert sorted(shown) == sorted(files)
+
+
+@pytest.mark.parametrize("command", commands("python"))
+def test_an_example_runs(world_model: Path, command: str) -> None:
+    _, script, *arguments = command.split()
+    said = succeed([sys.executable, str(ROOT / script), *arguments], world_model.parent)
+    if script == "examples/search.py":
+        assert (world_model.parent / "controller.safetensors").is_file()
+    else:
+        assert "16 dreams" in said
 
 
 def test_every_option_named_exists_with_its_default() -> None:
-    options: dict[str, object] = {}
+    options: dict[str, Any] = {}
     for file in (ROOT / "conf/base").glob("parameters*.yml"):
         options |= yaml.safe_load(file.read_text())
-    rows = re.findall(r"^\| `([\w.]+)` \| `?([\w.]+)", README, re.MULTILINE)
+    rows = re.findall(r"^\| `([\w.]+)` \| `?([\w.]+)", USAGE, re.MULTILINE)
     assert len(rows) >= 8
     for option, default in rows:
-        value: object = options
+        value: Any = options
         for key in option.split("."):
             value = value[key]
         if not isinstance(value, dict | list):
             assert value == yaml.safe_load(default), option
 
 
-def test_every_path_named_exists() -> None:
-    for path in re.findall(r"\]\(([\w/.]+)\)", README):
-        assert (ROOT / path).exists(), path
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for path, anchor in re.findall(
+        r"\]\((?!http)([\w./-]*)(?:#([\w-]+))?\)", PAGES[page]
+    ):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), path
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+            assert anchor in [title.lower().replace(" ", "-") for title in titles]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+def test_every_file_to_open_exists(page: Path) -> None:
+    names = re.findall(r"`([\w/<>]+/[\w.<>]*)`", PAGES[page])
+    assert len(names) >= 10
+    for name in names:
+        pattern = re.sub(r"<\w+>", "*", name).rstrip("/")
+        places = [ROOT, ROOT / "src/wm_pipeline", ROOT / "tests"]
+        assert any(list(place.glob(pattern)) for place in places), name
+
+
+def test_every_step_of_the_journeys_exists() -> None:
+    steps = STEPS.findall(PAGES[ROOT / "docs/architecture.md"])
+    assert len(steps) >= 30
+    for file, name in steps:
+        source = (ROOT / "src/wm_pipeline" / file).read_text()
+        scope: Any = ast.parse(source)
+        for part in name.split("."):
+            named = [each for each in scope.body if getattr(each, "name", "") == part]
+            assert named, f"{file}::{name}"
+            scope = named[0]
+
+
+def test_every_room_is_in_the_architecture() -> None:
+    text = PAGES[ROOT / "docs/architecture.md"]
+    rooms = {path.parent.name for path in ROOT.glob("src/wm_pipeline/*/__init__.py")}
+    assert rooms == set(re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE))
