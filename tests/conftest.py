@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from filelock import FileLock
+from kedro.framework.startup import bootstrap_project
 
-from tests.kedro_runs import copy_project, run
+from tests.kedro_runs import copy_project, files_and_times, run
 from wm_pipeline.common.randomness import seeded_initialisation
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.kernels.native import compiled
@@ -23,21 +26,101 @@ from wm_pipeline.models.world_model import WorldModel, digest
 LATENT, HIDDEN, MIXTURES, FRAME_SKIP = 4, 8, 3, 2
 
 
+# Measured at 1 second and more on an idle core.
+SLOW: dict[str, set[str]] = {}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test ``browser``, ``slow`` or ``fast``; the longest begin.
+
+    A browser test asks for a page. A test is slow that needs the finished project or
+    plays the real game, that says so itself, or that ``SLOW`` names.
+    """
+    for item in items:
+        item.add_marker(_speed(item))
+    items.sort(key=_turn)
+    # While one worker makes the finished project the others do what needs none.
+    needing = (n for n, item in enumerate(items) if _needs_the_project(item))
+    if (first := next(needing, None)) is not None:
+        items.insert(0, items.pop(first))
+
+
+def _speed(item: pytest.Item) -> str:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if "page" in fixtures:
+        return "browser"
+    name = getattr(item, "originalname", item.name)
+    is_slow = (
+        item.get_closest_marker("slow")
+        or fixtures & {"finished_project", "doom"}
+        or name in SLOW.get(item.path.stem, ())
+    )
+    return "slow" if is_slow else "fast"
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.get_closest_marker("fast"):
+        return 2
+    return 1 if _needs_the_project(item) else 0
+
+
+def _needs_the_project(item: pytest.Item) -> bool:
+    return "finished_project" in getattr(item, "fixturenames", ())
+
+
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project in which every stage has run once, at tiny size."""
-    copy = copy_project(tmp_path_factory.mktemp("copy"))
-    with contextlib.chdir(copy):
-        run(copy, "__default__,benchmark,compare")
-        run(copy, "runs,results")
-    return copy
+    """A copy of the project in which every stage has run once, at tiny size.
+
+    Parallel workers share it; the first to come makes it. Nobody changes it.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, finished = root / "finished", root / "finished.txt"
+    with FileLock(root / "finished.lock"):
+        if not finished.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            copy = copy_project(folder)
+            with contextlib.chdir(copy):
+                run(copy, "__default__,benchmark,compare")
+                run(copy, "runs,results")
+            finished.touch()
+    bootstrap_project(folder / "project")
+    return folder / "project"
 
 
 @pytest.fixture
 def project(finished_project: Path) -> Iterator[Path]:
-    """The finished project as the working directory."""
+    """The finished project as the working directory, to be read only."""
+    before = files_and_times(finished_project)
     with contextlib.chdir(finished_project):
         yield finished_project
+    assert files_and_times(finished_project) == before, "others use this project too"
+
+
+@pytest.fixture
+def own_project(finished_project: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the finished project as the working directory, to be changed."""
+    copy = shutil.copytree(finished_project, tmp_path / "project")
+    with contextlib.chdir(copy):
+        yield copy
+
+
+@pytest.fixture(scope="session")
+def bare_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project in which nothing has run, to be read only."""
+    return copy_project(tmp_path_factory.mktemp("bare"))
+
+
+@pytest.fixture
+def unrun(bare_project: Path) -> Iterator[Path]:
+    """The bare project as the working directory."""
+    with contextlib.chdir(bare_project):
+        yield bare_project
+    assert not files_and_times(bare_project / "data"), "nothing should have run"
 
 
 @pytest.fixture

@@ -29,6 +29,15 @@ def copy_project(folder: Path) -> Path:
     return copy
 
 
+def files_and_times(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Size and time of every file but compiled Python: what a change would change."""
+    return {
+        path: (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file() and path.parent.name != "__pycache__"
+    }
+
+
 def run(
     project: Path,
     stage: str,
@@ -56,7 +65,7 @@ def start_and_end(
     sign: int,
 ) -> str:
     """Start a stage in a process of its own, end it by a signal; what it said."""
-    what = ["--env", env, "--pipeline", stage, "--params", ",".join(params)]
+    what = ["--env", env, "--pipelines", stage, "--params", ",".join(params)]
     with subprocess.Popen(
         [*KEDRO, "run", *what],
         cwd=project,
