@@ -4,6 +4,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,8 +27,14 @@ from wm_pipeline.models.world_model import WorldModel, digest
 LATENT, HIDDEN, MIXTURES, FRAME_SKIP = 4, 8, 3, 2
 
 
-# Measured at 1 second and more on an idle core.
-SLOW: dict[str, set[str]] = {}
+# They start worker processes, each of which takes seconds to import torch.
+SLOW_MODULES = {"test_subjects", "test_evaluators", "test_playing", "test_pool"}
+# They took more than two seconds of an idle core, compiling or by many examples.
+SLOW_TESTS = {
+    "test_the_c_code_keeps_to_its_memory",
+    "test_however_often_a_search_is_stopped_its_course_is_the_same",
+    "test_whatever_the_search_it_goes_on_bit_for_bit",
+}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -35,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test ``browser``, ``slow`` or ``fast``; the longest begin.
 
     A browser test asks for a page. A test is slow that needs the finished project or
-    plays the real game, that says so itself, or that ``SLOW`` names.
+    plays the real game, that says so itself, or that is named above.
     """
     for item in items:
         item.add_marker(_speed(item))
@@ -54,7 +61,8 @@ def _speed(item: pytest.Item) -> str:
     is_slow = (
         item.get_closest_marker("slow")
         or fixtures & {"finished_project", "doom"}
-        or name in SLOW.get(item.path.stem, ())
+        or item.path.stem in SLOW_MODULES
+        or name in SLOW_TESTS
     )
     return "slow" if is_slow else "fast"
 
@@ -67,6 +75,17 @@ def _turn(item: pytest.Item) -> int:
 
 def _needs_the_project(item: pytest.Item) -> bool:
     return "finished_project" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests, and what they start, leave nothing of ours in the temporary folder."""
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
+    assert [path.name for path in folder.glob("wm_*")] == []
 
 
 @pytest.fixture(scope="session")

@@ -72,7 +72,12 @@ def start_and_end(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(project / "src")},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(project / "src"),
+            # What is killed cannot tidy up.
+            "TMPDIR": str(project.parent),
+        },
         # A shell starts background jobs with Ctrl-C ignored, which is inherited.
         preexec_fn=lambda: signal.signal(  # noqa: PLW1509  no threads here
             signal.SIGINT, signal.default_int_handler

@@ -160,7 +160,7 @@ def test_ctrl_c_keeps_every_finished_generation(
     assert torch.equal(weights(mock), controller)
 
 
-def test_an_interrupted_search_delivers_nothing(mock: Path) -> None:
+def test_an_interrupted_search_selects_nothing(mock: Path) -> None:
     interrupted(mock, options(), lambda: rows_on_disk(mock) >= 1, signal.SIGKILL)
     with pytest.raises(ValueError, match=r"search_state.*controller\.resume=true"):
         run(mock, "controller", options(), env="mock", node_names=["select_controller"])

@@ -24,6 +24,8 @@ from wm_pipeline.pipelines.pictures.nodes import (
 from wm_pipeline.reporting.figures import dream_against_real
 from wm_pipeline.search.state import SearchState
 
+pytestmark = pytest.mark.xdist_group("judging nodes")
+
 CLOCKED = ["ask_seconds", "evaluate_seconds", "tell_seconds", "steps_per_second"]
 
 

@@ -23,6 +23,8 @@ from wm_pipeline.pipelines.vision.nodes import (
     train_vision,
 )
 
+pytestmark = pytest.mark.xdist_group("learning nodes")
+
 TIMES = "seconds|per_second"
 
 
