@@ -84,7 +84,7 @@ def test_lines_come_now_and_then_with_the_time_left(
         task.advance()
         assert len(lines.messages) == before
         clock.now += 60
-        task.advance(3, figures="recall 0.97")
+        task.advance(3, note="recall 0.97")
         task.advance()
         assert lines.messages[before:] == [
             "Training V: 4 of 10 steps, 90 s left recall 0.97"
@@ -104,7 +104,7 @@ def test_a_terminal_gets_a_bar_and_no_lines(
     caplog.set_level(logging.INFO, logger="wm_pipeline.common.progress")
     with progress.task("Training M", 1000, "steps") as task:
         clock.now += 60
-        task.advance(750, figures="nll 1.32")
+        task.advance(750, note="nll 1.32")
         assert not caplog.messages
     last = drawn(terminal)[-1]
     for part in ("Training M", "━", "750/1000", "12/s", "nll 1.32"):
@@ -172,7 +172,7 @@ def test_every_listener_hears_until_it_is_taken_away(heard: list[tuple[object, .
 
 
 @pytest.mark.parametrize(
-    ("name", "total", "figures"),
+    ("name", "total", "note"),
     [
         ("Collecting", 10_000, ""),
         ("Training V", 100_000, "recall 0.97"),
@@ -182,13 +182,13 @@ def test_every_listener_hears_until_it_is_taken_away(heard: list[tuple[object, .
     ],
 )
 def test_the_bar_fits_80_columns_with_nothing_cut_off(
-    terminal: io.StringIO, clock: Clock, name: str, total: int, figures: str
+    terminal: io.StringIO, clock: Clock, name: str, total: int, note: str
 ):
     with progress.task(name, total, "steps") as task:
         clock.now += 20
-        task.advance(total // 2, figures)
+        task.advance(total // 2, note)
     last = drawn(terminal)[-1]
     assert len(last) <= 80
     assert "…" not in last
     assert f"{total // 2}/{total}" in last
-    assert figures in last
+    assert note in last

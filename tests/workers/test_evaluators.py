@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from wm_pipeline.benchmarks.worlds import blank_world
-from wm_pipeline.common.devices import cores
+from wm_pipeline.common.machine import cores
 from wm_pipeline.common.randomness import torch_stream
 from wm_pipeline.dreaming.loop import DreamResult, dream
 from wm_pipeline.dreaming.noise import DreamNoise

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from wm_pipeline.common import progress
-from wm_pipeline.common.devices import cores, processor
+from wm_pipeline.common.machine import cores, processor
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How a long task is doing: a progress bar on the terminal, and figures for curves."""
+"""How a long task is doing: a progress bar on the terminal, and scalars for curves."""
 
 import logging
 import time
@@ -22,13 +22,13 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class Listener(Protocol):
-    """Hears the figures of long tasks, e.g. to draw curves while they run."""
+    """Hears the scalars of long tasks, e.g. to draw curves while they run."""
 
     def __call__(
         self,
         name: str,
         step: int,
-        figures: Mapping[str, float],
+        scalars: Mapping[str, float],
         weights: Mapping[str, np.ndarray],
     ) -> None:
         """See ``record``."""
@@ -41,7 +41,7 @@ listeners: list[Listener] = []
 def record(
     name: str,
     step: int,
-    figures: Mapping[str, float],
+    scalars: Mapping[str, float],
     weights: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Tell the listeners how a task is doing.
@@ -49,11 +49,11 @@ def record(
     Args:
         name: Of what is trained, e.g. ``"V"``.
         step: How far it is.
-        figures: Scalars by name.
+        scalars: By name.
         weights: Arrays by name, whose distribution is of interest.
     """
     for listener in listeners:
-        listener(name, step, figures, weights or {})
+        listener(name, step, scalars, weights or {})
 
 
 class Task:
@@ -70,17 +70,17 @@ class Task:
         self._bar = bar
         self._id = None
         if bar is not None:
-            self._id = bar.add_task(name, total=total, completed=done, figures="")
+            self._id = bar.add_task(name, total=total, completed=done, note="")
         self._start = self._last_line = time.monotonic()
 
-    def advance(self, amount: int = 1, figures: str = "") -> None:
-        """Count ``amount`` more units of work; ``figures`` is shown beside the bar."""
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        """Count ``amount`` more units of work; ``note`` is shown beside the bar."""
         self.done += amount
         now = time.monotonic()
         rate = (self.done - self._first) / max(now - self._start, 1e-9)
         if self._bar is not None and self._id is not None:
-            text = f"{rate:,.{0 if rate >= 10 else 1}f}/s {figures}"  # noqa: PLR2004
-            self._bar.update(self._id, completed=self.done, figures=text)
+            text = f"{rate:,.{0 if rate >= 10 else 1}f}/s {note}"  # noqa: PLR2004
+            self._bar.update(self._id, completed=self.done, note=text)
         elif now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             left = (self.total - self.done) / rate
@@ -91,7 +91,7 @@ class Task:
                 self.total,
                 self.unit,
                 left,
-                figures,
+                note,
             )
 
 
@@ -117,7 +117,7 @@ def task(name: str, total: int, unit: str, done: int = 0) -> Iterator[Task]:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("left,"),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=console, transient=True) as bar:
             running = Task(name, total, unit, done, bar)

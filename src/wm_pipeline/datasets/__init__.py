@@ -1,31 +1,29 @@
-"""How things persist: Kedro datasets that never leave a half-written file behind."""
+"""How things persist: Kedro datasets that never leave a half-written file behind.
 
-from wm_pipeline.datasets.animation import AnimationDataset
-from wm_pipeline.datasets.checkpoint import CheckpointDataset
-from wm_pipeline.datasets.curves import CurvesDataset
-from wm_pipeline.datasets.documents import (
-    CSVDataset,
-    FigureDataset,
-    JSONDataset,
-    TableDataset,
-    TextDataset,
-)
-from wm_pipeline.datasets.search_state import EarlierSearchDataset, SearchStateDataset
-from wm_pipeline.datasets.shards import ShardsDataset, UnfinishedShardsDataset
-from wm_pipeline.datasets.versions import VersionsDataset
+A dataset is imported when it is asked for: some need torch, and most runs few of them.
+"""
 
-__all__ = [
-    "AnimationDataset",
-    "CSVDataset",
-    "CheckpointDataset",
-    "CurvesDataset",
-    "EarlierSearchDataset",
-    "FigureDataset",
-    "JSONDataset",
-    "SearchStateDataset",
-    "ShardsDataset",
-    "TableDataset",
-    "TextDataset",
-    "UnfinishedShardsDataset",
-    "VersionsDataset",
-]
+from importlib import import_module
+from typing import Any
+
+_MODULES = {
+    "AnimationDataset": "animation",
+    "CSVDataset": "documents",
+    "CheckpointDataset": "checkpoint",
+    "CurvesDataset": "curves",
+    "EarlierSearchDataset": "search_state",
+    "FigureDataset": "documents",
+    "JSONDataset": "documents",
+    "SearchStateDataset": "search_state",
+    "ShardsDataset": "shards",
+    "TableDataset": "documents",
+    "TextDataset": "documents",
+    "UnfinishedShardsDataset": "shards",
+    "VersionsDataset": "versions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"wm_pipeline.datasets has no {name}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -60,6 +60,9 @@ class SearchStateDataset(LocalFile, AbstractVersionedDataset[Any, Any]):
 class EarlierSearchDataset(SearchStateDataset):
     """The newest state there is before a run begins, read only if it is asked for."""
 
+    only_to_resume = True
+    """A run that resumes nothing does without it."""
+
     def load(self) -> Callable[[], SearchState]:
         """A function that reads the state; ValueError if there is none."""
         try:

@@ -54,6 +54,9 @@ class ShardsDataset(AbstractDataset[Any, Any]):
 class UnfinishedShardsDataset(ShardsDataset):
     """The shards of an interrupted set, looked for only when a run resumes it."""
 
+    only_to_resume = True
+    """A run that resumes nothing does without it."""
+
     def load(self) -> Callable[[int, dict[str, Any]], int]:
         """``finished_shards`` of this folder."""
         return functools.partial(finished_shards, self._folder)

@@ -190,9 +190,10 @@ def _make_game(options: EnvironmentOptions) -> gymnasium.Env:
     try:
         return gymnasium.make(options.id, disable_env_checker=True, **kwargs)
     except (gymnasium.error.Error, ImportError) as error:
+        extra = ": pip install 'wm-pipeline[doom]'" if "vizdoom" in options.id else ""
         raise InputError(
             f"environment.id: cannot make {options.id!r}: {error}. Check the id, and "
-            "that the package that registers it is installed"
+            f"that the package that registers it is installed{extra}"
         ) from error
     except (TypeError, RuntimeError) as error:
         raise InputError(

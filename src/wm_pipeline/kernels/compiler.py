@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from wm_pipeline.common.devices import processor
+from wm_pipeline.common.machine import processor
 
 FLAGS = (
     *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math"),

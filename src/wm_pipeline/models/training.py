@@ -100,7 +100,7 @@ def fit(
                     best = scores[select]
                     best_weights = copy.deepcopy(module.state_dict())
                     note = f"best {show} {scores[show]:.2f}"
-            task.advance(figures=note)
+            task.advance(note=note)
     module.load_state_dict(best_weights)
     return pd.DataFrame(rows, columns=["step", "split", "metric", "value"])
 

@@ -11,7 +11,6 @@ from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.datasets import EarlierSearchDataset, UnfinishedShardsDataset
 from wm_pipeline.project.context import known_stages
 from wm_pipeline.reporting.tables import dataset_path
 
@@ -112,10 +111,9 @@ def _is_option(name: str) -> bool:
 def _missing(catalog: DataCatalog, name: str) -> bool:
     """Whether a dataset cannot be loaded because its file is not there."""
     dataset = catalog.get(name)
-    if dataset is None or isinstance(
-        dataset, UnfinishedShardsDataset | EarlierSearchDataset
-    ):
-        return False  # Kedro's to refuse; only read when a stage is resumed
+    # The first is Kedro's to refuse; the others are read when a stage is resumed only.
+    if dataset is None or getattr(dataset, "only_to_resume", False):
+        return False
     if not isinstance(dataset, AbstractVersionedDataset):
         return not dataset.exists()
     try:

@@ -12,7 +12,7 @@ from kedro.pipeline.node import Node
 from rich.table import Table
 
 from wm_pipeline.common import progress
-from wm_pipeline.datasets import CurvesDataset
+from wm_pipeline.datasets.curves import CurvesDataset
 from wm_pipeline.reporting.tables import (
     benchmark_tables,
     outputs_table,

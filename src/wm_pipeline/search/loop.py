@@ -90,7 +90,7 @@ def evolve(
         try:
             while reason is None:
                 search.next_generation()
-                task.advance(figures=search.progress())
+                task.advance(note=search.progress())
                 reason = search.reason_to_stop()
                 # An interrupt may come amid the next generation, too late to copy this.
                 state, saved = search.state(), False

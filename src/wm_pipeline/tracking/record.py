@@ -4,16 +4,15 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 from pydantic import BaseModel
 
 from wm_pipeline import __version__
-from wm_pipeline.common.devices import cores, processor
+from wm_pipeline.common.machine import cores, processor
 
 PACKAGES = ("torch", "kedro", "gymnasium", "vizdoom", "cma", "numpy")
 
@@ -34,6 +33,8 @@ def run_record(
         ``options``, ``git`` (``commit`` and ``dirty``, or null), ``versions``,
         ``machine``, and ``cpu``, empty: the share of all cores by stage.
     """
+    import torch  # noqa: PLC0415  runs that leave no record need none
+
     return {
         "began": now(),
         "ended": None,
@@ -50,7 +51,7 @@ def run_record(
         "versions": {
             "wm_pipeline": __version__,
             "python": platform.python_version(),
-            **{package: version(package) for package in PACKAGES},
+            **{package: _version(package) for package in PACKAGES},
         },
         "machine": {
             "system": platform.system(),
@@ -61,6 +62,14 @@ def run_record(
         },
         "cpu": {},
     }
+
+
+def _version(package: str) -> str | None:
+    """The installed version; None where an extra is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def now() -> str:

@@ -55,7 +55,7 @@ def results_page(documents: Documents, docs: Path = Path("docs")) -> str:
         "## Time",
         *_times(run["stage_seconds"], run.get("run_record", {}).get("cpu", {})),
         "## World model and search",
-        *_figures(run),
+        *_learned(run),
         *(
             f"![{shows}](images/{name})\n\n*{shows}*"
             for name, shows in PICTURES.items()
@@ -134,7 +134,7 @@ def _times(seconds: Mapping[str, float], cpu: Mapping[str, float]) -> list[str]:
     ]
 
 
-def _figures(run: Mapping[str, Any]) -> list[str]:
+def _learned(run: Mapping[str, Any]) -> list[str]:
     vae, mdn_rnn, dream = run["vae_scores"], run["mdn_rnn_scores"], run["dream_scores"]
     choice = run["controller_choice"]
     still, random = dream["still_dream"], dream["random_held_dream"]

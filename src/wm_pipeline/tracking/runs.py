@@ -64,9 +64,9 @@ def list_runs(documents: Documents) -> pd.DataFrame:
         _row(version, left) | {name: options[version].get(name) for name in shown}
         for version, left in documents.items()
     ]
-    figures = ("seconds", "dream", "real", "real_low", "real_high")
+    numbers = ("seconds", "dream", "real", "real_low", "real_high")
     types = {"dirty": "boolean", "cores": "Int64"}
-    return pd.DataFrame(rows).astype(types | dict.fromkeys(figures, "float64"))
+    return pd.DataFrame(rows).astype(types | dict.fromkeys(numbers, "float64"))
 
 
 def runs_tables(runs: pd.DataFrame) -> list[Table]:

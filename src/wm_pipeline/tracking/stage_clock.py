@@ -2,7 +2,7 @@
 
 import time
 
-from wm_pipeline.common.devices import cores
+from wm_pipeline.common.machine import cores
 from wm_pipeline.tracking.usage import ProcessorTime
 
 

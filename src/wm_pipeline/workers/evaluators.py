@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from wm_pipeline.common.devices import Device, choose_device, cores
+from wm_pipeline.common.devices import Device, choose_device
+from wm_pipeline.common.machine import cores
 from wm_pipeline.common.options import Options
 from wm_pipeline.common.randomness import torch_stream
 from wm_pipeline.dreaming.loop import DreamResult, dream

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from wm_pipeline.common.devices import cores
+from wm_pipeline.common.machine import cores
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.episodes.episode import Episode
 from wm_pipeline.policies.policy import Policy

@@ -77,7 +77,7 @@ def collect_episodes(
             waiting.append(episode.steps(number))
             returns.append(float(episode.rewards.sum()))
             mean, best = statistics.fmean(returns), max(returns)
-            task.advance(figures=f"mean {mean:,.0f} best {best:,.0f}")
+            task.advance(note=f"mean {mean:,.0f} best {best:,.0f}")
             is_last = number + 1 == options.episodes
             if len(waiting) == options.episodes_per_shard or is_last:
                 yield Shard(index, of, waiting, metadata)

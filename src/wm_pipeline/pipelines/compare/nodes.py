@@ -133,5 +133,5 @@ def _play(
         played = play_episodes(environment, policies, games, options.workers, False)
         for (name, _), episode in zip(games, played, strict=True):
             returns[name].append(float(episode.rewards.sum()))
-            task.advance(figures=f"{name} {np.mean(returns[name]):,.0f}")
+            task.advance(note=f"{name} {np.mean(returns[name]):,.0f}")
     return {name: np.array(values) for name, values in returns.items()}

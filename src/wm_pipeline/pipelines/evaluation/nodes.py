@@ -167,7 +167,7 @@ def _play_for_real(
         for (name, _), episode in zip(games, played, strict=True):
             scores[name].append((float(episode.rewards.sum()), len(episode.rewards)))
             mean = np.mean([episode_return for episode_return, _ in scores[name]])
-            task.advance(figures=f"{name} {mean:,.0f}")
+            task.advance(note=f"{name} {mean:,.0f}")
     tables = []
     for name, rows in scores.items():
         returns, steps = zip(*rows, strict=True)
