@@ -2,10 +2,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 
+EXTRAS ?=
+WORKERS ?= logical
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+
 PORT ?= 4141
 TENSORBOARD_PORT ?= 6006
 
-.PHONY: run viz tensorboard notebooks results screenshots test lint format clean
+.PHONY: run viz tensorboard notebooks results screenshots check test lint format clean
 .DEFAULT_GOAL := run
 
 run: .venv/installed
@@ -31,8 +35,11 @@ tensorboard: .venv/installed
 screenshots: .venv/chromium
 	$(BIN)/python -m tests.look_inside
 
+check: lint
+	$(PYTEST) -m fast
+
 test: lint .venv/chromium
-	$(BIN)/pytest --cov --cov-report=term
+	$(PYTEST) --cov --cov-report=term
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -53,19 +60,18 @@ clean:
 
 .venv/installed: .venv/bin/python pyproject.toml requirements.lock
 	@echo "Installing wm_pipeline into .venv (a few minutes, once)"
-	$(INSTALL) -e .
+	$(INSTALL) -e ".$(EXTRAS:%=[%])"
 	@touch $@
 
 .venv/installed-dev: .venv/bin/python pyproject.toml requirements.lock
 	@echo "Installing wm_pipeline and its test tools into .venv"
-	$(INSTALL) -e ".[dev]"
+	$(INSTALL) -e ".[dev$(EXTRAS:%=,%)]"
 	@touch $@ .venv/installed
 
 .venv/installed-notebooks: .venv/bin/python pyproject.toml requirements.lock
 	@echo "Installing wm_pipeline and JupyterLab into .venv"
-	$(INSTALL) -e ".[notebooks]"
+	$(INSTALL) -e ".[notebooks$(EXTRAS:%=,%)]"
 	@touch $@ .venv/installed
 
 .venv/chromium: .venv/installed-dev tests/chromium.py
-	@echo "Unpacking a headless Chromium into .venv"
 	$(BIN)/python -m tests.chromium

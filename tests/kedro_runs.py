@@ -29,6 +29,15 @@ def copy_project(folder: Path) -> Path:
     return copy
 
 
+def files_and_times(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Size and time of every file but compiled Python: what a change would change."""
+    return {
+        path: (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file() and path.parent.name != "__pycache__"
+    }
+
+
 def run(
     project: Path,
     stage: str,
@@ -56,14 +65,19 @@ def start_and_end(
     sign: int,
 ) -> str:
     """Start a stage in a process of its own, end it by a signal; what it said."""
-    what = ["--env", env, "--pipeline", stage, "--params", ",".join(params)]
+    what = ["--env", env, "--pipelines", stage, "--params", ",".join(params)]
     with subprocess.Popen(
         [*KEDRO, "run", *what],
         cwd=project,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(project / "src")},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(project / "src"),
+            # What is killed cannot tidy up.
+            "TMPDIR": str(project.parent),
+        },
         # A shell starts background jobs with Ctrl-C ignored, which is inherited.
         preexec_fn=lambda: signal.signal(  # noqa: PLW1509  no threads here
             signal.SIGINT, signal.default_int_handler

@@ -10,21 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from wm_pipeline.benchmarks import subjects as speed
 from wm_pipeline.benchmarks.jax_scan import jax_dreams
 from wm_pipeline.benchmarks.subjects import (
-    blank_world,
     decisions,
     encodings,
     generation_parts,
     generations,
-    machine,
     matrix_products,
-    medians,
     one_dream_at_a_time,
     population_dreams,
 )
-from wm_pipeline.dreaming.products import Product, product
+from wm_pipeline.benchmarks.timing import machine, medians
+from wm_pipeline.benchmarks.worlds import blank_world
 from wm_pipeline.environments.actions import ThresholdActions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
@@ -80,7 +77,7 @@ def test_medians_are_of_the_measured_rounds_in_turn(
 ) -> None:
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(
-        "wm_pipeline.benchmarks.subjects.time",
+        "wm_pipeline.benchmarks.timing.time",
         SimpleNamespace(perf_counter=lambda: clock.now),
     )
     calls = []
@@ -163,18 +160,14 @@ def test_matrix_products_count_two_products_a_step(
     world_model: WorldModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     products = []
+    addmm = torch.addmm
 
-    def watched(weights: Tensor, bias: Tensor) -> Product:
-        multiply = product(weights, bias)
+    def counted(bias: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+        found = addmm(bias, rows, weights)
+        products.append((*rows.shape, found.shape[1]))
+        return found
 
-        def counted(rows: Tensor) -> Tensor:
-            found = multiply(rows)
-            products.append((*rows.shape, found.shape[1]))
-            return found
-
-        return counted
-
-    monkeypatch.setattr(speed, "product", watched)
+    monkeypatch.setattr(torch, "addmm", counted)
     assert matrix_products(world_model, dreams=6, steps=4)() == 24
     # z 4, h 8, action 1 to four gates of 8; h to 3 x 4 x 3 mixture numbers and two.
     assert products == [(6, 13, 32), (6, 8, 38)] * 4

@@ -13,17 +13,15 @@ from torch import Tensor
 
 from tests.dreaming.tape import Tape, tape
 from wm_pipeline.common.randomness import seeded_initialisation, torch_stream
-from wm_pipeline.dreaming import loop as dream_module
-from wm_pipeline.dreaming import step_kernels as arithmetic
+from wm_pipeline.dreaming import loop, step_kernel
 from wm_pipeline.dreaming.cuda_graphs import Recorded, Step
 from wm_pipeline.dreaming.loop import (
+    CHECK_INTERVAL,
     FINISHED_SHARE,
-    LOOK_EVERY,
-    NOISE_BLOCK,
-    DreamNoise,
     DreamResult,
     dream,
 )
+from wm_pipeline.dreaming.noise import NOISE_BLOCK, DreamNoise
 from wm_pipeline.dreaming.policies import (
     PopulationPolicy,
     ScriptedPolicy,
@@ -133,17 +131,15 @@ def deadly_world(vae: ConvVAE, hidden: int, action_size: int) -> WorldModel:
 
 
 @pytest.fixture(params=["c", "torch"])
-def arithmetics(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The step by either of its implementations."""
     if request.param == "torch":
-        monkeypatch.setattr(arithmetic, "compiled", lambda: None)
+        monkeypatch.setattr(step_kernel, "compiled", lambda: None)
     elif compiled() is None:
         pytest.skip("there is no C compiler")
 
 
-both_arithmetics = pytest.mark.usefixtures("arithmetics")
+both_kernels = pytest.mark.usefixtures("kernels")
 
 
 @pytest.fixture
@@ -170,7 +166,7 @@ def deadly(world_model: WorldModel) -> WorldModel:
     ),
 )
 def case(
-    arithmetics: None,
+    kernels: None,
     vae: ConvVAE,
     deadly: WorldModel,
     request: pytest.FixtureRequest,
@@ -291,7 +287,7 @@ def wide_case(vae: ConvVAE, name: str) -> Case:
     return Case(world, controller, vectors, actions, rollouts)
 
 
-@both_arithmetics
+@both_kernels
 @pytest.mark.parametrize("name", WIDE)
 def test_a_dream_does_not_depend_on_its_batch_where_there_are_many_rows(
     vae: ConvVAE, name: str
@@ -310,7 +306,7 @@ def test_a_dream_does_not_depend_on_its_batch_where_there_are_many_rows(
         assert equal(found, whole, some, part)
 
 
-@both_arithmetics
+@both_kernels
 @pytest.mark.parametrize("name", WIDE)
 def test_a_dream_does_not_depend_on_the_threads(vae: ConvVAE, name: str) -> None:
     case = wide_case(vae, name)
@@ -333,7 +329,7 @@ def test_small_dreams_do_not_depend_on_the_threads(case: Case) -> None:
         assert equal(case.dreamed(case.vectors), alone, ALL)
 
 
-@both_arithmetics
+@both_kernels
 def test_a_narrow_head_bears_more_threads(vae: ConvVAE) -> None:
     # Its 38 columns would be shared out unevenly, by a path that depends on the rows.
     case = wide_case(vae, "linear")
@@ -390,14 +386,14 @@ def test_rows_keep_their_candidate_and_rollout_whatever_is_dropped(
         rows = [rows[row] for row in kept]
 
 
-# A GPU: recorded steps, fewer looks.
+# A GPU: recorded steps, fewer checks.
 
 
 def test_when_finished_dreams_leave_changes_nothing(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = case.dreamed(case.vectors)
-    monkeypatch.setitem(LOOK_EVERY, "cpu", 7)
+    monkeypatch.setitem(CHECK_INTERVAL, "cpu", 7)
     monkeypatch.setitem(FINISHED_SHARE, "cpu", FINISHED_SHARE["cuda"])
     sizes = batch_sizes(monkeypatch)
     assert equal(case.dreamed(case.vectors), expected, ALL)
@@ -408,7 +404,7 @@ def test_recorded_steps_give_the_same_dreams(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A tape cannot note what C does.
-    for module in (arithmetic, native):
+    for module in (step_kernel, native):
         monkeypatch.setattr(module, "compiled", lambda: None)
     expected = case.dreamed(case.vectors)
     recorded = []
@@ -417,7 +413,7 @@ def test_recorded_steps_give_the_same_dreams(
         recorded.append(Recorded(step, tape))
         return recorded[-1]
 
-    monkeypatch.setattr(dream_module, "as_cuda_graph", record)
+    monkeypatch.setattr(loop, "as_cuda_graph", record)
     sizes = batch_sizes(monkeypatch)
     assert equal(case.dreamed(case.vectors), expected, ALL)
     # Every size of the batch was recorded, and then only replayed.
@@ -448,7 +444,7 @@ def one_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return done
 
-    monkeypatch.setattr(dream_module, "as_cuda_graph", once)
+    monkeypatch.setattr(loop, "as_cuda_graph", once)
 
 
 # Tensors on the device "meta" have no values: whoever looks at one fails. A tensor
@@ -540,7 +536,7 @@ def test_no_dream_is_longer_than_the_cap(case: Case, max_steps: int) -> None:
     torch.testing.assert_close(capped.returns[over], full.returns[over])
 
 
-def test_at_most_a_tenth_of_the_batch_is_finished_dreams_after_each_look(
+def test_at_most_a_tenth_of_the_batch_is_finished_dreams_after_each_check(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = batch_sizes(monkeypatch)
@@ -548,15 +544,15 @@ def test_at_most_a_tenth_of_the_batch_is_finished_dreams_after_each_look(
     assert len(sizes) == MAX_STEPS
     assert sizes[0] == CANDIDATES * ROLLOUTS
     for step, size in enumerate(sizes):
-        looked = step - step % LOOK_EVERY["cpu"]
-        assert size == sizes[looked]
-        living = int((lengths > looked).sum())
+        checked = step - step % CHECK_INTERVAL["cpu"]
+        assert size == sizes[checked]
+        living = int((lengths > checked).sum())
         assert living <= size <= living / 0.9
     assert sizes[-1] < sizes[0]
 
 
-@both_arithmetics
-def test_a_batch_of_finished_dreams_ends_at_the_next_look(
+@both_kernels
+def test_a_batch_of_finished_dreams_ends_at_the_next_check(
     deadly: WorldModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     end_at_once(deadly)
@@ -568,7 +564,7 @@ def test_a_batch_of_finished_dreams_ends_at_the_next_look(
     noise = DreamNoise.draw(deadly, ROLLOUTS, 1, "test")
     result = dream(deadly, population, 1, noise, 1.0, 100)
     assert result.steps.tolist() == [1] * ROLLOUTS
-    assert sizes == [ROLLOUTS] * LOOK_EVERY["cpu"]
+    assert sizes == [ROLLOUTS] * CHECK_INTERVAL["cpu"]
 
 
 def batch_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -591,7 +587,7 @@ def end_at_once(world_model: WorldModel) -> None:
         world_model.mdn_rnn.head.bias[-2:] = torch.tensor([0.25, 1.0])
 
 
-@both_arithmetics
+@both_kernels
 def test_the_last_step_counts_and_what_follows_does_not(deadly: WorldModel) -> None:
     end_at_once(deadly)
     script = ScriptedPolicy(torch.zeros(ROLLOUTS, 9, 1))
@@ -684,7 +680,7 @@ def test_a_script_is_read_line_by_line_and_row_by_row() -> None:
     assert line(0) == [[9]]
 
 
-@both_arithmetics
+@both_kernels
 def test_scripted_dreams_equal_plain_loops(deadly: WorldModel) -> None:
     random = torch.Generator().manual_seed(2)
     controls = torch.randn(ROLLOUTS, MAX_STEPS, 1, generator=random)
@@ -720,7 +716,7 @@ class Watched(ScriptedPolicy):
         return super().act(features, cells, *drawn)
 
 
-@both_arithmetics
+@both_kernels
 @pytest.mark.parametrize("hidden", [8, 21])
 def test_latents_and_memory_are_those_of_one_plain_dream_at_a_time(
     vae: ConvVAE, hidden: int
@@ -759,7 +755,7 @@ def test_latents_and_memory_are_those_of_one_plain_dream_at_a_time(
                 )
 
 
-@both_arithmetics
+@both_kernels
 def test_a_candidate_that_is_not_a_number_fails_alone(vae: ConvVAE) -> None:
     controller = new_controller("zh", True, sizes=(4, 8, 1))
     random = torch.Generator().manual_seed(0)
@@ -777,7 +773,7 @@ def test_a_candidate_that_is_not_a_number_fails_alone(vae: ConvVAE) -> None:
     assert torch.equal(result.steps[others], healthy.steps[others])
 
 
-@both_arithmetics
+@both_kernels
 def test_a_model_that_is_not_a_number_fails_every_dream(deadly: WorldModel) -> None:
     with torch.no_grad():
         deadly.mdn_rnn.head.bias[-2] = torch.nan

@@ -1,10 +1,9 @@
-"""The compiled C: the compiler, and tanh."""
+"""The compiled C: tanh, draws, what is handed over, warnings and memory."""
 
 import logging
 import math
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wm_pipeline.kernels.native import SOURCE, compiled, gaussian_draws, tanh_
+from wm_pipeline.kernels.native import (
+    SOURCE,
+    address,
+    compiled,
+    gaussian_draws,
+    rows_address,
+    tanh_,
+)
 
 # tanh.
 
@@ -81,7 +87,7 @@ def test_draws_are_the_mean_and_deviations_of_noise(
     assert torch.equal(gaussian_draws(wide, normal, (-5.0, 2.0)), found)
 
 
-# The compiler.
+# What is handed over.
 
 
 def fake_compiler(folder: Path, script: str) -> str:
@@ -117,31 +123,32 @@ def test_a_compiler_that_fails_is_told_of_once(
     assert reason in record.getMessage()
 
 
-@pytest.mark.usefixtures("fresh")
-def test_the_compiler_may_be_named_with_options(
-    compiler: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("array", "dtype"),
+    [
+        (torch.zeros(3, 4, dtype=torch.float64), torch.float32),
+        (torch.zeros(3, 4, dtype=torch.int32), torch.int64),
+        (torch.zeros(4, 3), torch.float32),
+        (torch.zeros(12), torch.float32),
+        (torch.zeros(4, 3).T, torch.float32),
+        (torch.zeros(3, 8)[:, :4], torch.float32),
+        (torch.zeros(3, 4, device="meta"), torch.float32),
+    ],
+    ids=lambda value: str(getattr(value, "shape", value)),
+)
+def test_memory_that_is_not_what_c_takes_it_for_is_not_handed_over(
+    array: torch.Tensor, dtype: torch.dtype
 ) -> None:
-    monkeypatch.setenv("CC", f"{compiler} -pipe")
-    compiled.cache_clear()
-    assert compiled() is not None
-    monkeypatch.setenv("CC", "")
-    compiled.cache_clear()
-    assert (compiled() is None) == (shutil.which("cc") is None)
+    with pytest.raises(AssertionError):
+        address(array, (3, 4), dtype)
 
 
-@pytest.mark.usefixtures("fresh")
-def test_the_source_is_compiled_once(
-    compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = tmp_path / "calls"
-    monkeypatch.setenv(
-        "CC", fake_compiler(tmp_path, f'echo call >> "{log}"; exec {compiler} "$@"')
-    )
-    compiled.cache_clear()
-    first = compiled()
-    assert first is not None
-    assert compiled() is first
-    assert log.read_text().split() == ["call"]
+def test_rows_may_lie_apart_but_not_their_numbers() -> None:
+    wide = torch.arange(24.0).view(3, 8)
+    assert rows_address(wide[:, 2:6], (3, 4), torch.float32) == wide.data_ptr() + 8
+    for rows, shape in ((wide[:, ::2], (3, 4)), (wide[:, :4], (3, 5))):
+        with pytest.raises(AssertionError):
+            rows_address(rows, shape, torch.float32)
 
 
 def test_the_source_compiles_without_warnings(compiler: str, tmp_path: Path) -> None:
@@ -159,7 +166,7 @@ def test_the_source_compiles_without_warnings(compiler: str, tmp_path: Path) -> 
     assert done.stdout + done.stderr == ""
 
 
-def test_the_c_code_keeps_to_its_memory(compiler: str) -> None:
+def test_the_c_code_keeps_to_its_memory(compiler: str, tmp_path: Path) -> None:
     command = shlex.split(compiler)
     libraries = [
         subprocess.run(
@@ -178,14 +185,17 @@ def test_the_c_code_keeps_to_its_memory(compiler: str) -> None:
         "CC": f"{compiler} -fsanitize=address,undefined -fno-sanitize-recover",
         "LD_PRELOAD": " ".join(libraries),
         "ASAN_OPTIONS": "detect_leaks=0",
+        "XDG_CACHE_HOME": str(tmp_path),
     }
-    tests = ["tests/dreaming/test_step_kernels.py", "-k", "from_h or loop or book"]
+    tests = ["tests/dreaming/test_native_kernel.py", "-k", "from_h or loop or book"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-qs", "-p", "no:cacheprovider", *tests],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+    assert "skipped" not in done.stdout

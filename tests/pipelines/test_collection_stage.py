@@ -1,4 +1,4 @@
-"""The collection as its users run it: killed, and gone on with."""
+"""The collection as its users run it: killed, and resumed."""
 
 import contextlib
 import signal
@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.kedro_runs import copy_project, run, start_and_end
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("collection stage")]
 
 FILES, PER_FILE = 20, 2
 OPTIONS = {"episodes": FILES * PER_FILE - 1, "episodes_per_shard": PER_FILE}
@@ -36,7 +38,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_collection_goes_on_to_the_same_episodes(
+def test_an_interrupted_collection_resumes_to_the_same_episodes(
     project: Path, undisturbed: dict[str, bytes], sign: int
 ) -> None:
     start_and_end(

@@ -22,6 +22,8 @@ from tests import chromium
 from tests.kedro_runs import ROOT
 from tests.look_inside import new_page, open_node, open_pipeline, tensorboard, viz
 
+pytestmark = pytest.mark.xdist_group("browser")
+
 STAGES = [
     module.name for module in pkgutil.iter_modules(wm_pipeline.pipelines.__path__)
 ]

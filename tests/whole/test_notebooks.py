@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from tests.kedro_runs import KEDRO, ROOT
+
+pytestmark = pytest.mark.xdist_group("notebooks")
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TINY = {
@@ -49,18 +52,21 @@ def executed(
     finished_project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, NotebookNode]:
     """Each notebook with its outputs, by its number; they run side by side."""
-    (finished_project / "notebooks").mkdir()
     kernels = tmp_path_factory.mktemp("jupyter")
+    scratch = tmp_path_factory.mktemp("scratch")
+    project = shutil.copytree(finished_project, kernels / "project")
+    (project / "notebooks").mkdir()
     environment = {
         **os.environ,
+        "TMPDIR": str(scratch),
         "JUPYTER_DATA_DIR": str(kernels),
         "IPYTHONDIR": str(kernels / "ipython"),
         "KEDRO_ENV": "test",
-        "KEDRO_LOGGING_CONFIG": str(finished_project / "conf/logging.yml"),
+        "KEDRO_LOGGING_CONFIG": str(project / "conf/logging.yml"),
     }
     subprocess.run(
         [*KEDRO, "jupyter", "setup"],
-        cwd=finished_project,
+        cwd=project,
         env=environment,
         check=True,
         capture_output=True,
@@ -73,7 +79,7 @@ def executed(
             notebook,
             timeout=120,
             startup_timeout=120,
-            resources={"metadata": {"path": str(finished_project / "notebooks")}},
+            resources={"metadata": {"path": str(project / "notebooks")}},
         )
         for notebook in notebooks.values()
     ]
@@ -85,6 +91,7 @@ def executed(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_DATA_DIR", str(kernels))
         asyncio.run(run_all())
+    assert list(scratch.iterdir()) == [], "a notebook left this behind"
     return notebooks
 
 

@@ -15,10 +15,11 @@ import psutil
 import pytest
 import torch
 
-from wm_pipeline.benchmarks.subjects import blank_world
+from wm_pipeline.benchmarks.worlds import blank_world
 from wm_pipeline.common.devices import cores
 from wm_pipeline.common.randomness import torch_stream
-from wm_pipeline.dreaming.loop import DreamNoise, DreamResult, dream
+from wm_pipeline.dreaming.loop import DreamResult, dream
+from wm_pipeline.dreaming.noise import DreamNoise
 from wm_pipeline.dreaming.policies import PopulationPolicy
 from wm_pipeline.environments.actions import (
     Actions,
@@ -427,6 +428,18 @@ def test_options_out_of_range_are_refused_by_name(name: str, value: Any) -> None
     )
     with pytest.raises(ValueError, match=name):
         model.model_validate({**document, name: value})
+
+
+def test_a_world_model_on_another_device_is_copied_there(
+    world_model: WorldModel, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = world_model, controller, ACTIONS, OPTIONS, 1
+    assert DreamEvaluator(*arguments).world_model is world_model
+    monkeypatch.setattr("wm_pipeline.workers.evaluators.choose_device", torch.device)
+    copied = DreamEvaluator(*arguments, device="meta").world_model
+    for mine, theirs in zip(world_model.parameters(), copied.parameters(), strict=True):
+        assert mine.device.type == "cpu"
+        assert theirs.device.type == "meta"
 
 
 @pytest.mark.parametrize(("limit", "megabytes"), [(None, 1500), (200, 100)])

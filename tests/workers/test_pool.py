@@ -1,4 +1,4 @@
-"""Tests of teams of real worker processes, which are really killed."""
+"""Tests of pools of real worker processes, which are really killed."""
 
 import logging
 import os
@@ -161,14 +161,14 @@ def test_results_come_in_order_however_long_they_take(
 ):
     # At most QUEUE tasks are the first one's worker's; the other does four more.
     tasks = [(task, 4) for task in range(4 + QUEUE)]
-    assert list(pair.do(double_late, tasks, named)) == [2 * n for n in range(7)]
+    assert list(pair.map(double_late, tasks, named)) == [2 * n for n in range(7)]
     first = min(common_diary.glob("started.*"), key=lambda p: int(p.suffix[1:]))
     assert first.name.split(".")[1] != "0"
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_tasks_than_workers(pair: WorkerPool, count: int):
-    assert list(pair.do(double, [(n,) for n in range(count)], named)) == [0] * count
+    assert list(pair.map(double, [(n,) for n in range(count)], named)) == [0] * count
 
 
 def started_while_waiting(diary: Diary, task: int) -> int:
@@ -183,9 +183,9 @@ def started_while_waiting(diary: Diary, task: int) -> int:
     return counts[-1]
 
 
-def test_the_team_does_not_run_far_ahead_of_the_results_taken(pair: WorkerPool):
+def test_the_pool_does_not_run_far_ahead_of_the_results_taken(pair: WorkerPool):
     tasks = [(task,) for task in range(60)]
-    started = next(pair.do(started_while_waiting, tasks, named))
+    started = next(pair.map(started_while_waiting, tasks, named))
     # But for those queued behind the first task, what is allowed is begun.
     assert 2 * AHEAD - QUEUE < started <= 2 * AHEAD
 
@@ -212,7 +212,7 @@ def started(folder: Path) -> list[Path]:
 def test_each_worker_prepares_once_and_has_its_own_place(
     pair: WorkerPool, common_diary: Path
 ):
-    answers = [list(pair.do(where, [(n,) for n in range(6)], named)) for _ in range(2)]
+    answers = [list(pair.map(where, [(n,) for n in range(6)], named)) for _ in range(2)]
     assert {answer[0] for answer in answers[0]} == {a[0] for a in answers[1]}
     workers = {answer[0]: answer for answer in answers[0]}
     assert len(workers) == 2
@@ -232,15 +232,15 @@ def refuse(diary: Diary, task: int) -> int:
     return double(diary, task)
 
 
-def test_what_work_raises_reaches_the_caller_and_the_team_goes_on(
+def test_what_work_raises_reaches_the_caller_and_the_pool_goes_on(
     pair: WorkerPool, common_diary: Path
 ):
     before = noted(common_diary, "prepared")
-    results = pair.do(refuse, [(n,) for n in range(5)], named)
+    results = pair.map(refuse, [(n,) for n in range(5)], named)
     assert [next(results), next(results)] == [0, 2]
     with pytest.raises(ArithmeticError, match=r"^I would rather not do 2$"):
         next(results)
-    assert list(pair.do(double, [(7,), (8,)], named)) == [14, 16]
+    assert list(pair.map(double, [(7,), (8,)], named)) == [14, 16]
     # It was not tried again, and nobody had to be replaced.
     assert noted(common_diary, "prepared") == before
 
@@ -254,7 +254,7 @@ def test_a_killed_worker_costs_only_its_task_which_is_done_again(
     caplog.set_level(logging.WARNING, logger="wm_pipeline.workers.pool")
     before = noted(common_diary, "prepared")["None"]
     tasks = [(task, 3, tmp_path / "mark") for task in range(12)]
-    assert list(pair.do(die_at, tasks, named)) == [2 * n for n in range(12)]
+    assert list(pair.map(die_at, tasks, named)) == [2 * n for n in range(12)]
     assert noted(common_diary, "started") == {str(n): 1 + (n == 3) for n in range(12)}
     assert noted(common_diary, "prepared")["None"] == before + 1
     assert caplog.messages == [
@@ -263,13 +263,13 @@ def test_a_killed_worker_costs_only_its_task_which_is_done_again(
 
 
 def test_a_worker_killed_in_its_sleep_is_replaced(pair: WorkerPool, common_diary: Path):
-    (pid,) = pair.do(identify, [(0,)], named)
+    (pid,) = pair.map(identify, [(0,)], named)
     asleep = psutil.Process(pid)
     asleep.kill()
     asleep.wait()
     time.sleep(0.5)  # so that its death is known before it gets the next task
     tasks = [(task,) for task in range(4)]
-    assert list(pair.do(double, tasks, named)) == [0, 2, 4, 6]
+    assert list(pair.map(double, tasks, named)) == [0, 2, 4, 6]
     assert noted(common_diary, "started") == {str(n): 1 for n in range(4)}
 
 
@@ -277,7 +277,7 @@ def identify(diary: Diary, task: int) -> int:
     return os.getpid()
 
 
-# Teams that do not last.
+# Pools that do not last.
 
 
 def fail_to_prepare(folder: Path) -> None:

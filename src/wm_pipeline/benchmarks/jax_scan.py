@@ -10,9 +10,9 @@ from wm_pipeline.models.world_model import WorldModel
 def jax_dreams(
     world_model: WorldModel, population: int, rollouts: int, steps: int
 ) -> Callable[[], float] | None:
-    """A subject for ``speed.medians``: linear controllers dreaming in JAX.
+    """Linear controllers dreaming in JAX, to be measured.
 
-    The same step as ``rollouts.dream``: one product for input and recurrent weights,
+    The same step as ``dreaming.loop``: one product for input and recurrent weights,
     noise shared by the candidates, and no dream ends.
 
     Returns:
@@ -40,9 +40,11 @@ def jax_dreams(
         features = jnp.concatenate((z, h), 1).reshape(population, rollouts, -1)
         action = jnp.tanh(features @ controllers).reshape(dreams, size)
         gates = jnp.concatenate((z, action, h), 1) @ cell + bias + more_bias
-        enter, forget, new, leave = jnp.split(gates, 4, 1)
-        c = jax.nn.sigmoid(forget) * c + jax.nn.sigmoid(enter) * jnp.tanh(new)
-        h = jax.nn.sigmoid(leave) * jnp.tanh(c)
+        input_gate, forget_gate, cell_gate, output_gate = jnp.split(gates, 4, 1)
+        c = jax.nn.sigmoid(forget_gate) * c + jax.nn.sigmoid(input_gate) * jnp.tanh(
+            cell_gate
+        )
+        h = jax.nn.sigmoid(output_gate) * jnp.tanh(c)
         outputs = h @ head + head_bias
         parts = outputs[:, :-2].reshape(population, rollouts, 3, latent, mixtures)
         logits, means, log_sigmas = parts[:, :, 0], parts[:, :, 1], parts[:, :, 2]

@@ -1,26 +1,25 @@
-"""How fast controllers, searches and dreams run, beside the limit of the machine."""
+"""Pieces of work to measure: decisions, encodings, searches, dreams, and their limit.
 
-import platform
+Each returns what does the work once and says how many units it did (``timing``).
+"""
+
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from wm_pipeline.common.devices import cores, processor
-from wm_pipeline.common.randomness import seeded_initialisation, stream
-from wm_pipeline.dreaming.products import chunk_bounds, product
+from wm_pipeline.common.randomness import stream
+from wm_pipeline.dreaming.batch import chunk_bounds
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.models.controller import Controller
-from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
-from wm_pipeline.models.vae import FRAME_SIZE, ConvLayer, ConvVAE, VAEOptions
-from wm_pipeline.models.world_model import WorldModel, digest
+from wm_pipeline.models.vae import FRAME_SIZE, ConvVAE
+from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.policies.controller_policy import decision_noise
 from wm_pipeline.search.loop import EvolutionOptions, evolve
 from wm_pipeline.search.state import save_state
@@ -32,44 +31,10 @@ SIGMA = 0.1
 """Of the candidates around a controller."""
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on: processor, cores, threads, versions."""
-    return {
-        "processor": processor(),
-        "cores": cores(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def medians(subjects: Sequence[Callable[[], float]], repeats: int) -> list[float]:
-    """Run every subject once unmeasured, then in turn, ``repeats`` times each.
-
-    Taking turns means that a machine that slows down slows down all of them.
-
-    Args:
-        subjects: Each does a piece of work and returns how many units it did.
-        repeats: Rounds, 1 or more.
-
-    Returns:
-        The median rate of each subject, in units a second.
-    """
-    rates: list[list[float]] = [[] for _ in subjects]
-    for run in subjects:
-        run()
-    for _ in range(repeats):
-        for measured, run in zip(rates, subjects, strict=True):
-            started = time.perf_counter()
-            units = run()
-            measured.append(units / (time.perf_counter() - started))
-    return [float(np.median(measured)) for measured in rates]
-
-
 def decisions(
     controller: Controller, actions: Actions, batch: int, calls: int
 ) -> Callable[[], float]:
-    """A subject for ``medians``: decisions of one controller, ``batch`` at a time.
+    """Decisions of one controller, ``batch`` at a time.
 
     From z and h to controls, the noise of a stochastic policy included.
     """
@@ -88,7 +53,7 @@ def decisions(
 
 
 def encodings(vae: ConvVAE, batch: int, calls: int) -> Callable[[], float]:
-    """A subject for ``medians``: frames encoded by V, ``batch`` at a time."""
+    """Frames encoded by V, ``batch`` at a time."""
     frames = np.zeros((batch, FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
 
     def run() -> float:
@@ -102,7 +67,7 @@ def encodings(vae: ConvVAE, batch: int, calls: int) -> Callable[[], float]:
 def generations(
     options: StrategyOptions, size: int, count: int, seed: int
 ) -> Callable[[], float]:
-    """A subject for ``medians``: a search's own work, ask and tell, in generations."""
+    """A search's own work, ask and tell, in generations."""
     search = CMAES(options, size, seed)
     random = stream(seed, "benchmark fitness")
 
@@ -117,7 +82,7 @@ def generations(
 def population_dreams(
     evaluator: Evaluator, population: int, rollouts: int
 ) -> Callable[[], float]:
-    """A subject for ``medians``: the dreams of a generation, in steps of M.
+    """The dreams of a generation, in steps of M.
 
     The candidates lie around the evaluator's controller, as those of a search.
     """
@@ -169,7 +134,7 @@ def generation_parts(
 def matrix_products(
     world_model: WorldModel, dreams: int, steps: int
 ) -> Callable[[], float]:
-    """A subject for ``medians``: only the two matrix products of a dream's step.
+    """Only the two matrix products of a dream's step.
 
     In the same chunks as the dream's, and whole: a dream that evaluates all of M's head
     cannot be faster in one process. Ours leaves out what sampling does not need.
@@ -177,18 +142,18 @@ def matrix_products(
     mdn_rnn = world_model.mdn_rnn
     hidden = mdn_rnn.hidden_size
     inputs = mdn_rnn.latent_size + hidden + mdn_rnn.action_size
+    outputs = len(mdn_rnn.head.bias)
     x, h = torch.ones(dreams, inputs), torch.ones(dreams, hidden)
-    cell = product(torch.ones(inputs, 4 * hidden), torch.ones(4 * hidden))
-    head_weights = mdn_rnn.head.weight.detach().T.contiguous()
-    head = product(head_weights, mdn_rnn.head.bias.detach())
+    cell, cell_bias = torch.ones(inputs, 4 * hidden), torch.ones(4 * hidden)
+    head, head_bias = torch.ones(hidden, outputs), torch.ones(outputs)
     bounds = list(pairwise(chunk_bounds(dreams)))
 
     @torch.inference_mode()
     def run() -> float:
         for _ in range(steps):
             for first, last in bounds:
-                cell(x[first:last])
-                head(h[first:last])
+                torch.addmm(cell_bias, x[first:last], cell)
+                torch.addmm(head_bias, h[first:last], head)
         return dreams * steps
 
     return run
@@ -197,7 +162,7 @@ def matrix_products(
 def one_dream_at_a_time(
     evaluator: DreamEvaluator, workers: int, stack: ExitStack
 ) -> Callable[[], float]:
-    """A subject for ``medians``: every worker dreams one dream, one decision at a time.
+    """Every worker dreams one dream, one decision at a time.
 
     How the public implementations do it, in as many processes.
 
@@ -213,30 +178,6 @@ def one_dream_at_a_time(
         return float(sum(pool.map(_dream_alone, tasks, lambda task: f"dream {task}")))
 
     return run
-
-
-def blank_world(
-    latent: int, hidden: int, mixtures: int, actions: Actions, seed: int
-) -> WorldModel:
-    """An untrained world of given sizes, in which no dream ends."""
-    pixels = ConvLayer(channels=1, kernel=FRAME_SIZE, stride=FRAME_SIZE, padding=0)
-    screen = ConvLayer(channels=3, kernel=1, stride=1, padding=0)
-    vae_options = VAEOptions(
-        latent_size=latent,
-        encoder=(pixels,),
-        decoder_channels=1,
-        decoder_size=FRAME_SIZE,
-        decoder=(screen,),
-    )
-    options = MDNRNNOptions(hidden_size=hidden, mixtures=mixtures, frame_skip=1)
-    with seeded_initialisation(seed, "benchmark world"):
-        vae = ConvVAE(vae_options)
-        mdn_rnn = MDNRNN(options, latent, actions.size, digest(vae))
-    with torch.no_grad():
-        mdn_rnn.head.weight[-1].zero_()
-        mdn_rnn.head.bias[-1] = -1
-    starts = torch.zeros(1, latent)
-    return WorldModel(vae, mdn_rnn, starts, starts.clone()).eval()
 
 
 @torch.inference_mode()

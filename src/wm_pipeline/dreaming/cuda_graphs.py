@@ -1,7 +1,7 @@
-"""Many small operations of a GPU as one launch: CUDA graphs.
+"""A step's many small operations on a GPU as one CUDA graph.
 
-A step of the dream is some forty operations, most of them small, and the host launches
-each of them. Recorded once as a CUDA graph, they are launched together.
+A step of the dream is some forty small operations, and the host launches each of them.
+Recorded once as a CUDA graph, they are launched together.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from torch import Tensor
 
 Step = Callable[..., None]
 """Takes tensors, of the same shapes every time, and changes tensors that it holds; it
-never looks at a value."""
+never reads a value on the host."""
 
 Recorder = Callable[[Step, tuple[Tensor, ...]], Callable[[], object]]
 """Records a step with these inputs, without doing it; what it returns does it."""
 
 
 def as_cuda_graph(step: Step, device: torch.device) -> Step:
-    """The step, in as few launches as the device allows.
+    """The step, recorded as a CUDA graph where there is a GPU.
 
     Args:
         step: What to do, the same every time.

@@ -1,4 +1,4 @@
-"""Who acts in a batch of dreams: a population of controllers, or a script."""
+"""Policies in a batch of dreams: a population of controllers, or a script."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -18,18 +18,18 @@ ROW_BLOCK = 8
 
 
 class DreamPolicy(Protocol):
-    """Who acts in a batch of dreams, one row a dream."""
+    """Acts in a batch of dreams, one row a dream."""
 
     def draw(self, step: int) -> Sequence[Tensor]:
-        """What ``act`` needs at a step (the first is 0) beside what it sees."""
+        """The random numbers, or controls, that ``act`` needs at a step (the first is 0)."""
 
     def act(self, features: Tensor, cells: Tensor, *drawn: Tensor) -> Tensor:
-        """Decide, without looking at a value; on a GPU this is recorded.
+        """Decide, without reading a value on the host: on a GPU this is recorded.
 
         Args:
             features: [z, h], (batch, latent + hidden).
             cells: c, (batch, hidden).
-            drawn: Of ``draw``.
+            drawn: What ``draw`` returned for this step.
 
         Returns:
             Controls, (batch, action).
@@ -63,9 +63,9 @@ class PopulationPolicy:
     ) -> None:
         self._controller, self._actions = controller, actions
         self._rollouts, self._noise = rollouts, noise
-        # A batched product of one takes another path through BLAS, with other last
-        # digits, and so do few or odd rows; a candidate's dreams must not depend on
-        # its company. So it always has rows for all its rollouts, in whole blocks.
+        # BLAS multiplies a batch of one, and few or odd rows, by other paths with other
+        # last digits, and a candidate's dreams must not depend on its batch. So it
+        # always has rows for all its rollouts, in whole blocks.
         parameters = torch.cat((parameters, parameters))[: max(2, len(parameters))]
         self._layers = controller.unpack(parameters)
         height = -(-rollouts // ROW_BLOCK) * ROW_BLOCK
@@ -121,11 +121,11 @@ class ScriptedPolicy:
         self._controls = controls
 
     def draw(self, step: int) -> Sequence[Tensor]:
-        """The next line of the script."""
+        """The script's controls of this step."""
         return [self._controls[:, step]]
 
     def act(self, features: Tensor, cells: Tensor, *drawn: Tensor) -> Tensor:
-        """As it is written."""
+        """The script's controls of this step."""
         return drawn[0]
 
     def keep(self, rows: Tensor) -> None:

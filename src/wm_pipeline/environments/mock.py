@@ -131,7 +131,7 @@ def _vae() -> ConvVAE:
 
 @torch.no_grad()
 def _mdn_rnn(vae_digest: str) -> MDNRNN:
-    """An LSTM with open input and output gates that forgets: one linear step and its end.
+    """An LSTM with open input and output gates, which forgets: one linear step.
 
     Units 0 and 1 carry the next position and velocity in the linear range of tanh;
     units 2 and 3 say whether the next position is beyond 1 or below -1.
@@ -141,12 +141,16 @@ def _mdn_rnn(vae_digest: str) -> MDNRNN:
     for parameter in mdn_rnn.parameters():
         torch.nn.init.zeros_(parameter)
     step = torch.tensor([[1, TICK, 0], [TICK, 1, TICK]])  # of position, velocity, push
-    input_, forget, cell, output = (slice(4 * n, 4 * n + 4) for n in range(4))
+    input_gate, forget_gate, cell_gate, output_gate = (
+        slice(4 * n, 4 * n + 4) for n in range(4)
+    )
     inputs, _, bias, _ = mdn_rnn.lstm.all_weights[0]
-    bias[input_] = bias[output] = _SATURATED
-    bias[forget] = -_SATURATED
-    inputs[cell] = torch.cat((_LINEAR * step, _STEEP * step[:1], -_STEEP * step[:1]))
-    bias[cell] = torch.tensor([0, 0, -_STEEP, -_STEEP])
+    bias[input_gate] = bias[output_gate] = _SATURATED
+    bias[forget_gate] = -_SATURATED
+    inputs[cell_gate] = torch.cat(
+        (_LINEAR * step, _STEEP * step[:1], -_STEEP * step[:1])
+    )
+    bias[cell_gate] = torch.tensor([0, 0, -_STEEP, -_STEEP])
     # The head's rows: mixture logits, means and log sigmas of z; reward; done.
     head = mdn_rnn.head
     head.weight[2:4, :2] = torch.eye(2) / _LINEAR

@@ -1,9 +1,9 @@
-/* Elementwise work, each part in one pass over memory: the activations and draws of
-   controllers, and the two halves of a dream's step, with the products that only
-   sampling knows it needs.
+/* The elementwise part of a dream's step, each half in one pass over memory: the LSTM's
+   cell, and sampling with the means and deviations it needs. Also the activations and
+   draws of controllers.
 
    Every row is computed by itself and in one order, so a dream's digits do not depend on
-   its batch. Compiled for the machine it runs on; see native.py. */
+   its batch. Compiled for the machine it runs on; see compiler.py. */
 
 #include <stdint.h>
 #include <string.h>
@@ -75,21 +75,21 @@ void gaussian_draws(int64_t rows, int64_t size, const float *restrict values,
   }
 }
 
-/* The LSTM's gates (rows, 4 hidden: input, forget, new, output) to its next state: c
+/* The LSTM's gates (rows, 4 hidden: input, forget, cell, output) to its next state: c
    (rows, hidden) in place, and h, whose rows are `stride` apart. */
 void lstm_cell(int64_t rows, int64_t hidden, const float *restrict gates,
                float *restrict c, float *restrict h, int64_t stride) {
   for (int64_t row = 0; row < rows; row++) {
-    const float *enter = gates + row * 4 * hidden;
-    const float *forget = enter + hidden, *fresh = forget + hidden,
-                *leave = fresh + hidden;
-    float *restrict cell = c + row * hidden;
-    float *restrict out = h + row * stride;
+    const float *input = gates + row * 4 * hidden;
+    const float *forget = input + hidden, *cell = forget + hidden,
+                *output = cell + hidden;
+    float *restrict c_row = c + row * hidden;
+    float *restrict h_row = h + row * stride;
     for (int64_t j = 0; j < hidden; j++) {
-      const float next = sigmoid_of(forget[j]) * cell[j] +
-                         sigmoid_of(enter[j]) * tanh_of(fresh[j]);
-      cell[j] = next;
-      out[j] = sigmoid_of(leave[j]) * tanh_of(next);
+      const float next = sigmoid_of(forget[j]) * c_row[j] +
+                         sigmoid_of(input[j]) * tanh_of(cell[j]);
+      c_row[j] = next;
+      h_row[j] = sigmoid_of(output[j]) * tanh_of(next);
     }
   }
 }
@@ -170,39 +170,60 @@ static inline void choose(int64_t latent, int64_t mixtures, const float *logits,
   }
 }
 
-/* From h and what the head says first to the next latent, the return so far and the
-   end. Means and deviations are computed of the chosen Gaussians only.
+/* What sample_step reads and changes; native.py has the same fields in the same order.
 
-   A row of outputs (width apart) holds logits (mixtures, latent), the reward and the
-   logit of the end. Row r meets the noise of rollout which[r]: gumbel (rollouts,
-   mixtures, latent), normal (rollouts, latent). The Gaussians' weights are (latent,
-   mixtures, 2, padded) and biases (latent, mixtures, 2), a mean and a log deviation
-   each. In a row of x, stride apart, z comes first and then h.
+   A row of `outputs`, `outputs_stride` apart, holds logits (mixtures, latent), the reward
+   and the logit of the end. Dream r meets the noise of rollout which[r]: gumbel
+   (rollouts, mixtures, latent) and normal (rollouts, latent). The Gaussians' weights are
+   (latent, mixtures, 2, padded) and their biases (latent, mixtures, 2), of a mean and a
+   log deviation each. In a row of x, `x_stride` apart, z comes first and then h.
 
-   `block` rows at a time go through the weights, while they are in the cache; there is
-   room for their h, which comes with zeros behind it, (block, padded), for the choices
-   (block, latent) and for what is chosen (block, 2, latent). */
-void sample_step(int64_t rows, int64_t latent, int64_t mixtures, int64_t hidden,
-                 const float *restrict outputs, int64_t width,
-                 const float *restrict weights, const float *restrict biases,
-                 int64_t padded, const float *restrict gumbel,
-                 const float *restrict normal, const int64_t *restrict which,
-                 float inverse_temperature, float root_temperature,
-                 float log_sigma_least, float log_sigma_most, float reward_mean,
-                 float reward_scale, float reward_least, float reward_most,
-                 float *restrict x, int64_t stride, float *restrict returns,
-                 int64_t *restrict steps, uint8_t *restrict alive, int64_t block,
-                 float *restrict h, int32_t *restrict choices,
-                 float *restrict gaussians) {
+   `block` dreams at a time go through the weights, while they are in the cache. There is
+   room for their h, with zeros behind it, (block, padded), for the choices (block,
+   latent) and for the chosen Gaussians (block, 2, latent). */
+typedef struct {
+  int64_t latent, mixtures, hidden, padded, block;
+  const float *weights, *biases;
+  float *h;
+  int32_t *choices;
+  float *gaussians;
+  float reward_mean, reward_scale, reward_least, reward_most;
+  float log_sigma_least, log_sigma_most;
+  int64_t dreams, outputs_stride, x_stride;
+  const float *outputs, *gumbel, *normal;
+  const int64_t *which;
+  float inverse_temperature, root_temperature;
+  float *x, *returns;
+  int64_t *steps;
+  uint8_t *alive;
+} sample_step_arguments;
+
+const int64_t sample_step_arguments_size = sizeof(sample_step_arguments);
+
+/* From h and the head's outputs to the next latent, the return so far and the end. Means
+   and deviations are computed of the chosen Gaussians only. */
+void sample_step(const sample_step_arguments *arguments) {
+  const sample_step_arguments a = *arguments;
+  const float *restrict outputs = a.outputs, *restrict weights = a.weights,
+                       *restrict biases = a.biases, *restrict gumbel = a.gumbel,
+                       *restrict normal = a.normal;
+  const int64_t *restrict which = a.which;
+  float *restrict x = a.x, *restrict returns = a.returns, *restrict h = a.h,
+                 *restrict gaussians = a.gaussians;
+  int64_t *restrict steps = a.steps;
+  uint8_t *restrict alive = a.alive;
+  int32_t *restrict choices = a.choices;
+  const int64_t latent = a.latent, mixtures = a.mixtures, padded = a.padded;
   const int64_t size = latent * mixtures;
-  for (int64_t first = 0; first < rows; first += block) {
-    const int64_t count = rows - first < block ? rows - first : block;
+  for (int64_t first = 0; first < a.dreams; first += a.block) {
+    const int64_t count = a.dreams - first < a.block ? a.dreams - first : a.block;
     for (int64_t i = 0; i < count; i++) {
       const int64_t row = first + i;
       /* Gaussians come later; until then there is room for the highest. */
-      choose(latent, mixtures, outputs + row * width, gumbel + which[row] * size,
-             inverse_temperature, gaussians, choices + i * latent);
-      memcpy(h + i * padded, x + row * stride + latent, hidden * sizeof(float));
+      choose(latent, mixtures, outputs + row * a.outputs_stride,
+             gumbel + which[row] * size, a.inverse_temperature, gaussians,
+             choices + i * latent);
+      memcpy(h + i * padded, x + row * a.x_stride + latent, a.hidden * sizeof(float));
     }
     for (int64_t j = 0; j < latent; j += PLACES) {
       for (int64_t i = 0; i < count; i++) {
@@ -224,13 +245,13 @@ void sample_step(int64_t rows, int64_t latent, int64_t mixtures, int64_t hidden,
     for (int64_t i = 0; i < count; i++) {
       const int64_t row = first + i;
       gaussian_draws(1, latent, gaussians + i * 2 * latent, 1,
-                     normal + which[row] * latent, log_sigma_least, log_sigma_most,
-                     root_temperature, x + row * stride);
+                     normal + which[row] * latent, a.log_sigma_least,
+                     a.log_sigma_most, a.root_temperature, x + row * a.x_stride);
       if (alive[row]) {
-        const float *outcome = outputs + row * width + size;
-        float reward = reward_mean + reward_scale * outcome[0];
-        reward = reward > reward_most ? reward_most : reward;
-        reward = reward < reward_least ? reward_least : reward;
+        const float *outcome = outputs + row * a.outputs_stride + size;
+        float reward = a.reward_mean + a.reward_scale * outcome[0];
+        reward = reward > a.reward_most ? a.reward_most : reward;
+        reward = reward < a.reward_least ? a.reward_least : reward;
         returns[row] += reward;
         steps[row] += 1;
         alive[row] = !(outcome[1] > 0);

@@ -1,25 +1,101 @@
-"""What torch does too slowly, in C, compiled by the machine's own compiler.
+"""The functions of ``native.c``, and the checks before their memory is handed over.
 
-That is done when it is first used, in a fraction of a second. Where there is no
-compiler, torch does the work.
+Where there is no C compiler, torch does the work.
 """
 
 import ctypes
 import functools
 import logging
-import os
-import shlex
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from wm_pipeline.kernels.compiler import find_compiler, load_compiled
+
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_suffix(".c")
+
+_whole, _number, _pointer = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
+
+
+class SampleStepArguments(ctypes.Structure):
+    """``sample_step_arguments`` of ``native.c``, which says what they are."""
+
+    _fields_ = (
+        *((name, _whole) for name in ("latent", "mixtures", "hidden", "padded")),
+        ("block", _whole),
+        *((name, _pointer) for name in ("weights", "biases", "h", "choices")),
+        ("gaussians", _pointer),
+        *((f"reward_{name}", _number) for name in ("mean", "scale", "least", "most")),
+        *((f"log_sigma_{name}", _number) for name in ("least", "most")),
+        *((name, _whole) for name in ("dreams", "outputs_stride", "x_stride")),
+        *((name, _pointer) for name in ("outputs", "gumbel", "normal", "which")),
+        *((f"{name}_temperature", _number) for name in ("inverse", "root")),
+        *((name, _pointer) for name in ("x", "returns", "steps", "alive")),
+    )
+
+
+@functools.cache
+def compiled() -> ctypes.CDLL | None:
+    """The compiled C source, or None where there is no compiler."""
+    compiler = find_compiler()
+    if compiler is None:
+        logger.info("No C compiler: dreams run by torch alone, at half the speed")
+        return None
+    try:
+        library = load_compiled(SOURCE, compiler)
+    except (subprocess.CalledProcessError, OSError) as error:
+        logger.warning(
+            "native.c does not compile or load; dreams run by torch alone, at half "
+            "the speed: %s",
+            getattr(error, "stderr", None) or error,
+        )
+        return None
+    size = _whole.in_dll(library, "sample_step_arguments_size").value
+    assert size == ctypes.sizeof(SampleStepArguments), (size, SampleStepArguments)
+    signatures: dict[str, list[Any]] = {
+        "tanh_in_place": [_whole, _pointer],
+        "gaussian_draws": [
+            *(_whole, _whole, _pointer, _whole, _pointer),
+            *(_number, _number, _number, _pointer),
+        ],
+        "lstm_cell": [_whole, _whole, _pointer, _pointer, _pointer, _whole],
+        "sample_step": [ctypes.POINTER(SampleStepArguments)],
+    }
+    for name, arguments in signatures.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = arguments, None
+    return library
+
+
+def address(array: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    """Where the numbers of an array begin, after checking that C may walk over them.
+
+    Args:
+        array: Contiguous, on the CPU.
+        shape: What C takes it for.
+        dtype: The same.
+    """
+    assert array.shape == shape, (array.shape, shape)
+    assert array.is_contiguous(), array.stride()
+    return _start(array, dtype)
+
+
+def rows_address(rows: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> int:
+    """The same for rows whose numbers lie side by side, ``stride(0)`` apart."""
+    assert rows.shape == shape, (rows.shape, shape)
+    assert rows.stride(1) == 1 or shape[1] == 1, rows.stride()
+    return _start(rows, dtype)
+
+
+def _start(array: Tensor, dtype: torch.dtype) -> int:
+    assert array.dtype is dtype, (array.dtype, dtype)
+    assert array.device.type == "cpu", array.device
+    return array.data_ptr()
 
 
 def tanh_(values: Tensor) -> Tensor:
@@ -39,7 +115,8 @@ def tanh_(values: Tensor) -> Tensor:
     if library is None:
         # 1 - 2 / (exp(2 x) + 1)
         return values.mul_(2).exp_().add_(1).reciprocal_().mul_(-2).add_(1)
-    library.tanh_in_place(values.numel(), values.data_ptr())
+    start = address(values, tuple(values.shape), torch.float32)
+    library.tanh_in_place(values.numel(), start)
     return values
 
 
@@ -57,74 +134,22 @@ def gaussian_draws(
     Returns:
         (..., batch, size) float32.
     """
-    size = normal.shape[1]
+    batch, size = normal.shape
     library = compiled() if values.device.type == "cpu" else None
     if library is None:
         means, logs = values.split(size, -1)
         return torch.addcmul(means, logs.clamp(*log_deviations).exp_(), normal)
     values, normal = values.contiguous(), normal.contiguous()
-    draws = values.new_empty(*values.shape[:-1], size)
+    leading = values.shape[:-2]
+    draws = values.new_empty(*leading, batch, size)
     library.gaussian_draws(
         draws.numel() // size,
         size,
-        values.data_ptr(),
-        len(normal),
-        normal.data_ptr(),
+        address(values, (*leading, batch, 2 * size), torch.float32),
+        batch,
+        address(normal, (batch, size), torch.float32),
         *log_deviations,
         1.0,
-        draws.data_ptr(),
+        address(draws, (*leading, batch, size), torch.float32),
     )
     return draws
-
-
-@functools.cache
-def compiled() -> ctypes.CDLL | None:
-    """The compiled C source, or None where there is no compiler."""
-    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
-    if shutil.which(compiler[0]) is None:
-        logger.info("No C compiler: dreams run by torch alone, at half the speed")
-        return None
-    with tempfile.TemporaryDirectory(prefix="wm_native_") as folder:
-        target = Path(folder) / "native.so"
-        flags = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math"]
-        command = [
-            *compiler,
-            *flags,
-            "-shared",
-            "-fPIC",
-            str(SOURCE),
-            "-o",
-            str(target),
-        ]
-        try:
-            subprocess.run(command, capture_output=True, text=True, check=True)
-            library = ctypes.CDLL(str(target))  # fails where /tmp holds no programs
-        except (subprocess.CalledProcessError, OSError) as error:
-            logger.warning(
-                "native.c does not compile or load; dreams run by torch alone, at half "
-                "the speed: %s",
-                getattr(error, "stderr", None) or error,
-            )
-            return None
-    whole, number, pointer = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
-    library.tanh_in_place.argtypes = [whole, pointer]
-    library.gaussian_draws.argtypes = [
-        *(whole, whole, pointer, whole, pointer),
-        *(number, number, number, pointer),
-    ]
-    library.lstm_cell.argtypes = [whole, whole, pointer, pointer, pointer, whole]
-    library.sample_step.argtypes = [
-        *(whole, whole, whole, whole, pointer, whole),
-        *(pointer, pointer, whole, pointer, pointer, pointer),
-        *[number] * 8,
-        *(pointer, whole, pointer, pointer, pointer),
-        *(whole, pointer, pointer, pointer),
-    ]
-    for function in (
-        library.tanh_in_place,
-        library.gaussian_draws,
-        library.lstm_cell,
-        library.sample_step,
-    ):
-        function.restype = None
-    return library

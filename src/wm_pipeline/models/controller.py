@@ -20,10 +20,10 @@ LOG_DEVIATION_RANGE = (-5.0, 2.0)
 
 
 ROWS = 1024
-"""At once, at most: what a layer puts out stays in the cache, and memory is reused."""
+"""Rows of a batch that go through an MLP at a time: a layer's outputs stay in the cache."""
 
-# torch's own elu and silu compute the last few numbers of a tensor by another path, and
-# a candidate must not depend on its place in the population.
+# torch's own elu and silu round the last few numbers of a tensor differently, and a
+# candidate's result must not depend on its place in the population.
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": tanh_,
     "relu": torch.relu_,
@@ -37,7 +37,7 @@ controller without the population's axis."""
 
 
 class ControllerOptions(Options):
-    """What C reads and how it is built; by default it is linear.
+    """The architecture of C; by default it is linear.
 
     Attributes:
         inputs: ``zh`` reads the latent and M's h; ``zhc`` reads M's c as well (the
@@ -63,7 +63,7 @@ class Controller(nn.Module):
         options: Its architecture.
         latent_size: Length of z.
         hidden_size: Length of h.
-        outputs: Numbers it puts out, those the action mapping reads.
+        outputs: Length of the output vector, which the action mapping reads.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class Controller(nn.Module):
     def respond(
         self, layers: list[Layer], features: Tensor, normal: Tensor | None = None
     ) -> Tensor:
-        """The outputs of a whole population in one pass.
+        """The outputs of a whole population, in batched products.
 
         Args:
             layers: Of ``unpack``.

@@ -1,5 +1,6 @@
-"""Where candidates run: in this process as one batch of dreams, or in workers."""
+"""Evaluators of candidates: in this process as one batch of dreams, or in workers."""
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,10 @@ from pydantic import Field
 from wm_pipeline.common.devices import Device, choose_device, cores
 from wm_pipeline.common.options import Options
 from wm_pipeline.common.randomness import torch_stream
-from wm_pipeline.dreaming.loop import DreamNoise, DreamResult, dream
+from wm_pipeline.dreaming.loop import DreamResult, dream
+from wm_pipeline.dreaming.noise import DreamNoise
 from wm_pipeline.dreaming.policies import PopulationPolicy
-from wm_pipeline.dreaming.step_kernels import step_kernel_for
+from wm_pipeline.dreaming.step_kernel import step_kernel_for
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream import check_controls
 from wm_pipeline.models.controller import Controller
@@ -96,7 +98,7 @@ class DreamEvaluator:
         actions: The action mapping.
         options: Temperature and length.
         seed: Of the dreams.
-        device: Where they are dreamed; the world model is moved there.
+        device: Where they are dreamed; a world model elsewhere is copied there.
         max_dreams: Simultaneous dreams; None has no limit.
 
     Raises:
@@ -115,7 +117,9 @@ class DreamEvaluator:
     ) -> None:
         check_controls(actions, world_model)
         self.device = choose_device(device)
-        self.world_model = world_model.to(self.device)
+        if world_model.start_means.device.type != self.device.type:
+            world_model = copy.deepcopy(world_model).to(self.device)
+        self.world_model = world_model
         self.controller, self.actions = controller, actions
         self.options, self.seed = options, seed
         self.max_dreams = max_dreams
@@ -186,7 +190,7 @@ class DreamEvaluator:
             "actions": self.actions.model_dump(mode="json"),
             "dream": self.options.model_dump(mode="json"),
             "dream_seed": self.seed,
-            "arithmetic": type(step_kernel_for(self.world_model.mdn_rnn)).__name__,
+            "step_kernel": type(step_kernel_for(self.world_model)).__name__,
         }
 
 

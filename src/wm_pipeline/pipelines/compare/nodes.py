@@ -119,7 +119,6 @@ def _play(
     options: CompareOptions,
 ) -> dict[str, np.ndarray]:
     """Each controller's returns in the same real games, (real_episodes,)."""
-    world_model = world_model.cpu()
     policies = {
         name: ControllerPolicy(
             world_model, controller, environment.actions, options.sample_latents

@@ -11,7 +11,8 @@ from pydantic import Field
 from wm_pipeline.common import progress
 from wm_pipeline.common.options import Options, StepRange
 from wm_pipeline.common.randomness import stream
-from wm_pipeline.dreaming.loop import DreamNoise, dream
+from wm_pipeline.dreaming.loop import dream
+from wm_pipeline.dreaming.noise import DreamNoise
 from wm_pipeline.dreaming.policies import script_of
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller

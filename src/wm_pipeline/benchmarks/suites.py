@@ -1,0 +1,104 @@
+"""The benchmark: its suites, each of which returns rows of one table."""
+
+import itertools
+from typing import Any
+
+import pandas as pd
+
+from wm_pipeline.benchmarks.dream_suites import (
+    curve_rows,
+    generation_rows,
+    population_rows,
+)
+from wm_pipeline.benchmarks.options import BenchmarkOptions
+from wm_pipeline.benchmarks.subjects import decisions, encodings, generations
+from wm_pipeline.benchmarks.timing import Subject, machine, measured, new_row
+from wm_pipeline.benchmarks.worlds import World
+from wm_pipeline.environments.actions import Actions
+from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.search.strategies import StrategyOptions, check_size
+
+
+def measure_speed(
+    world_model: WorldModel,
+    controller: Controller,
+    actions: Actions,
+    options: BenchmarkOptions,
+) -> pd.DataFrame:
+    """Measure controllers' decisions, V, searches' generations and the dream's steps.
+
+    Args:
+        world_model: V and M.
+        controller: C.
+        actions: The action mapping.
+        options: What is measured.
+
+    Returns:
+        One row a subject: ``subject`` (controller, encoding, search, dream, generation
+        or curve), ``name``, ``parameters``, ``hidden`` (of the world dreamed), ``size``
+        (decisions, frames, candidates or dreams at once), ``workers``, ``unit``,
+        ``per_second`` (median), ``microseconds`` (of one call: a batch of decisions, a
+        generation, a step of all dreams), ``share`` (of the rate of a dream's matrix
+        products alone; of a generation's time) and the machine.
+    """
+    trained = World(world_model, controller, actions, options.steps)
+    rows = [
+        *_controller_rows(controller, actions, options),
+        *_encoding_rows(world_model, options),
+        *_search_rows(options),
+        *population_rows(trained, options),
+        *generation_rows(trained, options),
+        *curve_rows(options),
+    ]
+    table = pd.DataFrame(rows)
+    table["microseconds"] = 1e6 * table["units"] / table["per_second"]
+    return table.drop(columns="units").assign(**machine())
+
+
+def _controller_rows(
+    trained: Controller, actions: Actions, options: BenchmarkOptions
+) -> list[dict[str, Any]]:
+    controllers = {"trained": (trained, actions)}
+    for name, sizes in options.architectures.items():
+        built = Controller(
+            sizes.model, sizes.latent_size, sizes.hidden_size, sizes.actions.outputs
+        )
+        controllers[name] = (built, sizes.actions)
+    subjects = [
+        Subject(
+            new_row("controller", name, controller.size, batch, "decisions"),
+            decisions(controller, actions, batch, max(1, options.decisions // batch)),
+        )
+        for name, (controller, actions) in controllers.items()
+        for batch in options.batch_sizes
+    ]
+    return measured("controllers", subjects, options.repeats)
+
+
+def _encoding_rows(
+    world_model: WorldModel, options: BenchmarkOptions
+) -> list[dict[str, Any]]:
+    size = sum(weights.numel() for weights in world_model.vae.encoder.parameters())
+    subjects = [
+        Subject(
+            new_row("encoding", "V", size, batch, "frames"),
+            encodings(world_model.vae, batch, max(1, options.frames // batch)),
+        )
+        for batch in options.batch_sizes
+    ]
+    return measured("V", subjects, options.repeats)
+
+
+def _search_rows(options: BenchmarkOptions) -> list[dict[str, Any]]:
+    subjects = []
+    for kind, size in itertools.product(options.strategies, options.dimensions):
+        try:
+            check_size(kind, size)
+        except ValueError:  # not for so many, or so few
+            continue
+        row = new_row("search", kind, size, options.population, "generations", units=1)
+        strategy = StrategyOptions(kind=kind, population=options.population, sigma=0.1)
+        run = generations(strategy, size, options.generations, options.seed)
+        subjects.append(Subject(row, run))
+    return measured("searches", subjects, options.repeats)

@@ -1,0 +1,95 @@
+"""The benchmark's table, of a tiny world."""
+
+import importlib.util
+
+import pandas as pd
+import pytest
+
+from wm_pipeline.benchmarks import dream_suites
+from wm_pipeline.benchmarks.options import BenchmarkOptions
+from wm_pipeline.benchmarks.suites import measure_speed
+from wm_pipeline.environments.actions import ThresholdActions
+from wm_pipeline.environments.mock import mock_world_model
+from wm_pipeline.models.controller import Controller, ControllerOptions
+
+ACTIONS = {"kind": "threshold", "low": 0, "middle": 1, "high": 2}
+LINEAR = {
+    "inputs": "zh",
+    "hidden_sizes": [],
+    "activation": "tanh",
+    "bias": False,
+    "policy": "deterministic",
+}
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    sizes = {"latent_size": 3, "hidden_size": 5, "actions": ACTIONS}
+    options = BenchmarkOptions.model_validate(
+        {
+            "seed": 1,
+            "repeats": 1,
+            "architectures": {"small": {**sizes, "model": LINEAR}},
+            "batch_sizes": [1, 4],
+            "decisions": 8,
+            "frames": 4,
+            "strategies": ["full", "vd"],
+            "dimensions": [3, 7000],
+            "population": 4,
+            "generations": 2,
+            "candidates": 2,
+            "steps": 6,
+            "worlds": {"tiny": {**sizes, "mixtures": 2, "population": 3, "steps": 4}},
+            "rollouts": 2,
+            "workers": [0],
+            "curve_hidden": [6],
+            "curve_dreams": [1, 4],
+            "curve_steps": 2,
+        }
+    )
+    world_model = mock_world_model()
+    controller = Controller.for_world(
+        ControllerOptions.model_validate(LINEAR), world_model, 1
+    )
+    actions = ThresholdActions.model_validate(ACTIONS)
+    with pytest.MonkeyPatch.context() as patch:
+        # It starts processes; tests/benchmarks/test_subjects.py has a test of its own.
+        patch.setattr(dream_suites, "one_dream_at_a_time", lambda *_: lambda: 1.0)
+        return measure_speed(world_model, controller, actions, options)
+
+
+def test_every_subject_has_its_rows(table: pd.DataFrame) -> None:
+    jax = ["JAX scan"] * (importlib.util.find_spec("jax") is not None)
+    ways = ["limit", "population", "one at a time", *jax]
+    expected = {
+        "controller": ["trained", "trained", "small", "small"],
+        "encoding": ["V", "V"],
+        # Not a full covariance of 7,000 parameters, nor vd of 3.
+        "search": ["full", "vd"],
+        "dream": [f"{world}, {way}" for world in ("trained", "tiny") for way in ways],
+        "generation": ["ask", "evaluate", "tell", "save", "log"],
+        "curve": ["limit", "population"] * 2,
+    }
+    found = {
+        subject: rows["name"].tolist()
+        for subject, rows in table.groupby("subject", sort=False)
+    }
+    assert found == expected
+
+
+def test_rates_and_times_of_one_call_belong_together(table: pd.DataFrame) -> None:
+    one_call = table["per_second"] * table["microseconds"] / 1e6
+    at_once = table["size"].where(table["unit"] != "generations", 1)
+    assert one_call.tolist() == pytest.approx(at_once.tolist())
+
+
+def test_shares_are_of_the_limit_or_of_a_generation(table: pd.DataFrame) -> None:
+    dreams = table[table["subject"] == "dream"].set_index("name")
+    for world in ("trained", "tiny"):
+        limit = dreams.loc[f"{world}, limit"]
+        population = dreams.loc[f"{world}, population"]
+        assert limit["share"] == 1
+        share = population["per_second"] / limit["per_second"]
+        assert population["share"] == pytest.approx(share)
+    parts = table[table["subject"] == "generation"]
+    assert parts["share"].sum() == pytest.approx(1)

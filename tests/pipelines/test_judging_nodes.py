@@ -1,0 +1,197 @@
+"""From the world model to its pictures on a catalog in memory, node by node."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from kedro.io import DataCatalog
+
+from tests.pipelines.in_memory import catalog_of, options, run_node
+from wm_pipeline.environments.mock import mock_world_model
+from wm_pipeline.pipelines.compare.nodes import compare, draw_comparison
+from wm_pipeline.pipelines.controller.nodes import (
+    draw_fitness,
+    search_controller,
+    select_controller,
+)
+from wm_pipeline.pipelines.evaluation.nodes import evaluate, summarise
+from wm_pipeline.pipelines.pictures.nodes import (
+    animate_controller_dreams,
+    animate_real_episode,
+)
+from wm_pipeline.reporting.figures import dream_against_real
+from wm_pipeline.search.state import SearchState
+
+pytestmark = pytest.mark.xdist_group("judging nodes")
+
+CLOCKED = ["ask_seconds", "evaluate_seconds", "tell_seconds", "steps_per_second"]
+
+
+def no_search() -> SearchState:
+    raise AssertionError("nothing is resumed")
+
+
+@pytest.fixture(scope="module")
+def mock(bare_project: Path) -> dict[str, Any]:
+    """The options of conf/mock, in one process and smaller still."""
+    mock = options(bare_project, "mock")
+    evaluation = mock["evaluation"].model_copy(update={"episodes": 3, "workers": 1})
+    compared = mock["compare"]
+    architectures = {
+        name: compared.architectures[name] for name in ("linear", "mlp_32")
+    }
+    smaller = {
+        "architectures": architectures,
+        "seeds": (1, 2),
+        "generations": 2,
+        "final_rollouts": 4,
+        "real_episodes": 2,
+        "workers": 1,
+    }
+    return mock | {
+        "evaluation": evaluation,
+        "compare": compared.model_copy(update=smaller),
+        "pictures": mock["pictures"].model_copy(update={"frames": 6}),
+    }
+
+
+def searching(mock: dict[str, Any], folder: Path) -> DataCatalog:
+    """The mock world, and nothing searched yet."""
+    catalog = catalog_of(mock, folder)
+    run_node(catalog, "mock", mock_world_model)
+    catalog["earlier_search"] = no_search
+    return catalog
+
+
+@pytest.fixture(scope="module")
+def judged(
+    mock: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> DataCatalog:
+    """All that the stages behind the dream make."""
+    catalog = searching(mock, tmp_path_factory.mktemp("shards"))
+    for function in (search_controller, select_controller, draw_fitness):
+        run_node(catalog, "controller", function)
+    for function in (evaluate, summarise):
+        run_node(catalog, "evaluation", function)
+    for function in (
+        animate_real_episode,
+        animate_controller_dreams,
+        dream_against_real,
+    ):
+        run_node(catalog, "pictures", function)
+    for function in (compare, draw_comparison):
+        run_node(catalog, "compare", function)
+    return catalog
+
+
+def test_the_search_is_logged_and_selects_its_controller(judged: DataCatalog) -> None:
+    log, choice = judged.load("fitness_log"), judged.load("controller_choice")
+    # conf/mock: 15 generations of 16.
+    assert log["generation"].tolist() == list(range(15))
+    assert log.equals(judged.load("fitness_log_csv"))
+    assert len(judged.load("candidate_log")) == 15 * 16
+    assert choice["selected"] in {"mean", "best"}
+    assert choice["parameters"] == judged.load("controller").size
+    best = choice["final_dreams"][choice["selected"]]
+    assert best == max(choice["final_dreams"].values())
+    assert judged.load("fitness_curve").data
+
+
+def test_the_controller_holds_the_pole_in_both_worlds(judged: DataCatalog) -> None:
+    episodes = judged.load("evaluation_episodes")
+    summary = judged.load("evaluation_summary")
+    means = episodes.groupby(["world", "policy"])["return"].mean()
+    for world in ("dream", "real"):
+        assert means[world, "controller"] > 2 * means[world, "random_held"]
+        mean = summary[world]["controller"]["mean"]
+        assert mean == pytest.approx(means[world, "controller"])
+    assert (episodes.groupby(["policy", "world"]).size() == 3).all()
+    assert judged.load("evaluation_histogram").data
+
+
+def test_the_pictures_have_as_many_frames_as_asked(judged: DataCatalog) -> None:
+    lengths = {
+        len(judged.load(name))
+        for name in ("real_episode", "dreamed_cold", "dreamed_warm")
+    }
+    assert len(lengths) == 1
+    drawn = judged.load("dream_against_real").data[1]
+    summary = judged.load("evaluation_summary")
+    assert drawn.x[0] == summary["real"]["controller"]["mean"]
+
+
+def test_the_comparison_trains_all_under_one_budget(judged: DataCatalog) -> None:
+    table, log = judged.load("comparison"), judged.load("comparison_log")
+    searches = [(name, seed) for seed in (1, 2) for name in ("linear", "mlp_32")]
+    assert list(zip(table["architecture"], table["seed"], strict=True)) == searches
+    # 2 generations of 16.
+    assert (table["evaluations"] == 32).all()
+    assert table[["dream_return", "real_return"]].gt(0).all(axis=None)
+    assert len(log) == 2 * len(searches)
+    assert judged.load("comparison_figure").data
+
+
+def test_the_seed_decides_the_search(
+    judged: DataCatalog, mock: dict[str, Any], tmp_path: Path
+) -> None:
+    def searched(seed: int) -> pd.DataFrame:
+        stage = mock["controller"].model_copy(update={"seed": seed})
+        catalog = searching(mock | {"controller": stage}, tmp_path)
+        run_node(catalog, "controller", search_controller)
+        log: pd.DataFrame = catalog.load("fitness_log")
+        return log.drop(columns=CLOCKED)
+
+    first = judged.load("fitness_log").drop(columns=CLOCKED)
+    pd.testing.assert_frame_equal(searched(1), first, check_exact=True)
+    assert not searched(2)["mean"].equals(first["mean"])
+
+
+def test_the_seed_decides_the_games_played(
+    judged: DataCatalog, mock: dict[str, Any], tmp_path: Path
+) -> None:
+    stage = mock["evaluation"].model_copy(update={"seed": 2})
+    catalog = catalog_of(mock | {"evaluation": stage}, tmp_path)
+    for name in ("world_model", "controller"):
+        catalog[name] = judged.get(name)
+    (other,) = run_node(catalog, "evaluation", evaluate)
+    assert not other["seed"].equals(judged.load("evaluation_episodes")["seed"])
+
+
+def test_an_interrupted_search_selects_nothing(
+    judged: DataCatalog, mock: dict[str, Any], tmp_path: Path
+) -> None:
+    catalog = searching(mock, tmp_path)
+    stage = mock["controller"]
+    pending = search_controller(
+        catalog.load("world_model"),
+        mock["environment"],
+        mock["dream"],
+        stage,
+        no_search,
+    )
+    state, *_ = next(iter(pending))
+    pending.close()
+    catalog["search_state"] = state
+    with pytest.raises(ValueError, match=r"search_state.*controller\.resume=true"):
+        run_node(catalog, "controller", select_controller)
+
+
+def test_a_search_goes_on_from_an_earlier_state(
+    judged: DataCatalog, mock: dict[str, Any], tmp_path: Path
+) -> None:
+    stage = mock["controller"]
+    shorter = stage.model_copy(
+        update={"evolution": stage.evolution.model_copy(update={"generations": 4})}
+    )
+    begun = searching(mock | {"controller": shorter}, tmp_path)
+    run_node(begun, "controller", search_controller)
+    resumed = stage.model_copy(update={"resume": True})
+    catalog = searching(mock | {"controller": resumed}, tmp_path)
+    state = begun.load("search_state")
+    catalog["earlier_search"] = lambda: state
+    run_node(catalog, "controller", search_controller)
+    controller, _ = run_node(catalog, "controller", select_controller)
+    expected = judged.load("controller").get_parameters()
+    assert torch.equal(controller.get_parameters(), expected)
