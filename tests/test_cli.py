@@ -9,14 +9,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner
-from kedro.validation.exceptions import ParameterValidationError
 
 from tests.kedro_runs import copy_project
 from wm_pipeline.cli import explanation, run
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.project.checks import CheckInputs
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,11 @@ def test_a_fresh_clone_says_what_is_wrong(
     assert sentence.count("\n") == 0
 
 
+def test_a_folder_without_conf_is_said(fresh_clone: Path, tmp_path: Path) -> None:
+    with contextlib.chdir(tmp_path):
+        assert f"no conf folder in {tmp_path}" in refused()
+
+
 def test_a_broken_conf_file_is_named(fresh_clone: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(fresh_clone, tmp_path / "project")
     (broken / "conf/base/parameters_dream.yml").write_text("dream: {temperature: 1")
@@ -132,7 +138,7 @@ def test_an_input_error_within_a_stage_is_a_sentence_too(project: Path) -> None:
 
 def test_verbose_brings_the_traceback_back(clone: Path) -> None:
     result: Result = CliRunner().invoke(run, ["--params", "dream.temperature=0", "-v"])
-    assert isinstance(result.exception, ParameterValidationError)
+    assert isinstance(result.exception, InputError)
 
 
 def raised_by_a_node(error: Exception) -> Exception:
@@ -141,8 +147,14 @@ def raised_by_a_node(error: Exception) -> Exception:
     def work() -> int:
         raise error
 
+    hooks = _create_hook_manager()
+    hooks.register(CheckInputs())
     with pytest.raises(type(error)) as caught:
-        SequentialRunner().run(Pipeline([Node(work, None, "x")]), DataCatalog())
+        SequentialRunner().run(Pipeline([Node(work, None, "x")]), DataCatalog(), hooks)
+    # Kedro's session calls it.
+    hooks.hook.on_pipeline_error(
+        error=caught.value, run_params={}, pipeline=Pipeline([]), catalog=DataCatalog()
+    )
     return caught.value
 
 

@@ -3,18 +3,19 @@
 Kedro takes the commands of this module before its own.
 """
 
-import re
+from pathlib import Path
 from typing import Any
 
 import click
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
 from kedro.io import DatasetError
-from kedro.validation.exceptions import ParameterValidationError
+from kedro.utils import find_kedro_project
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.project.checks import in_a_stage
 from wm_pipeline.project.context import known_stages
 
 BAD_REQUESTS = (
@@ -22,17 +23,9 @@ BAD_REQUESTS = (
     DatasetError,
     MissingConfigException,
     OmegaConfBaseException,
-    ParameterValidationError,
     YAMLError,
 )
 """What Kedro raises before a stage begins is about the command and the conf files."""
-
-WRONG_OPTION = re.compile(
-    r"Parameter '([\w.]+)'"
-    r"|(?:^(\S+)\n)?^  (\S.*) \[type=.*?, input_value=(.*), input_type=\w+\]$",
-    re.MULTILINE,
-)
-"""Of a group of options and then of each of them, in Kedro's report: name, rule, value."""
 
 
 class Run(click.Command):
@@ -44,6 +37,12 @@ class Run(click.Command):
         All others keep their traceback, as do these with ``--verbose``.
         """
         verbose = ctx.params.pop("verbose")
+        project = find_kedro_project(Path.cwd()) or Path.cwd()
+        if ctx.params["conf_source"] is None and not (project / "conf").is_dir():
+            raise click.ClickException(
+                f"Found no conf folder in {project}. The package holds the code only: run "
+                "it in the project's folder, or name that folder's conf (--conf-source)."
+            )
         asked = {ctx.params["pipeline"] or "__default__", *ctx.params["pipelines"]}
         if unknown := asked - {"__default__", *known_stages()}:
             raise click.ClickException(
@@ -63,44 +62,19 @@ def explanation(error: BaseException) -> str | None:
     """What to tell the user of an error; None if it may be one of the program.
 
     Args:
-        error: Of a run, with its traceback.
+        error: Of a run.
     """
     reason: BaseException | None = error
     while reason is not None and not isinstance(reason, InputError):
         reason = reason.__cause__
-    if reason is None and isinstance(error, BAD_REQUESTS) and not _in_a_stage(error):
+    if reason is None and isinstance(error, BAD_REQUESTS) and not in_a_stage(error):
         reason = error
     if reason is None:
         return None
     said = str(reason).strip()
-    if isinstance(reason, ParameterValidationError):
-        said = _wrong_options(said) or said
     for note in getattr(error, "__notes__", []):
         said = f"{said.removesuffix('.')}. {note}"
     return said
-
-
-def _wrong_options(report: str) -> str:
-    """One sentence an option, made of Kedro's and pydantic's report."""
-    sentences, group = [], ""
-    for parameter, option, rule, value in WRONG_OPTION.findall(report):
-        if parameter:
-            group = parameter
-        elif option:
-            sentences.append(f"{group}.{option}: {rule}; found {value}.")
-        else:  # of several options together; pydantic shows all of them
-            sentences.append(f"{group}: {rule.removeprefix('Value error, ')}.")
-    return "\n".join(sentences)
-
-
-def _in_a_stage(error: BaseException) -> bool:
-    """Whether a node had begun, or its data were being read or written."""
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_globals.get("__name__") == "kedro.runner.task":
-            return True
-        trace = trace.tb_next
-    return False
 
 
 run = Run(

@@ -334,14 +334,3 @@ def test_config_rebuilds_the_controller(architecture: dict[str, Any]) -> None:
 def test_bad_options_are_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"(?m)^{name}"):
         controller(**{"inputs": "zh", name: value})
-
-
-@pytest.mark.parametrize(
-    "name", ["inputs", "hidden_sizes", "activation", "bias", "policy"]
-)
-def test_every_option_must_be_said(name: str) -> None:
-    document = controller().options.model_dump(mode="json")
-    ControllerOptions.model_validate(document)
-    del document[name]
-    with pytest.raises(ValueError, match=rf"(?m)^{name}"):
-        ControllerOptions.model_validate(document)

@@ -17,9 +17,9 @@ import pytest
 import yaml
 from kedro.framework.session import KedroSession
 from kedro.io import DatasetError
-from kedro.validation.exceptions import ParameterValidationError
 
 from tests.kedro_runs import KEDRO, ROOT, load, run
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.reporting.animations import PAUSE
@@ -324,7 +324,7 @@ def test_only_missing_outputs_skips_what_is_there(own_project: Path) -> None:
 def test_a_bad_option_is_refused_before_anything_runs(
     unrun: Path, option: str, value: object, said: str
 ) -> None:
-    with pytest.raises(ParameterValidationError, match=re.escape(said)) as caught:
+    with pytest.raises(InputError, match=re.escape(said)) as caught:
         run(unrun, "__default__", nested(option, value))
     assert repr(value) in str(caught.value)
 

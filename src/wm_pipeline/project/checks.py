@@ -14,6 +14,9 @@ from wm_pipeline.common.errors import InputError
 from wm_pipeline.project.context import known_stages
 from wm_pipeline.reporting.tables import dataset_path
 
+_IN_A_STAGE = "in_a_stage_of_wm_pipeline"
+"""An attribute of errors that the runner raised."""
+
 
 class CheckInputs:
     """Says which stage to run when what a run reads is not there."""
@@ -70,7 +73,8 @@ class CheckInputs:
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
-        """Add to a failure to read a dataset which stage writes it."""
+        """Note that the run had begun; add which stage writes what could not be read."""
+        setattr(error, _IN_A_STAGE, True)
         if isinstance(error, DatasetError) and (
             stages := self._writers([self._reading])
         ):
@@ -102,6 +106,11 @@ class CheckInputs:
             .all_outputs()
         }
         return [s for s in stages if s in {writers.get(name) for name in names}]
+
+
+def in_a_stage(error: BaseException) -> bool:
+    """Whether an error came while stages ran, rather than before."""
+    return getattr(error, _IN_A_STAGE, False)
 
 
 def _is_option(name: str) -> bool:
