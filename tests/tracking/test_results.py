@@ -43,9 +43,28 @@ def test_the_newest_run_that_is_whole_is_shown(documents: dict[str, Any]) -> Non
     later = copy.deepcopy(documents)
     later["2999-01-01T00.00.00.000Z"] = copy.deepcopy(documents[version])
     del later["2999-01-01T00.00.00.000Z"]["vae_scores"]
+    later["2999-01-01T00.00.00.000Z"]["run_record"]["options"]["seed"] = 99
     assert version in results_page(later)
     later["2999-01-02T00.00.00.000Z"] = documents[version]
     assert "2999-01-02T00.00.00.000Z" in results_page(later)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_chain_finished_by_a_later_run_is_whole(
+    documents: dict[str, Any], resumed: bool
+) -> None:
+    whole = documents[newest_whole(documents)]
+    began, ended = copy.deepcopy(whole), copy.deepcopy(whole)
+    for name in ("stage_seconds", "evaluation_summary", "controller_choice"):
+        del began[name]
+    for name in ("vae_scores", "mdn_rnn_scores", "dream_scores"):
+        del ended[name]
+    began["vae_scores"]["salient_recall"] = 0.123
+    ended["run_record"]["options"]["controller"]["resume"] = resumed
+    versions = ("2999-01-01T00.00.00.000Z", "2999-01-02T00.00.00.000Z")
+    page = results_page(documents | dict(zip(versions, (began, ended), strict=True)))
+    assert versions[1] in page
+    assert "reconstructs 12% of the salient pixels" in page
 
 
 def test_the_commit_and_changes_are_said(documents: dict[str, Any]) -> None:

@@ -37,15 +37,10 @@ def results_page(documents: Documents, docs: Path = Path("docs")) -> str:
     Raises:
         InputError: No run of the whole chain has finished.
     """
-    whole = [v for v, left in documents.items() if set(left) >= set(NEEDED)]
-    if not whole:
-        raise InputError(
-            "Found no finished run of the whole chain. Run it first: `kedro run`."
-        )
-    run = documents[whole[-1]]
+    version, run = finished_chain(documents)
     parts = [
         "# Results",
-        f"What `kedro run` gave in the run {whole[-1]}. `make results` wrote this page "
+        f"What `kedro run` gave in the run {version}. `make results` wrote this page "
         "from the catalog; do not edit it.",
         *_with_what(run.get("run_record", {})),
         "## Scores",
@@ -63,6 +58,44 @@ def results_page(documents: Documents, docs: Path = Path("docs")) -> str:
         ),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
+    """The newest run that ended in an evaluation, and all that the chain left.
+
+    What an interrupted run had finished, and `--only-missing-outputs` left alone, comes
+    from the newest earlier run under the same options.
+
+    Returns:
+        Its version; and what it and those runs left, by name.
+
+    Raises:
+        InputError: No chain has finished.
+    """
+    versions = list(documents)
+    for number in reversed(range(len(versions))):
+        whole = dict(documents[versions[number]])
+        if not {"evaluation_summary", "stage_seconds"} <= whole.keys():
+            continue
+        options = _options(whole)
+        for version in reversed(versions[:number]):
+            earlier = documents[version]
+            if options is not None and _options(earlier) == options:
+                seconds = earlier.get("stage_seconds", {}) | whole["stage_seconds"]
+                whole = {**earlier, **whole, "stage_seconds": seconds}
+        if whole.keys() >= set(NEEDED):
+            return versions[number], whole
+    raise InputError(
+        "Found no finished run of the whole chain. Run it first: `kedro run`."
+    )
+
+
+def _options(left: Mapping[str, Any]) -> dict[str, str] | None:
+    """A run's options, but for those that say to resume; None where none are known."""
+    if "run_record" not in left:
+        return None
+    flat = flat_options(left["run_record"]["options"])
+    return {name: value for name, value in flat.items() if "resume" not in name}
 
 
 def _with_what(record: Mapping[str, Any]) -> list[str]:
