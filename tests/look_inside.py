@@ -57,10 +57,17 @@ def new_page(path: str) -> Iterator[Page]:
         yield page
 
 
-def open_pipeline(page: Page, url: str, name: str) -> None:
-    """Show a pipeline's flowchart."""
-    page.goto(f"{url}/?pid={name}")
+def open_pipeline(page: Page, url: str, name: str, closed: bool = False) -> None:
+    """Show a pipeline's flowchart, with its stages as boxes if ``closed``."""
+    opened = "" if closed else "&expandAllPipelines=true"
+    page.goto(f"{url}/?pid={name}{opened}")
     page.locator(".pipeline-node").first.wait_for()
+
+
+def open_stage(page: Page, name: str) -> None:
+    """Open a closed stage's box, by its row in the list."""
+    row = page.locator(f'[data-test="node-list-tree-item--row--{name}"]').first
+    row.locator("xpath=ancestor::li[1]").locator("svg").first.click()
 
 
 def open_node(page: Page, name: str) -> Locator:
@@ -73,11 +80,14 @@ def open_node(page: Page, name: str) -> Locator:
 def take_pictures(path: str) -> None:
     """Those of docs/images."""
     with viz(ROOT, "base") as url, new_page(path) as page:
-        page.set_viewport_size({"width": 1400, "height": 1700})  # or names are tiny
-        open_pipeline(page, url, "__default__")
-        for button in ("Turn minimap off", "Hide menu"):
-            page.get_by_label(button).click()
-        picture(page, "viz")
+        page.set_viewport_size({"width": 1400, "height": 1250})  # or names are tiny
+        for name, stages in (("viz", []), ("viz_stage", ["vision"])):
+            open_pipeline(page, url, "__default__", closed=True)
+            for stage in stages:
+                open_stage(page, stage)
+            for button in ("Turn minimap off", "Hide menu"):
+                page.get_by_label(button).click()
+            picture(page, name)
         page.set_viewport_size(WINDOW)
         open_pipeline(page, url, "evaluation")
         open_node(page, "evaluation_histogram").get_by_text("Expand preview").click()

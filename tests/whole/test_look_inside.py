@@ -20,7 +20,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import wm_pipeline.pipelines
 from tests import chromium
 from tests.kedro_runs import ROOT
-from tests.look_inside import new_page, open_node, open_pipeline, tensorboard, viz
+from tests.look_inside import (
+    new_page,
+    open_node,
+    open_pipeline,
+    open_stage,
+    tensorboard,
+    viz,
+)
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -72,6 +79,20 @@ def pipeline_of(stage: str) -> Pipeline:
     return created
 
 
+def test_the_default_pipeline_opens_as_a_box_a_stage(page: Page, url: str) -> None:
+    stages = yaml.safe_load((ROOT / "conf/base/globals.yml").read_text())["stages"]
+    nodes = {node.short_name for stage in stages for node in pipeline_of(stage).nodes}
+    open_pipeline(page, url, "__default__", closed=True)
+    names = page.locator(".pipeline-node__text")
+    shown = set(names.all_text_contents())
+    assert set(stages) <= shown
+    assert not nodes & shown
+    open_stage(page, "vision")
+    expect(names.filter(has_text="train_vision")).to_be_visible()
+    shown = set(names.all_text_contents())
+    assert nodes & shown == {n.short_name for n in pipeline_of("vision").nodes}
+
+
 def test_the_default_pipeline_shows_every_stage_in_layers(
     page: Page, url: str, catalog: DataCatalog
 ) -> None:
@@ -80,7 +101,7 @@ def test_the_default_pipeline_shows_every_stage_in_layers(
     chain = sum(map(pipeline_of, conf["stages"]), Pipeline([]))
     assert len(chain.nodes) > 10
     shown = page.locator(".pipeline-node__text").all_text_contents()
-    assert {node.name for node in chain.nodes} <= set(shown)
+    assert {node.short_name for node in chain.nodes} <= set(shown)
     assert set(chain.datasets()) - set(chain.inputs()) <= set(shown)
     expect(page.locator(".pipeline-layer-name")).to_have_text(LAYERS)
 
@@ -92,7 +113,7 @@ def test_a_stage_shows_its_nodes_and_a_preview_of_all_it_made(
     open_pipeline(page, url, stage)
     pipeline = pipeline_of(stage)
     shown = set(page.locator(".pipeline-node__text").all_text_contents())
-    assert {node.name for node in pipeline.nodes} <= shown
+    assert {node.short_name for node in pipeline.nodes} <= shown
     assert page.locator(".pipeline-layer-name").count() > 0
     for name in sorted(pipeline.all_outputs()):
         assert name in catalog, f"{name} is in no catalog and leaves nothing to look at"
