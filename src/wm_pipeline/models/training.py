@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 import torch
@@ -69,8 +69,7 @@ def fit(
     rows: list[tuple[int, str, str, float]] = []
     best, best_weights = math.inf, module.state_dict()
     note = ""
-    sums: dict[str, Tensor] = {}
-    batches = 0
+    means = _RunningMeans()
     with progress.task(f"Training {name}", options.steps, "steps") as task:
         for step in range(1, options.steps + 1):
             for group in optimiser.param_groups:
@@ -80,17 +79,14 @@ def fit(
             loss.backward()
             nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
             optimiser.step()
-            batches += 1
-            for part, value in {"loss": loss, **parts}.items():
-                sums[part] = sums.get(part, 0.0) + value.detach().float()
+            means.add({"loss": loss, **parts})
             if step % options.validate_every == 0 or step == options.steps:
                 scores = validate()
-                means = metrics({k: v.item() / batches for k, v in sums.items()})
-                sums, batches = {}, 0
-                rows += [(step, "training", k, v) for k, v in means.items()]
+                training = metrics(means.take())
+                rows += [(step, "training", k, v) for k, v in training.items()]
                 rows += [(step, "validation", k, v) for k, v in scores.items()]
-                training = {f"training_{k}": v for k, v in means.items()}
-                progress.record(name, step, {**training, **scores})
+                curves = {f"training_{k}": v for k, v in training.items()}
+                progress.record(name, step, {**curves, **scores})
                 if not math.isfinite(scores[select]):
                     raise InputError(
                         f"{name} diverged: its validation {select} at step {step} is "
@@ -103,6 +99,26 @@ def fit(
             task.advance(note=note)
     module.load_state_dict(best_weights)
     return pd.DataFrame(rows, columns=["step", "split", "metric", "value"])
+
+
+class _RunningMeans:
+    """Means of scalar tensors; nothing waits for the device until they are taken."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, scalars: Mapping[str, Tensor]) -> None:
+        """Count the scalars of one batch."""
+        self._count += 1
+        for name, value in scalars.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach().float()
+
+    def take(self) -> dict[str, float]:
+        """The means since they were taken last."""
+        means = {name: total.item() / self._count for name, total in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
 
 
 def cosine(start: float, step: int, steps: int) -> float:

@@ -1,0 +1,53 @@
+"""Tests of the clock of a run's stages."""
+
+import time
+
+import pytest
+
+from wm_pipeline.common.machine import cores
+from wm_pipeline.tracking.stage_clock import StageClock
+
+
+def work(seconds: float) -> None:
+    """Keep one core busy."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_stages_that_take_turns_add_up() -> None:
+    clock = StageClock()
+    clock.start()
+    for stage in ("vision", "memory", "vision"):
+        clock.begin(stage)
+        time.sleep(0.1)
+    clock.stop()
+    assert list(clock.seconds) == ["vision", "memory"]
+    assert clock.seconds["vision"] >= 0.2
+    assert clock.seconds["memory"] >= 0.1
+
+
+def test_a_busy_stage_is_told_from_an_idle_one() -> None:
+    clock = StageClock()
+    clock.start()
+    clock.begin("busy")
+    work(0.3)
+    clock.begin("idle")
+    time.sleep(0.3)
+    clock.stop()
+    assert clock.cpu["idle"] < clock.cpu["busy"] <= 1.1 / cores()
+
+
+def test_a_new_run_forgets_the_one_before() -> None:
+    clock = StageClock()
+    for stage in ("vision", "memory"):
+        clock.start()
+        clock.begin(stage)
+        clock.stop()
+        assert list(clock.seconds) == [stage]
+        assert list(clock.cpu) == [stage]
+
+
+def test_a_clock_that_was_not_started_is_a_fault() -> None:
+    with pytest.raises(AssertionError, match="not started"):
+        StageClock().begin("vision")
