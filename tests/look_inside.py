@@ -89,7 +89,7 @@ def take_pictures(path: str) -> None:
                 page.get_by_label(button).click()
             picture(page, name)
         page.set_viewport_size(WINDOW)
-        open_pipeline(page, url, "evaluation")
+        open_pipeline(page, url, "evaluation", closed=True)
         open_node(page, "evaluation_histogram").get_by_text("Expand preview").click()
         picture(page, "viz_preview")
     with tensorboard(ROOT) as url, new_page(path) as page:

@@ -102,7 +102,9 @@ def test_a_make_command_names_a_target(command: str) -> None:
 
 
 def test_the_installation_without_make_is_that_of_make() -> None:
-    assert "pip install -c requirements.lock -e ." in USAGE
+    makefile = (ROOT / "Makefile").read_text()
+    (extras,) = re.findall(r"^EXTRAS \?= (\w+)$", makefile, re.MULTILINE)
+    assert f'pip install -c requirements.lock -e ".[{extras}]"' in USAGE
     assert "-c requirements.lock" in (ROOT / "Makefile").read_text()
 
 
