@@ -34,7 +34,7 @@ def files_and_times(folder: Path) -> dict[Path, tuple[int, int]]:
     return {
         path: (path.stat().st_size, path.stat().st_mtime_ns)
         for path in folder.rglob("*")
-        if path.is_file() and path.parent.name != "__pycache__"
+        if path.is_file() and path.parent.name not in ("__pycache__", ".viz")
     }
 
 

@@ -72,7 +72,8 @@ def open_stage(page: Page, name: str) -> None:
 
 def open_node(page: Page, name: str) -> Locator:
     """Select a node of the pipeline in the list; its panel."""
-    page.locator(f'[data-test="node-list-tree-item--row--{name}"]').first.click()
+    # A stage may have the name of a dataset, and comes before it.
+    page.locator(f'[data-test="node-list-tree-item--row--{name}"]').last.click()
     expect(page.locator(".pipeline-metadata__title")).to_have_text(name)
     return page.locator(".pipeline-metadata")
 

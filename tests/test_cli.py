@@ -33,14 +33,6 @@ def clone(fresh_clone: Path) -> Iterator[Path]:
     assert not list(fresh_clone.glob("data/**/*")), "a refused run has left something"
 
 
-@pytest.fixture
-def copy(project: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of the finished project, to be damaged, as the working directory."""
-    copy = shutil.copytree(project, tmp_path / "project")
-    with contextlib.chdir(copy):
-        yield copy
-
-
 def refused(*arguments: str) -> str:
     """What the command says, which must be a sentence."""
     result = CliRunner().invoke(run, arguments)
@@ -84,6 +76,16 @@ def test_a_folder_without_conf_is_said(fresh_clone: Path, tmp_path: Path) -> Non
         assert f"no conf folder in {tmp_path}" in refused()
 
 
+def test_a_game_that_nobody_knows_is_said(fresh_clone: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(fresh_clone, tmp_path / "project")
+    (copy / "conf/chess").mkdir()
+    (copy / "conf/chess/globals.yml").write_text("task: chess\ngame: chess\n")
+    with contextlib.chdir(copy):
+        said = refused("--env", "chess")
+    assert "found the game chess" in said
+    assert "balance, doom" in said
+
+
 def test_a_broken_conf_file_is_named(fresh_clone: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(fresh_clone, tmp_path / "project")
     (broken / "conf/base/parameters_dream.yml").write_text("dream: {temperature: 1")
@@ -100,8 +102,8 @@ def test_a_missing_version_is_told_from_those_there_are(project: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["no byte", "no row"])
-def test_an_empty_log_is_named_with_its_stage(copy: Path, what: str) -> None:
-    log = max(copy.glob("data/07_model_output/test/fitness_log.parquet/*/*"))
+def test_an_empty_log_is_named_with_its_stage(own_project: Path, what: str) -> None:
+    log = max(own_project.glob("data/07_model_output/test/fitness_log.parquet/*/*"))
     empty = pd.read_parquet(log)[:0]
     log.write_bytes(b"")
     if what == "no row":
@@ -111,12 +113,14 @@ def test_an_empty_log_is_named_with_its_stage(copy: Path, what: str) -> None:
     assert "The controller stage writes it: `kedro run --env test --pipelines" in said
 
 
-def test_a_damaged_score_is_left_out_of_the_runs(copy: Path) -> None:
-    summary = max(copy.glob("data/07_model_output/test/evaluation_summary.json/*/*"))
+def test_a_damaged_score_is_left_out_of_the_runs(own_project: Path) -> None:
+    summary = max(
+        own_project.glob("data/07_model_output/test/evaluation_summary.json/*/*")
+    )
     summary.write_text(summary.read_text()[:50])
     result = CliRunner().invoke(run, ["--env", "test", "--pipelines", "runs"])
     assert result.exit_code == 0, result.output
-    table = pd.read_parquet(copy / "data/08_reporting/test/runs.parquet")
+    table = pd.read_parquet(own_project / "data/08_reporting/test/runs.parquet")
     rows = table.set_index("version").loc[summary.parent.name]
     assert pd.isna(rows["real"])
     assert rows["dream"] > 0  # by the controller's choice
@@ -124,7 +128,7 @@ def test_a_damaged_score_is_left_out_of_the_runs(copy: Path) -> None:
         json.loads(summary.read_text())
 
 
-def test_an_input_error_within_a_stage_is_a_sentence_too(project: Path) -> None:
+def test_an_input_error_within_a_stage_is_a_sentence_too(own_project: Path) -> None:
     said = refused(
         "--env", "test", "--pipelines", "memory",
         "--params", "memory.validation_fraction=0.01",
@@ -132,7 +136,7 @@ def test_an_input_error_within_a_stage_is_a_sentence_too(project: Path) -> None:
     assert said.startswith("Error: validation_fraction 0.01 of 8 episodes")
     result = CliRunner().invoke(run, ["--env", "test", "--pipelines", "runs"])
     assert result.exit_code == 0, result.output
-    runs = pd.read_parquet(project / "data/08_reporting/test/runs.parquet")
+    runs = pd.read_parquet(own_project / "data/08_reporting/test/runs.parquet")
     assert runs["state"].iloc[-1] == "failed"
 
 

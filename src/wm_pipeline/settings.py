@@ -24,6 +24,7 @@ HOOKS = (
     KeepRecord(_clock),
     PrintSummary(_clock),
 )
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)  # nobody is told of a run
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",

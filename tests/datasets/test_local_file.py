@@ -12,6 +12,7 @@ from kedro.pipeline import node, pipeline
 from kedro.runner import SequentialRunner
 
 from tests.full_disk import files_of_at_most
+from wm_pipeline import datasets
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.datasets import CSVDataset, TableDataset
 
@@ -142,6 +143,7 @@ def test_kedro_saves_what_a_node_has_so_far(
     [
         ({"filepath": "memory://log.csv"}, "filepath: expected a local path"),
         ({"filepath": "s3://bucket/log.csv"}, "filepath: expected a local path"),
+        ({"filepath": "log.csv", "fs_args": {"auto_mkdir": True}}, "fs_args: expected"),
         (
             {"filepath": "log.csv", "save_args": {"sep": ";"}},
             "save_args: expected none",
@@ -170,3 +172,13 @@ def test_the_file_is_that_of_the_loaded_version(
     dataset_of(tmp_path, kind, FIRST_RUN).save(log(3))
     kept = kind[0](filepath=str(tmp_path / kind[1]), version=Version(None, None))
     assert kept.filepath == str(tmp_path / kind[1] / FIRST_RUN / kind[1])
+
+
+@pytest.mark.parametrize(
+    "name", ["ShardsDataset", "UnfinishedShardsDataset", "CurvesDataset"]
+)
+def test_folders_are_local_too(name: str) -> None:
+    with pytest.raises(InputError, match="filepath: expected a local path"):
+        getattr(datasets, name)(filepath="memory://folder")
+    with pytest.raises(InputError, match="filepath: expected a local path"):
+        datasets.VersionsDataset(filepath="memory://folder", names=[])

@@ -24,6 +24,7 @@ def nothing() -> int:
     ("runner", "clocked"),
     [
         (None, ["vision", "memory"]),
+        ("None", ["vision", "memory"]),
         ("<kedro.runner.sequential_runner.SequentialRunner object>", ["vision", "memory"]),
         ("<kedro.runner.parallel_runner.ParallelRunner object>", [ALL_STAGES]),
     ],

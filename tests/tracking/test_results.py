@@ -59,12 +59,27 @@ def test_a_chain_finished_by_a_later_run_is_whole(
         del began[name]
     for name in ("vae_scores", "mdn_rnn_scores", "dream_scores"):
         del ended[name]
+    began["run_record"]["stages"] = ["collection", "vision", "memory"]
+    began["run_record"]["seconds"] = {"collection": 11.0, "vision": 12.0}
+    ended["stage_seconds"] = {"controller": 60.0, "evaluation": 20.0}
     began["vae_scores"]["salient_recall"] = 0.123
     ended["run_record"]["options"]["controller"]["resume"] = resumed
     versions = ("2999-01-01T00.00.00.000Z", "2999-01-02T00.00.00.000Z")
     page = results_page(documents | dict(zip(versions, (began, ended), strict=True)))
     assert versions[1] in page
     assert "reconstructs 12% of the salient pixels" in page
+    assert "| vision | 12.0 |" in page
+    assert "| memory | not recorded |" in page
+    assert "Together at least 1.7 min." in page
+
+
+def test_runs_of_other_code_are_not_one_chain(documents: dict[str, Any]) -> None:
+    version = newest_whole(documents)
+    later = copy.deepcopy(documents[version])
+    del later["vae_scores"]
+    later["run_record"]["git"] = {"commit": "0123456" * 5, "dirty": False}
+    page = results_page(documents | {"2999-01-01T00.00.00.000Z": later})
+    assert version in page
 
 
 def test_the_commit_and_changes_are_said(documents: dict[str, Any]) -> None:

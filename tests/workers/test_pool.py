@@ -136,6 +136,7 @@ def common_diary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pair(common_diary: Path) -> Iterator[WorkerPool]:
     with WorkerPool(2, 3, 2, Diary, common_diary) as pool:
+        list(pool.map(meet, [(0,), (1,)], named))  # both are up
         yield pool
 
 
@@ -169,6 +170,12 @@ def test_results_come_in_order_however_long_they_take(
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_tasks_than_workers(pair: WorkerPool, count: int):
     assert list(pair.map(double, [(n,) for n in range(count)], named)) == [0] * count
+
+
+def meet(diary: Diary, task: int) -> None:
+    """End when both workers are at it."""
+    diary.note("met", task)
+    diary.wait_for(lambda: diary.count("met") >= 2)
 
 
 def started_while_waiting(diary: Diary, task: int) -> int:

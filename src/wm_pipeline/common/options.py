@@ -25,10 +25,10 @@ StepRange = Annotated[tuple[int, int], AfterValidator(_is_a_range)]
 
 
 def check_same(what: str, written: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Refuse to go on from something that was written under other options.
+    """Refuse to resume what was written under other options.
 
     Args:
-        what: It, behind the option that says to go on from it.
+        what: It, behind the option that resumes it.
         written: The options it was written under, as JSON values.
         wanted: The present ones.
 

@@ -5,6 +5,8 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
 
+from wm_pipeline.datasets.local_file import local_path
+
 
 class CurvesDataset(AbstractVersionedDataset[None, Path]):
     """The folders of TensorBoard's event files; its ``--logdir`` is the ``filepath``.
@@ -32,7 +34,7 @@ class CurvesDataset(AbstractVersionedDataset[None, Path]):
         version: Version | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(PurePosixPath(filepath), version)
+        super().__init__(PurePosixPath(local_path(filepath)), version)
         self.metadata = metadata
 
     def run_folder(self) -> Path:

@@ -10,6 +10,13 @@ from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.files import replacing
 
 
+def local_path(filepath: str) -> str:
+    """The path; InputError unless it is one of this machine."""
+    if "://" in filepath:
+        raise InputError(f"filepath: expected a local path, found {filepath!r}")
+    return filepath
+
+
 class LocalFile(ABC):
     """To stand first among the bases of a versioned Kedro dataset.
 
@@ -18,7 +25,7 @@ class LocalFile(ABC):
     version stays refused.
 
     Raises:
-        InputError: The file is not local, or there are ``save_args``.
+        InputError: The file is not local, or there are ``save_args`` or ``fs_args``.
     """
 
     _save_path: PurePosixPath | None = None
@@ -28,15 +35,16 @@ class LocalFile(ABC):
         *_: Any,
         filepath: str = "",
         save_args: dict[str, Any] | None = None,
+        fs_args: dict[str, Any] | None = None,
         **__: Any,
     ) -> Self:
         """Refuse what would else be ignored. Kedro wraps constructors; hence here."""
-        if "://" in str(filepath):
-            raise InputError(f"filepath: expected a local path, found {filepath!r}")
-        if save_args:
-            raise InputError(
-                f"save_args: expected none for a {cls.__name__}, found {save_args}"
-            )
+        local_path(filepath)
+        for name, given in (("save_args", save_args), ("fs_args", fs_args)):
+            if given:
+                raise InputError(
+                    f"{name}: expected none for a {cls.__name__}, found {given}"
+                )
         return super().__new__(cls)
 
     @property

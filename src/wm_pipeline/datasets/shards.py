@@ -7,6 +7,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
+from wm_pipeline.datasets.local_file import local_path
 from wm_pipeline.episodes.shards import (
     EpisodeShards,
     Shard,
@@ -33,7 +34,7 @@ class ShardsDataset(AbstractDataset[Any, Any]):
     def __init__(
         self, *, filepath: str, metadata: dict[str, Any] | None = None
     ) -> None:
-        self._folder = Path(filepath)
+        self._folder = Path(local_path(filepath))
         self.metadata = metadata
 
     def load(self) -> Any:

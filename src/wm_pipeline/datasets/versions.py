@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
+from wm_pipeline.datasets.local_file import local_path
+
 logger = logging.getLogger(__name__)
 
 
@@ -37,7 +39,7 @@ class VersionsDataset(AbstractDataset[None, dict[str, dict[str, Any]]]):
         names: list[str],
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._folder, self._names = Path(filepath), names
+        self._folder, self._names = Path(local_path(filepath)), names
         self.metadata = metadata
 
     def load(self) -> dict[str, dict[str, Any]]:

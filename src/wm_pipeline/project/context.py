@@ -48,8 +48,15 @@ class StagesContext(KedroContext):
         try:
             return super().params
         except ParameterValidationError as error:
-            said = wrong_options(self.config_loader["parameters"])
-            raise InputError(said or str(error)) from error
+            parameters = self.config_loader["parameters"]
+            if parameters["environment"] is None:
+                game = self.config_loader["globals"]["game"]
+                raise InputError(
+                    f"globals.yml: found the game {game}, but no `environment` in the "
+                    "parameters, and no such game among "
+                    f"{', '.join(sorted(parameters['_games']))}"
+                ) from error
+            raise InputError(wrong_options(parameters) or str(error)) from error
 
 
 def wrong_options(parameters: dict[str, Any]) -> str:

@@ -79,7 +79,8 @@ class TimeStages:
         """Start the clock."""
         self._clock.start()
         runner = run_params["runner"]
-        self._one_by_one = runner is None or "SequentialRunner" in runner
+        # Kedro's name of none is that of its default, the sequential one.
+        self._one_by_one = runner in (None, "None") or "SequentialRunner" in runner
         if not self._one_by_one:
             self._clock.begin(ALL_STAGES)
 
@@ -93,9 +94,9 @@ class TimeStages:
         if self._one_by_one:
             self._clock.begin(stage_of(node))
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
     def on_pipeline_error(self) -> None:
-        """Stop the clock."""
+        """Stop the clock, before others read it."""
         self._clock.stop()
 
     @hook_impl(tryfirst=True)
@@ -132,9 +133,11 @@ class KeepRecord:
 
     @hook_impl
     def on_pipeline_error(self, catalog: DataCatalog) -> None:
-        """Note that the run is over."""
+        """Note that the run is over, and the seconds of the stages that it began."""
         if self._record:
-            catalog.save("run_record", self._record | {"ended": now()})
+            begun = {"ended": now(), "cpu": self._clock.cpu}
+            seconds = {"seconds": self._clock.seconds}
+            catalog.save("run_record", self._record | begun | seconds)
 
     @hook_impl
     def after_pipeline_run(self, catalog: DataCatalog) -> None:

@@ -1,5 +1,6 @@
 """The page of results, docs/results.md, from what a run of the whole chain left."""
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
     """The newest run that ended in an evaluation, and all that the chain left.
 
     What an interrupted run had finished, and `--only-missing-outputs` left alone, comes
-    from the newest earlier run under the same options.
+    from the newest earlier run of the same options and code. Stages whose seconds were
+    lost, as those of a killed run are, have NaN.
 
     Returns:
         Its version; and what it and those runs left, by name.
@@ -77,11 +79,11 @@ def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
         whole = dict(documents[versions[number]])
         if not {"evaluation_summary", "stage_seconds"} <= whole.keys():
             continue
-        options = _options(whole)
+        made_of = _made_of(whole)
         for version in reversed(versions[:number]):
             earlier = documents[version]
-            if options is not None and _options(earlier) == options:
-                seconds = earlier.get("stage_seconds", {}) | whole["stage_seconds"]
+            if made_of is not None and _made_of(earlier) == made_of:
+                seconds = _seconds(earlier) | whole["stage_seconds"]
                 whole = {**earlier, **whole, "stage_seconds": seconds}
         if whole.keys() >= set(NEEDED):
             return versions[number], whole
@@ -90,12 +92,20 @@ def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
     )
 
 
-def _options(left: Mapping[str, Any]) -> dict[str, str] | None:
-    """A run's options, but for those that say to resume; None where none are known."""
+def _made_of(left: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """A run's code and options, but for those that say to resume; None if not known."""
     if "run_record" not in left:
         return None
     flat = flat_options(left["run_record"]["options"])
-    return {name: value for name, value in flat.items() if "resume" not in name}
+    options = {name: value for name, value in flat.items() if "resume" not in name}
+    return left["run_record"]["git"], options
+
+
+def _seconds(left: Mapping[str, Any]) -> dict[str, float]:
+    """The seconds of a run's stages, also of one that failed."""
+    record = left["run_record"]
+    known = left.get("stage_seconds", record.get("seconds", {}))
+    return dict.fromkeys(record["stages"], math.nan) | known
 
 
 def _with_what(record: Mapping[str, Any]) -> list[str]:
@@ -155,15 +165,21 @@ def _scores(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _times(seconds: Mapping[str, float], cpu: Mapping[str, float]) -> list[str]:
-    together = sum(seconds.values())
+    known = {stage: taken for stage, taken in seconds.items() if not math.isnan(taken)}
+    together = sum(known.values())
+    least = "" if len(known) == len(seconds) else "at least "
     rows = [
-        [stage, f"{taken:.1f}", f"{cpu[stage]:.0%}" if stage in cpu else "not recorded"]
-        for stage, taken in seconds.items()
+        [
+            stage,
+            f"{known[stage]:.1f}" if stage in known else "not recorded",
+            f"{cpu[stage]:.0%}" if stage in cpu else "not recorded",
+        ]
+        for stage in seconds
     ]
-    rows.append(["**together**", f"**{together:.1f}**", ""])
+    rows.append(["**together**", f"**{least}{together:.1f}**", ""])
     return [
         _table(["stage", "seconds", "CPU, of all cores"], rows),
-        f"Together {duration(together)}.",
+        f"Together {least}{duration(together)}.",
     ]
 
 

@@ -2,10 +2,11 @@
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -55,7 +56,8 @@ class Worker:
     def submit(self, work: Callable[..., Any], task: tuple[Any, ...]) -> Future[Any]:
         """Give the worker a task; a dead worker's future holds ``BrokenProcessPool``."""
         try:
-            future = self._executor.submit(_run, work, *task)
+            with _interrupts_wait():  # the first task starts the process
+                future = self._executor.submit(_run, work, *task)
         except BrokenProcessPool as error:
             self.dead = True
             future = Future()
@@ -71,6 +73,19 @@ class Worker:
         """End the process, and those that it started in its folder."""
         self._executor.shutdown(wait=True, kill_workers=True)
         _kill_processes_in(self._folder)
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C waits until the block ends; a process started in it never gets one.
+
+    Until it has a process group of its own, a worker would end in a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _kill_processes_in(folder: Path) -> None:
