@@ -9,7 +9,7 @@ import pytest
 
 from tests.kedro_runs import copy_project, run, start_and_end
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("collection stage")]
+pytestmark = pytest.mark.slow
 
 FILES, PER_FILE = 20, 2
 OPTIONS = {"episodes": FILES * PER_FILE - 1, "episodes_per_shard": PER_FILE}

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.kedro_runs import KEDRO, copy_project, run, start_and_end
 from wm_pipeline.models.controller import Controller
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("controller stage")]
+pytestmark = pytest.mark.slow
 
 CLOCKED = ["ask_seconds", "evaluate_seconds", "tell_seconds", "steps_per_second"]
 LOGS = ("fitness_log", "fitness_log_csv", "candidate_log")

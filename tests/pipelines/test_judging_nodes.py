@@ -24,8 +24,6 @@ from wm_pipeline.pipelines.pictures.nodes import (
 from wm_pipeline.reporting.figures import dream_against_real
 from wm_pipeline.search.state import SearchState
 
-pytestmark = pytest.mark.xdist_group("judging nodes")
-
 CLOCKED = ["ask_seconds", "evaluate_seconds", "tell_seconds", "steps_per_second"]
 
 
@@ -164,11 +162,12 @@ def test_an_interrupted_search_selects_nothing(
 ) -> None:
     catalog = searching(mock, tmp_path)
     stage = mock["controller"]
+    every = stage.evolution.model_copy(update={"save_every": 0})
     pending = search_controller(
         catalog.load("world_model"),
         mock["environment"],
         mock["dream"],
-        stage,
+        stage.model_copy(update={"evolution": every}),
         no_search,
     )
     state, *_ = next(iter(pending))

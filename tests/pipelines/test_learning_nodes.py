@@ -23,8 +23,6 @@ from wm_pipeline.pipelines.vision.nodes import (
     train_vision,
 )
 
-pytestmark = pytest.mark.xdist_group("learning nodes")
-
 TIMES = "seconds|per_second"
 
 
@@ -47,7 +45,7 @@ def learned(
 ) -> DataCatalog:
     """All that the stages up to the dream make."""
     catalog = catalog_of(tiny, tmp_path_factory.mktemp("shards"))
-    catalog["begun_episodes"] = none_begun
+    catalog["unfinished_episodes"] = none_begun
     run_node(catalog, "collection", collect_episodes)
     for function in (train_vision, score_vision, encode_episodes):
         run_node(catalog, "vision", function)
@@ -60,7 +58,7 @@ def learned(
 def beside(learned: DataCatalog, folder: Path, tiny: dict[str, Any]) -> DataCatalog:
     """A catalog with other options that reads what was learned."""
     catalog = catalog_of(tiny, folder)
-    for name in ("episodes", "latents", "vae", "begun_episodes"):
+    for name in ("episodes", "latents", "vae", "unfinished_episodes"):
         catalog[name] = learned.get(name)
     return catalog
 

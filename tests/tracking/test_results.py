@@ -65,7 +65,7 @@ def test_a_chain_finished_by_a_later_run_is_whole(
     began["vae_scores"]["salient_recall"] = 0.123
     ended["run_record"]["options"]["controller"]["resume"] = resumed
     versions = ("2999-01-01T00.00.00.000Z", "2999-01-02T00.00.00.000Z")
-    page = results_page(documents | dict(zip(versions, (began, ended), strict=True)))
+    page = results_page(dict(zip(versions, (began, ended), strict=True)))
     assert versions[1] in page
     assert "reconstructs 12% of the salient pixels" in page
     assert "| vision | 12.0 |" in page

@@ -29,8 +29,6 @@ from tests.look_inside import (
     viz,
 )
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 STAGES = [
     module.name for module in pkgutil.iter_modules(wm_pipeline.pipelines.__path__)
 ]

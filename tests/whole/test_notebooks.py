@@ -14,8 +14,6 @@ from nbformat import NotebookNode
 
 from tests.kedro_runs import KEDRO, ROOT
 
-pytestmark = pytest.mark.xdist_group("notebooks")
-
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TINY = {
     "episodes": 12,
