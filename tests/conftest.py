@@ -14,7 +14,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 from filelock import FileLock
+from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from kedro.io import DataCatalog
 
 from tests.kedro_runs import copy_project, files_and_times, run
 from wm_pipeline.common.randomness import seeded_initialisation
@@ -118,6 +120,19 @@ def project(finished_project: Path) -> Iterator[Path]:
     with contextlib.chdir(finished_project):
         yield finished_project
     assert files_and_times(finished_project) == before, "others use this project too"
+
+
+@pytest.fixture(scope="session")
+def finished_catalog(finished_project: Path) -> DataCatalog:
+    """The finished project's, made once: reading all conf files takes a second."""
+    with KedroSession.create(finished_project, env="test") as session:
+        return session.load_context().catalog
+
+
+@pytest.fixture
+def catalog(project: Path, finished_catalog: DataCatalog) -> DataCatalog:
+    """What the finished project's stages have left."""
+    return finished_catalog
 
 
 @pytest.fixture

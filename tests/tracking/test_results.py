@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kedro.io import DataCatalog
 
-from tests.kedro_runs import load
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.tracking.results import NEEDED, results_page
 
 
 @pytest.fixture
-def documents(project: Path) -> dict[str, dict[str, Any]]:
-    return load(project, "all_runs")
+def documents(catalog: DataCatalog) -> dict[str, dict[str, Any]]:
+    return catalog.load("all_runs")
 
 
 def newest_whole(documents: dict[str, dict[str, Any]]) -> str:
