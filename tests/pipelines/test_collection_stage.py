@@ -11,7 +11,7 @@ from tests.kedro_runs import copy_project, run, start_and_end
 
 pytestmark = pytest.mark.slow
 
-FILES, PER_FILE = 20, 2
+FILES, PER_FILE = 10, 2
 OPTIONS = {"episodes": FILES * PER_FILE - 1, "episodes_per_shard": PER_FILE}
 
 
