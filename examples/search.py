@@ -6,10 +6,10 @@ Run it on a trained world model: ``python examples/search.py world_model.safeten
 import sys
 
 from wm_pipeline.common.checkpoints import load_checkpoint, save_checkpoint
+from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
 from wm_pipeline.environments.actions import ThresholdActions
 from wm_pipeline.models import Controller, ControllerOptions, WorldModel
 from wm_pipeline.search import EvolutionOptions, StrategyOptions, evolve, select
-from wm_pipeline.workers.evaluators import DreamEvaluator, DreamOptions
 
 world_model = load_checkpoint(sys.argv[1], WorldModel)
 actions = ThresholdActions(kind="threshold", low=2, middle=0, high=1)

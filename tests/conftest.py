@@ -11,6 +11,7 @@ from pathlib import Path
 # Tiny networks on a busy machine: more threads than cores make them crawl.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -19,9 +20,12 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
 
 from tests.kedro_runs import copy_project, files_and_times, run
+from tests.small_dream import ACTIONS, OPTIONS, build_controller
 from wm_pipeline.common.randomness import seeded_initialisation
+from wm_pipeline.dreaming.evaluator import DreamEvaluator
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.kernels.native import compiled
+from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.vae import ConvVAE, VAEOptions
 from wm_pipeline.models.world_model import WorldModel, digest
@@ -219,6 +223,30 @@ def mdn_rnn(vae: ConvVAE) -> MDNRNN:
 def world_model(vae: ConvVAE, mdn_rnn: MDNRNN) -> WorldModel:
     starts = torch.arange(5 * LATENT, dtype=torch.float32).view(5, LATENT) / 10
     return WorldModel(vae, mdn_rnn, starts, torch.full((5, LATENT), -4.0)).eval()
+
+
+@pytest.fixture
+def controller() -> Controller:
+    return build_controller()
+
+
+@pytest.fixture
+def candidates(controller: Controller) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(5, controller.size))
+
+
+@pytest.fixture
+def mortal(world_model: WorldModel) -> WorldModel:
+    random, head = torch.Generator().manual_seed(4), world_model.mdn_rnn.head
+    with torch.no_grad():
+        head.weight[-2:] = torch.randn(2, 8, generator=random) * 6
+        head.bias[-1] = -3
+    return world_model
+
+
+@pytest.fixture
+def evaluator(mortal: WorldModel, controller: Controller) -> DreamEvaluator:
+    return DreamEvaluator(mortal, controller, ACTIONS, OPTIONS, seed=1)
 
 
 @pytest.fixture

@@ -22,12 +22,12 @@ from wm_pipeline.benchmarks.subjects import (
 )
 from wm_pipeline.benchmarks.timing import machine, medians
 from wm_pipeline.benchmarks.worlds import blank_world
+from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
 from wm_pipeline.environments.actions import ThresholdActions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.search.loop import EvolutionOptions
 from wm_pipeline.search.strategies import CMAES, StrategyOptions
-from wm_pipeline.workers.evaluators import DreamEvaluator, DreamOptions
 
 
 class CountingActions(ThresholdActions):

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
+from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
@@ -14,7 +15,6 @@ from wm_pipeline.pipelines.pictures.nodes import (
     median_seed,
 )
 from wm_pipeline.reporting.animations import PAUSE
-from wm_pipeline.workers.evaluators import DreamOptions
 
 GAME = EnvironmentOptions.model_validate(
     {

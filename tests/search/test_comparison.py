@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
 from wm_pipeline.environments.actions import ThresholdActions
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.models.controller import Controller, ControllerOptions
@@ -17,7 +18,6 @@ from wm_pipeline.search.comparison import (
 )
 from wm_pipeline.search.loop import evolve
 from wm_pipeline.search.selection import select
-from wm_pipeline.workers.evaluators import DreamEvaluator, DreamOptions
 
 ACTIONS = ThresholdActions(kind="threshold", low=0, middle=1, high=2)
 DREAMS = DreamOptions(temperature=1, max_steps=50)

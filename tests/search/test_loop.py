@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wm_pipeline.common import progress
+from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
 from wm_pipeline.dreaming.loop import DreamResult
 from wm_pipeline.environments.actions import ThresholdActions
 from wm_pipeline.environments.mock import mock_world_model
@@ -28,7 +29,6 @@ from wm_pipeline.search.loop import (
 from wm_pipeline.search.selection import select
 from wm_pipeline.search.state import SearchState, load_state, save_state
 from wm_pipeline.search.strategies import Kind, StrategyOptions
-from wm_pipeline.workers.evaluators import DreamEvaluator, DreamOptions
 
 ACTIONS = ThresholdActions(kind="threshold", low=2, middle=0, high=1)
 LINEAR = ControllerOptions()

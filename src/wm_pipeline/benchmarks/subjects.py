@@ -15,6 +15,7 @@ import torch
 
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.batch import chunk_bounds
+from wm_pipeline.dreaming.evaluator import DreamEvaluator, Evaluator
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.models.controller import Controller
@@ -24,7 +25,6 @@ from wm_pipeline.policies.controller_policy import decision_noise
 from wm_pipeline.search.loop import EvolutionOptions, evolve
 from wm_pipeline.search.state import save_state
 from wm_pipeline.search.strategies import CMAES, StrategyOptions
-from wm_pipeline.workers.evaluators import DreamEvaluator, Evaluator
 from wm_pipeline.workers.pool import WorkerPool, identity
 
 SIGMA = 0.1

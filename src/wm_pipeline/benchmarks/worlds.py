@@ -6,12 +6,12 @@ import torch
 
 from wm_pipeline.common.devices import Device
 from wm_pipeline.common.randomness import seeded_initialisation
+from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.vae import FRAME_SIZE, ConvLayer, ConvVAE, VAEOptions
 from wm_pipeline.models.world_model import WorldModel, digest
-from wm_pipeline.workers.evaluators import DreamEvaluator, DreamOptions
 
 GPU_STEPS = 2000
 """Of M in a measured piece on a GPU, beside which recording a step does not count."""

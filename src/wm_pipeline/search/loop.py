@@ -11,10 +11,10 @@ from pydantic import Field
 from wm_pipeline.common import progress
 from wm_pipeline.common.options import Options
 from wm_pipeline.common.randomness import stream
+from wm_pipeline.dreaming.evaluator import Evaluator
 from wm_pipeline.dreaming.loop import DreamResult
 from wm_pipeline.search.state import SearchState
 from wm_pipeline.search.strategies import CMAES, StrategyOptions
-from wm_pipeline.workers.evaluators import Evaluator
 
 
 class StopOptions(Options):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from wm_pipeline.dreaming.evaluator import Evaluator
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.search.state import SearchState
-from wm_pipeline.workers.evaluators import Evaluator
 
 
 @dataclass(frozen=True)

@@ -1,49 +1,22 @@
-"""Evaluators of candidates: in this process as one batch of dreams, or in workers."""
+"""Where candidates run: in this process, or in workers that share a population."""
 
-import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
-import torch
 from pydantic import Field
 
-from wm_pipeline.common.devices import Device, choose_device
+from wm_pipeline.common.devices import Device
 from wm_pipeline.common.machine import cores
 from wm_pipeline.common.options import Options
-from wm_pipeline.common.randomness import torch_stream
-from wm_pipeline.dreaming.loop import DreamResult, dream
-from wm_pipeline.dreaming.noise import DreamNoise
-from wm_pipeline.dreaming.policies import PopulationPolicy
-from wm_pipeline.dreaming.step_kernel import step_kernel_for
-from wm_pipeline.environments.actions import Actions
-from wm_pipeline.environments.dream import check_controls
-from wm_pipeline.models.controller import Controller
-from wm_pipeline.models.world_model import WorldModel, digest
+from wm_pipeline.dreaming.evaluator import DreamEvaluator, Evaluator, joined
+from wm_pipeline.dreaming.loop import DreamResult
 from wm_pipeline.workers.pool import WorkerPool, identity
 
 ATTEMPTS = 2
 """How often a worker's share of a generation is tried."""
-
-
-class DreamOptions(Options):
-    """The dream in which candidates are judged.
-
-    Attributes:
-        temperature: Above 0 (typically 0.5 to 2); higher dreams are less certain
-            (paper, Doom: 1.15).
-        max_steps: The cap on a dream, in steps of the environment, 1 or more
-            (typically 100 to 2100).
-    """
-
-    temperature: float = Field(gt=0)
-    max_steps: int = Field(ge=1)
-
-    def steps(self, frame_skip: int) -> int:
-        """The cap in steps of an M with that ``frame_skip``."""
-        return max(1, self.max_steps // frame_skip)
 
 
 class EvaluatorOptions(Options):
@@ -60,139 +33,6 @@ class EvaluatorOptions(Options):
     workers: int | None = Field(default=0, ge=0)
     max_dreams: int | None = Field(default=None, ge=1)
     device: Device = "cpu"
-
-
-class Evaluator(Protocol):
-    """Judges populations; all candidates meet the same dreams.
-
-    Attributes:
-        controller: The architecture of the candidates.
-    """
-
-    controller: Controller
-
-    def evaluate(
-        self, candidates: np.ndarray, rollouts: int, purpose: str, *index: int
-    ) -> DreamResult:
-        """Dream with every candidate.
-
-        Args:
-            candidates: (population, size).
-            rollouts: Dreams a candidate.
-            purpose: What for; other purposes have other dreams.
-            index: E.g. the generation.
-
-        Returns:
-            Returns and steps of M, each (population, rollouts).
-        """
-
-    def conditions(self) -> dict[str, Any]:
-        """All that a candidate's fitness depends on, as JSON values."""
-
-
-class DreamEvaluator:
-    """Evaluates populations in this process.
-
-    Args:
-        world_model: V and M.
-        controller: The architecture of the candidates.
-        actions: The action mapping.
-        options: Temperature and length.
-        seed: Of the dreams.
-        device: Where they are dreamed; a world model elsewhere is copied there.
-        max_dreams: Simultaneous dreams; None has no limit.
-
-    Raises:
-        ValueError: The action mapping does not fit M, or there is no GPU.
-    """
-
-    def __init__(
-        self,
-        world_model: WorldModel,
-        controller: Controller,
-        actions: Actions,
-        options: DreamOptions,
-        seed: int,
-        device: Device = "cpu",
-        max_dreams: int | None = None,
-    ) -> None:
-        check_controls(actions, world_model)
-        self.device = choose_device(device)
-        if world_model.start_means.device.type != self.device.type:
-            world_model = copy.deepcopy(world_model).to(self.device)
-        self.world_model = world_model
-        self.controller, self.actions = controller, actions
-        self.options, self.seed = options, seed
-        self.max_dreams = max_dreams
-
-    def evaluate(
-        self, candidates: np.ndarray, rollouts: int, purpose: str, *index: int
-    ) -> DreamResult:
-        """Dream with every candidate; see ``Evaluator``."""
-        limit = self.max_dreams or len(candidates) * rollouts
-        together = max(1, limit // rollouts)
-        groups = [
-            candidates[first : first + together]
-            for first in range(0, len(candidates), together)
-        ]
-        parts = [
-            slice(first, min(first + limit, rollouts))
-            for first in range(0, rollouts, limit)
-        ]
-        return _joined(
-            [
-                _joined(
-                    [
-                        self._dream(group, rollouts, part, purpose, *index)
-                        for part in parts
-                    ],
-                    1,
-                )
-                for group in groups
-            ],
-            0,
-        )
-
-    def _dream(
-        self,
-        candidates: np.ndarray,
-        rollouts: int,
-        part: slice,
-        purpose: str,
-        *index: int,
-    ) -> DreamResult:
-        """One batch: these candidates in this part of the rollouts."""
-        world_model, seed = self.world_model, self.seed
-        noise = DreamNoise.draw(world_model, rollouts, seed, purpose, *index, part=part)
-        population = PopulationPolicy(
-            self.controller,
-            torch.from_numpy(candidates).float().to(noise.starts.device),
-            rollouts,
-            self.actions,
-            torch_stream(seed, f"{purpose}, decisions", *index),
-            part,
-        )
-        result = dream(
-            world_model,
-            population,
-            len(candidates),
-            noise,
-            self.options.temperature,
-            self.options.steps(world_model.mdn_rnn.frame_skip),
-        )
-        shape = (len(candidates), part.stop - part.start)
-        return DreamResult(result.returns.view(shape), result.steps.view(shape))
-
-    def conditions(self) -> dict[str, Any]:
-        """All that a candidate's fitness depends on; see ``Evaluator``."""
-        return {
-            "controller": self.controller.config(),
-            "world_model": digest(self.world_model),
-            "actions": self.actions.model_dump(mode="json"),
-            "dream": self.options.model_dump(mode="json"),
-            "dream_seed": self.seed,
-            "step_kernel": type(step_kernel_for(self.world_model)).__name__,
-        }
 
 
 class WorkerEvaluator:
@@ -235,7 +75,7 @@ class WorkerEvaluator:
             return f"the share of candidates {first} to {last} ({purpose} {index})"
 
         tasks = [(share, rollouts, purpose, *index) for share in shares]
-        return _joined(list(self._pool.map(_evaluate, tasks, describe)), 0)
+        return joined(list(self._pool.map(_evaluate, tasks, describe)), 0)
 
     def conditions(self) -> dict[str, Any]:
         """All that a candidate's fitness depends on; see ``Evaluator``."""
@@ -266,11 +106,3 @@ def with_workers(
 
 def _evaluate(evaluator: DreamEvaluator, *task: Any) -> DreamResult:
     return evaluator.evaluate(*task)
-
-
-def _joined(results: list[DreamResult], axis: int) -> DreamResult:
-    """Results (population, rollouts) side by side along an axis."""
-    return DreamResult(
-        torch.cat([result.returns for result in results], axis),
-        torch.cat([result.steps for result in results], axis),
-    )

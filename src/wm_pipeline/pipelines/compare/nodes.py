@@ -11,6 +11,7 @@ from pydantic import Field
 
 from wm_pipeline.common import progress
 from wm_pipeline.common.randomness import stream
+from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
@@ -21,7 +22,6 @@ from wm_pipeline.search.comparison import (
     TrainedArchitecture,
     train_architectures,
 )
-from wm_pipeline.workers.evaluators import DreamOptions
 from wm_pipeline.workers.playing import play_episodes
 
 logger = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options
+from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
@@ -17,12 +18,7 @@ from wm_pipeline.reporting.figures import fitness_curve
 from wm_pipeline.search.loop import EvolutionOptions, evolve
 from wm_pipeline.search.selection import select
 from wm_pipeline.search.state import SearchState
-from wm_pipeline.workers.evaluators import (
-    DreamEvaluator,
-    DreamOptions,
-    EvaluatorOptions,
-    with_workers,
-)
+from wm_pipeline.workers.evaluators import EvaluatorOptions, with_workers
 
 logger = logging.getLogger(__name__)
 

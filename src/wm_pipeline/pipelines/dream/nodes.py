@@ -10,6 +10,7 @@ from pydantic import Field
 
 from wm_pipeline.common.options import Options, StepRange
 from wm_pipeline.common.randomness import stream
+from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.dreaming.loop import dream
 from wm_pipeline.dreaming.noise import DreamNoise
 from wm_pipeline.dreaming.policies import script_of
@@ -26,7 +27,6 @@ from wm_pipeline.policies.random_policy import RandomPolicy
 from wm_pipeline.policies.scripted_policy import ConstantPolicy
 from wm_pipeline.reporting.animations import animation
 from wm_pipeline.reporting.films import film_dream
-from wm_pipeline.workers.evaluators import DreamOptions
 
 logger = logging.getLogger(__name__)
 

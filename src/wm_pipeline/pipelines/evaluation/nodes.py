@@ -11,6 +11,7 @@ from pydantic import Field
 from wm_pipeline.common import progress
 from wm_pipeline.common.options import Options, StepRange
 from wm_pipeline.common.randomness import stream
+from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
 from wm_pipeline.dreaming.loop import dream
 from wm_pipeline.dreaming.noise import DreamNoise
 from wm_pipeline.dreaming.policies import script_of
@@ -22,7 +23,6 @@ from wm_pipeline.policies.policy import Policy
 from wm_pipeline.policies.random_policy import RandomPolicy
 from wm_pipeline.reporting.figures import evaluation_histogram
 from wm_pipeline.reporting.statistics import difference_interval, mean_interval
-from wm_pipeline.workers.evaluators import DreamEvaluator, DreamOptions
 from wm_pipeline.workers.playing import play_episodes
 
 

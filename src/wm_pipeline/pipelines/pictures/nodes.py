@@ -10,6 +10,7 @@ from pydantic import Field
 
 from wm_pipeline.common.options import Options
 from wm_pipeline.common.randomness import stream
+from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.models.controller import Controller
@@ -21,7 +22,6 @@ from wm_pipeline.reporting.films import (
     film_dream,
     film_episode,
 )
-from wm_pipeline.workers.evaluators import DreamOptions
 
 logger = logging.getLogger(__name__)
 
