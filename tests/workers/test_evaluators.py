@@ -30,12 +30,8 @@ def _nothing_left_behind() -> Iterator[None]:
 
 
 def new_workers(before: set[psutil.Process]) -> set[psutil.Process]:
-    """Children that were not there before, but for Python's bookkeeper of semaphores."""
-    return {
-        process
-        for process in set(psutil.Process().children(recursive=True)) - before
-        if "resource_tracker" not in " ".join(process.cmdline())
-    }
+    """Children that were not there before."""
+    return set(psutil.Process().children(recursive=True)) - before
 
 
 @pytest.mark.usefixtures("_nothing_left_behind")
@@ -161,7 +157,7 @@ def test_a_share_whose_worker_always_dies_is_an_error_naming_it(
         pytest.raises(
             RuntimeError,
             match=r"(?s)the share of candidates 3 to 4 \(training dreams \(4,\)\) failed "
-            r"2 times: its worker process died\. .*SIGKILL",
+            r"2 times: its worker process died; .*SIGKILL",
         ),
         caplog.at_level(logging.WARNING),
     ):

@@ -18,13 +18,15 @@ import psutil
 import pytest
 import torch
 
+from tests.playing import play_alone
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.episodes.episode import Episode
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.random_policy import RandomPolicy
-from wm_pipeline.workers.playing import EPISODES_PER_TASK, play_episode, play_episodes
+from wm_pipeline.workers.playing import EPISODES_PER_TASK, _Player, play_episodes
 
 SEEDS = [11, 5, 8, 3]
 
@@ -160,11 +162,8 @@ def _nothing_hangs(tmp_path: Path, _nothing_left_behind: None):
 
 def works_in(process: psutil.Process, folder: Path) -> bool:
     try:
-        return (
-            process.pid != os.getpid()
-            and Path(process.cwd()).is_relative_to(folder)
-            and "resource_tracker" not in " ".join(process.cmdline())
-        )
+        mine = process.pid == os.getpid()
+        return not mine and Path(process.cwd()).is_relative_to(folder)
     except (psutil.Error, OSError):
         return False
 
@@ -182,8 +181,7 @@ def policy(short: EnvironmentOptions) -> RandomPolicy:
 @pytest.fixture
 def undisturbed(short: EnvironmentOptions, policy: RandomPolicy) -> list[Episode]:
     """The episodes as they are in one process, in which nobody dies."""
-    with closing(RealEnv(short)) as env:
-        return [play_episode(env, policy, seed, True) for seed in SEEDS]
+    return play_alone(short, policy, SEEDS)
 
 
 def play(
@@ -202,24 +200,11 @@ def assert_equal(played: list[Episode], expected: list[Episode]) -> None:
         assert one.terminated == other.terminated
 
 
-def test_an_episode_is_what_the_game_gave(
-    short: EnvironmentOptions, policy: RandomPolicy
-):
-    with closing(RealEnv(short)) as env:
-        episode = play_episode(env, policy, 5, True)
-        state, random = policy.begin(5)
-        states: Sequence[Any] = [state]
-        frame, _ = env.reset(seed=5)
-        for step in range(60):
-            np.testing.assert_array_equal(episode.frames[step], frame)
-            (control,), states = policy.act(None, states, [random])
-            assert episode.actions[step] == control
-            frame, reward, terminated, truncated, _ = env.step(control)
-            assert episode.rewards[step] == reward
-        assert (terminated, truncated) == (False, True)
-    assert len(episode.rewards) == 60
-    assert episode.actions.dtype == episode.rewards.dtype == np.float32
-    assert not episode.terminated
+def test_an_episode_may_end_at_its_cap(undisturbed: list[Episode]):
+    for episode in undisturbed:
+        assert len(episode.rewards) == 60
+        assert episode.actions.dtype == episode.rewards.dtype == np.float32
+        assert not episode.terminated
 
 
 @pytest.mark.parametrize("terminated", [True, False])
@@ -338,8 +323,7 @@ def test_games_side_by_side_are_what_they_are_alone(
     policy.mark = tmp_path / "done"
     policy.mark.touch()
     seeds = list(range(EPISODES_PER_TASK + 3))
-    with closing(RealEnv(doom)) as env:
-        alone = [play_episode(env, policy, seed, True) for seed in seeds]
+    alone = play_alone(doom, policy, seeds)
     assert len({len(episode.rewards) for episode in alone}) > 1
     assert any(len(np.unique(episode.actions)) > 1 for episode in alone)
     if killed:
@@ -353,8 +337,7 @@ def test_games_side_by_side_are_what_they_are_alone(
 def test_a_policy_of_somebody_elses_plays_in_the_workers(doom: EnvironmentOptions):
     """Each control is held as it asks for, and answers the frame it was shown."""
     policy, seeds = Brightness(), [7, 3, 9, 1, 4, 6]
-    with closing(RealEnv(doom)) as env:
-        alone = [play_episode(env, policy, seed, True) for seed in seeds]
+    alone = play_alone(doom, policy, seeds)
     games = [("brightness", seed) for seed in seeds]
     played = list(play_episodes(doom, {"brightness": policy}, games, 2, True))
     assert_equal(played, alone)
@@ -371,13 +354,11 @@ def test_a_policy_of_somebody_elses_plays_in_the_workers(doom: EnvironmentOption
 
 
 def test_controls_of_another_shape_are_refused(short: EnvironmentOptions):
-    with (
-        closing(RealEnv(short)) as env,
-        pytest.raises(
-            ValueError, match=r"Shapeless\.act: expected .*\(1, 1\), found \(1,\)"
-        ),
+    games = [("shapeless", 1)]
+    with pytest.raises(
+        ValueError, match=r"Shapeless\.act: expected .*\(1, 1\), found \(1,\)"
     ):
-        play_episode(env, Shapeless(), 1, False)
+        next(play_episodes(short, {"shapeless": Shapeless()}, games, 1, False))
 
 
 def test_only_frames_that_somebody_needs_are_made(
@@ -386,24 +367,26 @@ def test_only_frames_that_somebody_needs_are_made(
     made = []
     frame = RealEnv.frame
     monkeypatch.setattr(RealEnv, "frame", lambda env: made.append(1) or frame(env))
-    with closing(RealEnv(short)) as env:
-        play_episode(env, RandomPolicy(short.actions, (1, 5)), 5, False)
+    policies = {"random": RandomPolicy(short.actions, (1, 5)), "seeing": Brightness()}
+    with closing(_Player(short, policies)) as player:
+        player.play("random", [5], keep_frames=False)
         assert len(made) <= 1  # the reset's
         made.clear()
-        seen = play_episode(env, Brightness(), 5, False)
+        (seen,) = player.play("seeing", [5], keep_frames=False)
         assert len(seen.rewards) == 60
         assert len(made) == 1 + 30
         made.clear()
-        play_episode(env, RandomPolicy(short.actions, (1, 5)), 5, True)
+        player.play("random", [5], keep_frames=True)
         assert len(made) == 1 + 60
 
 
-def test_a_wrong_environment_fails_before_any_worker_starts(
+def test_a_wrong_environment_is_the_inputs_fault_and_not_tried_again(
     short: EnvironmentOptions, policy: RandomPolicy
 ):
     wrong = short.model_copy(update={"frame_key": "picture"})
-    with pytest.raises(ValueError, match=r"environment\.frame_key"):
+    with pytest.raises(InputError, match=r"environment\.frame_key") as raised:
         next(play(wrong, policy))
+    assert "times" not in str(raised.value)
 
 
 def test_workers_and_games_end_with_a_killed_parent(

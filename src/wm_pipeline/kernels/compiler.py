@@ -13,10 +13,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from wm_pipeline.common.machine import processor
+from wm_pipeline.common.scratch import scratch_folder
 
 FLAGS = (
     *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math"),
@@ -100,8 +100,8 @@ def _compile(
 ) -> ctypes.CDLL:
     """The newly compiled library, kept under that name and the digest of its bytes."""
     cache = keep_as.parent if keep_as else None
-    with tempfile.TemporaryDirectory(prefix="wm_native_", dir=cache) as folder:
-        target = Path(folder) / f"{source.stem}.so"
+    with scratch_folder("wm_native_", cache) as folder:
+        target = folder / f"{source.stem}.so"
         command = [*compiler, *FLAGS, str(source), "-o", str(target)]
         subprocess.run(command, capture_output=True, text=True, check=True)
         library = ctypes.CDLL(str(target))

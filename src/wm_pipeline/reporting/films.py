@@ -1,6 +1,6 @@
 """Films: one episode, real or dreamed, with what a viewer wants to know of each step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,15 +9,10 @@ import torch
 from wm_pipeline.common.randomness import torch_stream
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream import Dreams
-from wm_pipeline.environments.real import RealEnv
+from wm_pipeline.episodes.episode import Episode
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.mdn_rnn import mixture_mean
-from wm_pipeline.policies.controller_policy import (
-    ControllerPolicy,
-    ControllerState,
-    decision_noise,
-)
-from wm_pipeline.workers.playing import play_episode
+from wm_pipeline.policies.controller_policy import ControllerPolicy, decision_noise
 
 NOTHING = 40
 """The grey of a picture that is not there."""
@@ -59,54 +54,31 @@ class Film:
         )
 
 
-class _Recorder:
-    """A controller in the real game that keeps the states of its one episode."""
-
-    sees = True
-
-    def __init__(self, policy: ControllerPolicy) -> None:
-        self.hold, self._policy = policy.hold, policy
-        self.states: list[ControllerState] = []
-
-    def begin(self, seed: int) -> tuple[ControllerState, torch.Generator]:
-        state, random = self._policy.begin(seed)
-        self.states.append(state)
-        return state, random
-
-    def act(
-        self,
-        frames: np.ndarray | None,
-        states: Sequence[ControllerState],
-        randoms: Sequence[torch.Generator],
-    ) -> tuple[np.ndarray, list[ControllerState]]:
-        controls, after = self._policy.act(frames, states, randoms)
-        self.states += after
-        return controls, after
-
-
 @torch.inference_mode()
-def film_episode(env: RealEnv, policy: ControllerPolicy, seed: int) -> Film:
-    """Play one real episode, and show it as the game, V and M have it.
+def film_episode(episode: Episode, policy: ControllerPolicy) -> Film:
+    """Show a real episode as the game, V and M have it.
 
     Args:
-        env: The game.
-        policy: Chooses the controls.
-        seed: Seeds both the game and the policy.
+        episode: What the policy has played, with its frames.
+        policy: Decides once more, as it did then.
 
     Returns:
         The film of its decisions. Its views are ``game``, the frame; ``seen``, what V
         decodes of the z that C saw; and ``expected``, what V decodes of the mean of M's
         prediction of that z, made a step before, which is grey at the first step.
     """
-    recorder = _Recorder(policy)
-    episode = play_episode(env, recorder, seed, keep_frames=True)
     assert episode.frames is not None
     vae, mdn_rnn = policy.world_model.vae, policy.world_model.mdn_rnn
     starts = np.arange(0, len(episode.rewards), mdn_rnn.frame_skip)
     steps = np.minimum(starts + mdn_rnn.frame_skip, len(episode.rewards))
+    state, random = policy.begin(episode.seed)
+    states = [state]
+    for frame in episode.frames[starts]:
+        _, (state,) = policy.act(frame[None], [state], [random])
+        states.append(state)
     # The h before a decision, and the z it was made from.
-    hidden = torch.cat([state.h for state in recorder.states[:-1]])
-    latents = torch.cat([state.latent for state in recorder.states[1:]])
+    hidden = torch.cat([state.h for state in states[:-1]])
+    latents = torch.cat([state.latent for state in states[1:]])
     predictions = mixture_mean(mdn_rnn.predict(hidden))
     expected = vae.decode_frames(predictions)
     expected[0] = NOTHING

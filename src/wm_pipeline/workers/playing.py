@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.machine import cores
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.episodes.episode import Episode
@@ -53,7 +54,6 @@ def play_episodes(
         RuntimeError: An episode, or its worker, failed ``ATTEMPTS`` times.
         Exception: Whatever a policy raised.
     """
-    RealEnv(environment).close()  # a bad option fails here, not in every worker
     tasks = [(name, seeds, keep_frames) for name, seeds in _in_tasks(policies, games)]
 
     def describe(task: int) -> str:
@@ -68,22 +68,6 @@ def play_episodes(
     ) as pool:
         for episodes in pool.map(_Player.play, tasks, describe):
             yield from episodes
-
-
-def play_episode(env: RealEnv, policy: Policy, seed: int, keep_frames: bool) -> Episode:
-    """Play one episode to its end, in this process.
-
-    Args:
-        env: The game.
-        policy: Chooses the controls.
-        seed: Seeds both the game and the policy.
-        keep_frames: Whether the frames are returned.
-    """
-    rollout = _Rollout(env, policy, seed, keep_frames)
-    while not rollout.over:
-        (control,) = _decide(policy, [rollout])
-        rollout.advance(control)
-    return rollout.episode()
 
 
 def _in_tasks(
@@ -180,6 +164,7 @@ class _Player:
         self, environment: EnvironmentOptions, policies: Mapping[str, Policy]
     ) -> None:
         self._environment, self._policies = environment, policies
+        self._games: list[RealEnv] = []
         self._idle: list[RealEnv] = []
 
     def play(self, name: str, seeds: list[int], keep_frames: bool) -> list[Episode]:
@@ -207,6 +192,11 @@ class _Player:
                         rollouts.append(rollout)
         return [played[seed] for seed in seeds]
 
+    def close(self) -> None:
+        """Close the games."""
+        for env in self._games:
+            env.close()
+
     @contextmanager
     def _replayed(
         self,
@@ -222,10 +212,13 @@ class _Player:
         """
         try:
             if env is None:
-                env = self._idle.pop() if self._idle else RealEnv(self._environment)
+                env = self._idle.pop() if self._idle else self._new_game()
             yield env
+        except InputError:
+            raise
         except Exception as error:  # a game's failures have no common class
             if env is not None:
+                self._games.remove(env)
                 env.close()
             failures[seed] += 1
             if failures[seed] == ATTEMPTS:
@@ -234,3 +227,7 @@ class _Player:
                 ) from error
             logger.warning("A game failed (%s); its episode is played again", error)
             waiting.appendleft(seed)
+
+    def _new_game(self) -> RealEnv:
+        self._games.append(RealEnv(self._environment))
+        return self._games[-1]

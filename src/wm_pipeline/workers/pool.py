@@ -1,24 +1,20 @@
-"""A pool of worker processes: a dead one is replaced, and its tasks are run again.
-
-The processes belong to loky. Each worker is an executor of its own, so that a death is
-known to be that of one worker, at one task, and costs the others nothing.
-"""
+"""A pool of worker processes: a dead one is replaced, and its task is run again."""
 
 import logging
-import tempfile
-from collections import Counter
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any, Self
 
-from wm_pipeline.workers.worker import Worker
+import cloudpickle
+
+from wm_pipeline.common.scratch import scratch_folder
+from wm_pipeline.workers.leftovers import remove_segments
+from wm_pipeline.workers.worker import Worker, WorkerDied, kill_processes_in
 
 logger = logging.getLogger(__name__)
-
-QUEUE = 3
-"""Tasks a worker has at most; those behind the first keep it busy between our checks."""
 
 AHEAD = 4
 """Tasks a worker by which the pool may be ahead of the results taken; it bounds memory."""
@@ -31,10 +27,11 @@ class WorkerPool:
     it. Ctrl-C reaches the parent only, and workers end when the parent does.
 
     Args:
-        workers: How many processes, 1 or more.
+        workers: How many processes, 1 or more; each starts with its first task.
         threads: torch's threads in each.
         attempts: How often a task is tried whose worker dies, 1 or more.
-        prepare: Makes what a worker holds, in the worker, before its first task.
+        prepare: Makes what a worker holds, in the worker, before its first task. Its
+            ``close``, if it has one, is called when the worker ends.
         arguments: Of ``prepare``; copied to each worker once.
     """
 
@@ -47,15 +44,18 @@ class WorkerPool:
         *arguments: Any,
     ) -> None:
         self._attempts = attempts
-        self._scratch = tempfile.TemporaryDirectory(
-            prefix="wm_workers_", ignore_cleanup_errors=True
-        )
-        # Processes know their folders by their real paths.
-        scratch = Path(self._scratch.name).resolve()
-        self._workers = [
-            Worker(scratch / str(n), threads, prepare, arguments)
-            for n in range(workers)
-        ]
+        setup = cloudpickle.dumps((threads, prepare, arguments))
+        with ExitStack() as opened:
+            opened.callback(remove_segments)
+            remove_segments()
+            folder = opened.enter_context(
+                scratch_folder("wm_workers_", abandon=kill_processes_in)
+            )
+            self._opened = opened.pop_all()
+        self._workers = [Worker(folder / str(n), setup) for n in range(workers)]
+        # A thread waits for each worker.
+        self._threads = ThreadPoolExecutor(workers, initializer=self._take_worker)
+        self._free, self._own = deque(self._workers), threading.local()
 
     def __enter__(self) -> Self:
         return self
@@ -65,9 +65,13 @@ class WorkerPool:
 
     def close(self) -> None:
         """End the workers and what they started."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for worker in self._workers:
+            worker.dismiss()
+        self._threads.shutdown()
         for worker in self._workers:
             worker.end()
-        self._scratch.cleanup()
+        self._opened.close()
 
     def map(
         self,
@@ -86,59 +90,52 @@ class WorkerPool:
             The results, in the order of ``tasks``.
 
         Raises:
-            RuntimeError: The worker at a task died at every attempt.
+            RuntimeError: The worker at a task died at every attempt, or none starts.
             Exception: Whatever ``work`` or ``prepare`` raised.
         """
-        pending: dict[int, tuple[Worker, Future[Any]]] = {}
-        deaths: Counter[int] = Counter()
-        given = position = 0
-        while position < len(tasks):
-            limit = min(len(tasks), position + AHEAD * len(self._workers))
-            while given < limit and (worker := self._idlest()) is not None:
-                pending[given] = worker, worker.submit(work, tasks[given])
-                given += 1
-            owner, future = pending[position]
-            if not future.done():
-                unfinished = [f for _, f in pending.values() if not f.done()]
-                wait(unfinished, return_when=FIRST_COMPLETED)
-                continue
+        given: deque[Future[Any]] = deque()
+        try:
+            for index, task in enumerate(tasks):
+                given.append(
+                    self._threads.submit(self._run, work, task, index, describe)
+                )
+                if len(given) == AHEAD * len(self._workers):
+                    yield given.popleft().result()
+            while given:
+                yield given.popleft().result()
+        finally:
+            for future in given:
+                future.cancel()
+
+    def _take_worker(self) -> None:
+        """Give this thread its worker."""
+        self._own.worker = self._free.popleft()
+
+    def _run(
+        self,
+        work: Callable[..., Any],
+        task: tuple[Any, ...],
+        index: int,
+        describe: Callable[[int], str],
+    ) -> Any:
+        """The result of a task, tried again when its worker dies."""
+        attempt = 1
+        while True:
             try:
-                result = future.result()
-            except BrokenProcessPool as error:
-                # A worker runs its tasks in order: it was at this one.
-                deaths[position] += 1
-                if deaths[position] == self._attempts:
+                return self._own.worker.run(work, task)
+            except WorkerDied as death:
+                if attempt == self._attempts:
                     raise RuntimeError(
-                        f"{describe(position)} failed {self._attempts} times: its "
-                        f"worker process died. {error}"
-                    ) from error
+                        f"{describe(index)} failed {attempt} times: its worker process "
+                        f"died; {death}"
+                    ) from death
                 logger.warning(
                     "A worker process died at %s; a new one does it again",
-                    describe(position),
+                    describe(index),
                 )
-                owner.end()
-                owner.start()
-                for index, (worker, lost) in pending.items():
-                    if worker is owner and _died(lost):
-                        pending[index] = owner, owner.submit(work, tasks[index])
-                continue
-            del pending[position]
-            position += 1
-            yield result
-
-    def _idlest(self) -> Worker | None:
-        """The live worker with the fewest tasks, if it may have one more."""
-        living = [worker for worker in self._workers if not worker.dead]
-        if not living:
-            return None
-        idlest = min(living, key=Worker.unfinished)
-        return idlest if idlest.unfinished() < QUEUE else None
+                attempt += 1
 
 
 def identity(thing: Any) -> Any:
     """For ``WorkerPool``'s ``prepare``, where workers hold what they are sent."""
     return thing
-
-
-def _died(future: Future[Any]) -> bool:
-    return future.done() and isinstance(future.exception(), BrokenProcessPool)

@@ -1,98 +1,191 @@
-"""One worker process: how it starts, what it holds, and how it ends with its games."""
+"""One worker process as its parent sees it: it is started, given tasks and ended."""
 
-import contextlib
 import os
 import signal
+import socket
+import struct
+import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import psutil
-import torch
-from loky.process_executor import ProcessPoolExecutor
 
-PARENT_EVERY = 0.2
-"""Seconds between a worker's checks that its parent is alive."""
+STARTS = 3
+"""How often a worker is started that dies before it is ready."""
+
+STILL_SECONDS = 120
+"""Seconds after which a worker that has done nothing is taken for stuck."""
+
+LEAST_USE = 0.005
+"""The share of a core by which a worker at work is told from one that is stuck."""
+
+GRACE_SECONDS = 10
+"""Seconds in which an idle worker may close its games."""
+
+PROGRAM = """\
+import sys
+descriptor, parent, *sys.path = sys.argv[1:]
+from wm_pipeline.workers.process import serve
+serve(int(descriptor), int(parent))
+"""
+
+
+class WorkerDied(Exception):
+    """A worker process ended, or had to be ended, before it answered."""
 
 
 class Worker:
-    """One worker process, its folder and its tasks.
+    """One worker process, started when it gets a task and has none.
+
+    Only the worker has the other end of the connection, so its death is the
+    connection's end, whatever it was at. One thread at a time may use a worker.
 
     Args:
         folder: Its working directory, made if it is not there.
-        threads: torch's threads in it.
-        prepare: Makes what the worker holds, before its first task.
-        arguments: Of ``prepare``.
-
-    Attributes:
-        dead: Whether a task could not be given to it because its process has died.
+        setup: Its first message; see ``process.serve``.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        threads: int,
-        prepare: Callable[..., Any],
-        arguments: tuple[Any, ...],
-    ) -> None:
-        self._folder = folder
-        self._arguments = (str(folder), os.getpid(), threads, prepare, arguments)
-        self.start()
+    def __init__(self, folder: Path, setup: bytes) -> None:
+        self._folder, self._setup = folder, setup
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._busy, self._changing = threading.Lock(), threading.Lock()
+        self._ended = False
 
-    def start(self) -> None:
-        """Start the process; it has no tasks."""
-        self._folder.mkdir(exist_ok=True)
-        self._executor = ProcessPoolExecutor(
-            1, initializer=_start_worker, initargs=self._arguments
-        )
-        self._futures: list[Future[Any]] = []
-        self.dead = False
+    def run(self, work: Callable[..., Any], task: tuple[Any, ...]) -> Any:
+        """Run a task, in a new process if the last one has died.
 
-    def submit(self, work: Callable[..., Any], task: tuple[Any, ...]) -> Future[Any]:
-        """Give the worker a task; a dead worker's future holds ``BrokenProcessPool``."""
-        try:
-            with _interrupts_wait():  # the first task starts the process
-                future = self._executor.submit(_run, work, *task)
-        except BrokenProcessPool as error:
-            self.dead = True
-            future = Future()
-            future.set_exception(error)
-        self._futures = [f for f in self._futures if not f.done()] + [future]
-        return future
+        Args:
+            work: Called with what the worker holds and the task's values.
+            task: The values.
 
-    def unfinished(self) -> int:
-        """How many of its tasks are not done."""
-        return sum(not future.done() for future in self._futures)
+        Raises:
+            WorkerDied: It died at the task.
+            RuntimeError: No worker could be started.
+            CancelledError: ``end`` was called.
+            Exception: Whatever the work raised.
+        """
+        with self._busy:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            return self._asked(cloudpickle.dumps((work, *task)))
+
+    def dismiss(self) -> None:
+        """Let an idle worker end by itself, and kill a busy one."""
+        with self._changing:
+            self._ended = True
+        if self._busy.acquire(blocking=False):
+            if self._connection is not None:
+                self._connection.close()
+            self._busy.release()
+        elif self._process is not None:
+            self._process.kill()
 
     def end(self) -> None:
-        """End the process, and those that it started in its folder."""
-        self._executor.shutdown(wait=True, kill_workers=True)
-        _kill_processes_in(self._folder)
+        """Wait for the end of a dismissed worker that nobody uses."""
+        if self._process is not None:
+            self._reap(GRACE_SECONDS)
+
+    def _start(self) -> None:
+        """Start the process; one that dies before it is ready is started anew."""
+        for attempt in range(1, STARTS + 1):
+            self._launch()
+            try:
+                self._asked(self._setup)
+            except WorkerDied as death:
+                if attempt == STARTS:
+                    raise RuntimeError(
+                        f"no worker process could be started, {STARTS} times: {death}"
+                    ) from death
+            else:
+                return
+
+    def _launch(self) -> None:
+        """Start the process, in a group of its own: a terminal's Ctrl-C is its parent's."""
+        if self._process is not None:
+            self._reap(0)
+        self._folder.mkdir(exist_ok=True)
+        ours, theirs = socket.socketpair()
+        # A message to a process that reads no more, or half of one from it.
+        patience = struct.pack("ll", STILL_SECONDS, 0)
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, option, patience)
+        end = str(theirs.fileno())
+        paths = [os.path.abspath(path) for path in sys.path]
+        with ours, theirs, self._changing:
+            if self._ended:
+                raise CancelledError
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, end, str(os.getpid()), *paths],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                process_group=0,
+                cwd=self._folder,
+            )
+            self._connection = Connection(ours.detach())
+
+    def _asked(self, message: bytes) -> Any:
+        """The answer to a message, which may have gone to a dead process."""
+        assert self._process is not None
+        assert self._connection is not None
+        reason = None
+        try:
+            self._connection.send_bytes(message)
+            if self._answers():
+                answer = self._connection.recv_bytes()
+            else:
+                reason = f"it did nothing for {STILL_SECONDS} seconds, and was killed"
+        except BlockingIOError:
+            reason = f"it was silent for {STILL_SECONDS} seconds, and was killed"
+        except (EOFError, OSError):
+            reason = _end_of(self._reap(1))
+        if reason is not None:
+            self._reap(0)
+            if self._ended:
+                raise CancelledError
+            raise WorkerDied(reason)
+        went_well, value = cloudpickle.loads(answer)
+        if went_well:
+            return value
+        raise value
+
+    def _answers(self) -> bool:
+        """Wait for an answer, or the worker's end; False if it stands still instead."""
+        assert self._process is not None
+        assert self._connection is not None
+        used = 0.0
+        while not self._connection.poll(STILL_SECONDS):
+            before, used = used, _processor_seconds(self._process.pid)
+            # Less than before: a child has ended, and that is something.
+            if 0 <= used - before < LEAST_USE * STILL_SECONDS:
+                return False
+        return True
+
+    def _reap(self, grace: float) -> int:
+        """The status of the process once it has ended; it is killed after the grace.
+
+        What it has started ends with it: a game is a process of its own, and would wait
+        for ever.
+        """
+        assert self._process is not None
+        assert self._connection is not None
+        try:
+            self._process.wait(grace)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._connection.close()
+        kill_processes_in(self._folder)
+        return self._process.wait()
 
 
-@contextlib.contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Ctrl-C waits until the block ends; a process started in it never gets one.
-
-    Until it has a process group of its own, a worker would end in a traceback.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _kill_processes_in(folder: Path) -> None:
-    """Kill every process whose working directory lies in ``folder``.
-
-    A game is a process of its own; when its worker is killed it would wait for ever.
-    """
+def kill_processes_in(folder: Path) -> None:
+    """Kill every process whose working directory lies in ``folder``."""
     for process in psutil.process_iter():
         try:
             if Path(process.cwd()).is_relative_to(folder):
@@ -101,70 +194,24 @@ def _kill_processes_in(folder: Path) -> None:
             continue
 
 
-class _Held:
-    """What this worker process holds, made at its first task.
-
-    Made earlier, in the executor's initializer, a failure would lose its message.
-    """
-
-    def __init__(self, prepare: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        self._prepare, self._arguments = prepare, arguments
-        self._ready = False
-
-    def get(self) -> Any:
-        if not self._ready:
-            self._thing, self._ready = self._prepare(*self._arguments), True
-        return self._thing
+def _processor_seconds(pid: int) -> float:
+    """What a process and its children have used so far."""
+    total = 0.0
+    try:
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            times = each.cpu_times()
+            total += times.user + times.system
+    except psutil.NoSuchProcess:
+        return total
+    return total
 
 
-_held: _Held | None = None
-
-
-def _start_worker(
-    folder: str,
-    parent: int,
-    threads: int,
-    prepare: Callable[..., Any],
-    arguments: tuple[Any, ...],
-) -> None:
-    """Make a worker of this process: own folder and threads, Ctrl-C left to the parent."""
-    global _held  # noqa: PLW0603  a worker process holds it for its lifetime
-    os.setpgrp()  # a terminal sends Ctrl-C to its whole group, the games included
-    watch = threading.Thread(target=_end_with, args=(parent,), daemon=True)
-    watch.start()
-    _keep_pipes_from_children()
-    os.chdir(folder)
-    torch.set_num_threads(threads)
-    _held = _Held(prepare, arguments)
-
-
-def _end_with(parent: int) -> None:
-    """End this worker and its children when the process that started it has ended.
-
-    A killed parent tells nobody; worker and game would wait for work for ever. A killed
-    parent that nobody has reaped still exists as a zombie, so what is checked is
-    whether it is still this worker's parent.
-    """
-    while os.getppid() == parent:
-        time.sleep(PARENT_EVERY)
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
-    os._exit(1)
-
-
-def _keep_pipes_from_children() -> None:
-    """Let no child inherit this worker's pipes.
-
-    loky sees a worker's death by a pipe closing; a game that holds a copy of its end
-    outlives a killed worker, and the run would wait for ever.
-    """
-    for name in os.listdir("/dev/fd"):
-        with contextlib.suppress(OSError):
-            if int(name) > sys.stderr.fileno():
-                os.set_inheritable(int(name), False)
-
-
-def _run(work: Callable[..., Any], *task: Any) -> Any:
-    assert _held is not None, "the worker was not started"
-    return work(_held.get(), *task)
+def _end_of(status: int) -> str:
+    """How a process ended, from its status."""
+    if status >= 0:
+        return f"it ended with status {status}"
+    killed_by = signal.Signals(-status)
+    if killed_by == signal.SIGKILL:
+        return "it was ended by SIGKILL, as the system does where memory runs out"
+    return f"it was ended by {killed_by.name}"

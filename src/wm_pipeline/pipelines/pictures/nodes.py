@@ -1,8 +1,6 @@
 """Watch the controller: in the real game, and in dreams cold and warm."""
 
-import contextlib
 import logging
-import tempfile
 
 import numpy as np
 import pandas as pd
@@ -12,7 +10,7 @@ from wm_pipeline.common.options import Options
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.dream import Dreams
-from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
+from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.policies.controller_policy import ControllerPolicy
@@ -22,6 +20,7 @@ from wm_pipeline.reporting.films import (
     film_dream,
     film_episode,
 )
+from wm_pipeline.workers.playing import play_episodes
 
 logger = logging.getLogger(__name__)
 
@@ -83,12 +82,9 @@ def animate_real_episode(
     policy = ControllerPolicy(
         world_model, controller, environment.actions, options.sample_latents
     )
-    with (
-        tempfile.TemporaryDirectory(prefix="wm_film_") as folder,
-        contextlib.chdir(folder),  # a game leaves files where it runs
-        contextlib.closing(RealEnv(environment)) as env,
-    ):
-        film = film_episode(env, policy, seed)
+    games = [("controller", seed)]
+    (episode,) = play_episodes(environment, {"controller": policy}, games, 1, True)
+    film = film_episode(episode, policy)
     logger.info(
         "The controller, filmed in the real game with seed %d: return %.0f",
         seed,
