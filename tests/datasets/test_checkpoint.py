@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from kedro.io import DatasetError, Version
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.full_disk import files_of_at_most
@@ -24,6 +24,7 @@ from wm_pipeline.common.checkpoints import (
     save_checkpoint,
     write_safetensors,
 )
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.datasets.checkpoint import CheckpointDataset
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.mdn_rnn import MDNRNN
@@ -246,11 +247,10 @@ def test_a_checkpoint_of_another_class_is_refused(path: Path):
 
 def with_tensors(path: Path, **changes: torch.Tensor | None) -> None:
     """Change tensors of a checkpoint (None removes one) and keep its header."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
+    header, _ = read_safetensors(path)
     tensors = load_file(path) | changes
-    kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    save_file(kept, path, metadata)
+    kept = {n: tensor.numpy() for n, tensor in tensors.items() if tensor is not None}
+    write_safetensors(path, kept, header)
 
 
 @pytest.mark.parametrize(
@@ -258,18 +258,79 @@ def with_tensors(path: Path, **changes: torch.Tensor | None) -> None:
     [
         (
             {"head.bias": torch.zeros(7)},
-            r"head\.bias: expected \(38,\), found \(7,\)",
+            r"head\.bias: expected \(38,\) float32, found \(7,\) float32",
         ),
-        ({"head.bias": None}, r"head\.bias: expected \(38,\), found None"),
-        ({"extra": torch.zeros(2)}, r"extra: expected None, found \(2,\)"),
+        (
+            {"head.bias": torch.zeros(38, dtype=torch.float64)},
+            r"head\.bias: expected \(38,\) float32, found \(38,\) float64",
+        ),
+        ({"head.bias": None}, r"head\.bias: expected \(38,\) float32, found None"),
+        ({"extra": torch.zeros(2)}, r"extra: expected None, found \(2,\) float32"),
     ],
-    ids=["other", "missing", "more"],
+    ids=["shape", "dtype", "missing", "more"],
 )
 def test_tensors_of_other_sizes_are_refused(
     path: Path, change: dict[str, torch.Tensor | None], message: str
 ):
     with_tensors(path, **change)
     assert re.search(message, refused(path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["head.weight", "reward_mean"])
+def test_weights_that_are_not_finite_are_refused(path: Path, name: str, value: float):
+    weights = load_file(path)[name]
+    weights.view(-1)[-1] = value
+    with_tensors(path, **{name: weights})
+    assert f"expected finite weights, found {value} in {name}" in refused(path)
+
+
+def with_options(path: Path, **changes: object) -> None:
+    """Change the options of a checkpoint's header."""
+    header, tensors = read_safetensors(path)
+    header["config"]["options"] |= changes
+    write_safetensors(path, tensors, header)
+
+
+@pytest.mark.parametrize("size", [10**6, 10**9, 10**10, 10**30])
+def test_sizes_are_compared_before_they_are_allocated(path: Path, size: int):
+    with_options(path, hidden_size=size)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert re.search("tensors of other sizes|that builds none", refused(path))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 50_000  # kilobytes
+
+
+def test_layers_of_v_are_compared_before_they_are_made(tmp_path: Path, vae: ConvVAE):
+    path = tmp_path / "v.safetensors"
+    save_checkpoint(path, vae)
+    layer = vae.options.encoder[0].model_dump() | {"channels": 10**6}
+    rest = [layer.model_dump() for layer in vae.options.encoder[1:]]
+    with_options(path, encoder=[layer, *rest])
+    assert "tensors of other sizes" in refused(path, ConvVAE)
+
+
+@settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=300,
+)
+@given(data=st.data())
+def test_whatever_bit_flips_the_module_is_the_same_or_refused(
+    path: Path, mdn_rnn: MDNRNN, data: st.DataObject
+):
+    save_checkpoint(path, mdn_rnn)
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    try:
+        loaded = load_checkpoint(path, MDNRNN)
+    except InputError as error:
+        assert str(path) in str(error)
+    else:
+        assert digest(loaded) == digest(mdn_rnn)
+        assert loaded.config() == mdn_rnn.config()
 
 
 def test_a_header_that_builds_nothing_is_refused(path: Path):

@@ -49,16 +49,24 @@ def nested(option: str, value: object) -> dict[str, object]:
 def contents(project: Path) -> dict[Path, bytes]:
     """Every finished file of data/.
 
-    Shards that gather are not in their place yet; curves are there while they grow,
-    and a run's record from its beginning.
+    Shards that gather do not count yet; curves are there while they grow, and a run's
+    record from its beginning.
     """
     files = [path for path in project.glob("data/**/*") if path.is_file()]
     return {
         path: path.read_bytes()
         for path in files
-        if path.parent.suffix != ".partial"
+        if not is_gathering(path.parent)
         and not {"tensorboard", "run_record.json"} & set(path.parts)
     }
+
+
+def is_gathering(folder: Path) -> bool:
+    """Whether it is that of a set that does not count yet."""
+    current = folder.parent / "current"
+    return folder.name.startswith("set-") and (
+        not current.exists() or current.read_text() != folder.name
+    )
 
 
 def games(session: int) -> list[psutil.Process]:
@@ -408,9 +416,9 @@ def test_a_truncated_checkpoint_is_refused(own_project: Path, name: str) -> None
 
 
 def test_an_episodes_file_cut_short_is_refused(own_project: Path) -> None:
-    shard = max(own_project.glob("data/01_raw/test/episodes/*"))
+    shard = max(own_project.glob("data/01_raw/test/episodes/*/*.parquet"))
     shard.write_bytes(shard.read_bytes()[:-100])
-    with pytest.raises(DatasetError, match=f"{shard.name}: expected a complete"):
+    with pytest.raises(DatasetError, match=f"{shard.name}: expected the content"):
         run(own_project, "vision")
 
 

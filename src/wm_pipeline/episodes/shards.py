@@ -1,12 +1,6 @@
-"""Episodes on disk: a folder of Parquet shards, one row a step, a row group an episode.
-
-A set of N shards is complete when all of ``shard-00000-of-0000N.parquet`` to
-``shard-0000{N-1}-of-0000N.parquet`` are there.
-"""
+"""Episodes on disk: a set of Parquet shards, one row a step, a row group an episode."""
 
 import json
-import re
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,8 +15,8 @@ from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.files import replacing
 from wm_pipeline.common.options import check_same
 from wm_pipeline.episodes.columns import Steps, to_array, to_table
+from wm_pipeline.episodes.file_set import AGAIN, FileSet, check, listed
 
-_NAME = re.compile(r"shard-(\d{5})-of-(\d{5})\.parquet")
 # Doom frames of 12,288 bytes take 2,730 at level 3 and 2,490 at 5, which takes 2.5 times
 # as long, and as long as a third of a step of the game.
 _COMPRESSION_LEVEL = 3
@@ -45,27 +39,32 @@ class Shard:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> Path:
-        """Write the shard; the last one puts the set in an older set's place.
+        """Write the shard; the last one lets the set count in an older set's place.
 
-        Until then the shards are kept in a folder beside it, so that an interrupted
-        stage leaves the older set whole. Shards are saved in the order of their index.
+        An interrupted stage leaves the older set whole. Shards are saved in the order
+        of their index.
 
         Args:
-            folder: The set's folder.
+            folder: Of the sets.
 
         Returns:
             The file written.
+
+        Raises:
+            InputError: A value is not finite.
         """
-        unfinished = _unfinished_folder(folder)
+        files = FileSet(folder)
         if self.index == 0:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            files.begin()
+        for steps in self.episodes:
+            _check_finite(steps)
         shapes = {name: list(v.shape[1:]) for name, v in self.episodes[0].items()}
         tables = [to_table(steps) for steps in self.episodes]
         described = {"shapes": shapes, "metadata": self.metadata}
         schema = tables[0].schema.with_metadata({"wm_pipeline": json.dumps(described)})
-        name = _name(self.index, self.of)
+        path = files.unfinished() / _name(self.index, self.of)
         with (
-            replacing(unfinished / name) as partial,
+            replacing(path) as partial,
             pq.ParquetWriter(
                 partial,
                 schema,
@@ -76,15 +75,10 @@ class Shard:
         ):
             for table in tables:
                 writer.write_table(table.cast(schema), row_group_size=len(table))
-        if self.index + 1 < self.of:
-            return unfinished / name
-        for old in folder.glob("shard-*-of-*.parquet"):
-            old.unlink()
-        folder.mkdir(parents=True, exist_ok=True)
-        for new in sorted(unfinished.iterdir()):
-            new.replace(folder / new.name)
-        unfinished.rmdir()
-        return folder / name
+        files.add(path.name)
+        if self.index + 1 == self.of:
+            files.finish()
+        return path
 
 
 class EpisodeShards:
@@ -94,19 +88,21 @@ class EpisodeShards:
         folder: The folder that ``Shard.save`` filled.
 
     Raises:
-        ValueError: The folder holds no set, an incomplete one, or a damaged file.
+        InputError: The folder holds no set, or a damaged file.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        paths = complete_set(self.folder)
-        if paths is None:
-            found = len(list(self.folder.glob("shard-*.parquet")))
+        current = FileSet(self.folder).current()
+        files = listed(current)
+        names = [_name(index, len(files)) for index in range(len(files))]
+        if not files or [each.name for each in files] != names:
             raise InputError(
-                f"{self.folder}: expected a complete set of episode shards, found "
-                f"{found} of its files. Run the stage that writes it again"
+                f"{current}: expected a complete set of episode shards, found "
+                f"{len(files)} of its files. {AGAIN}"
             )
-        self._files = [_open(path) for path in paths]
+        check(current, files)
+        self._files = [_open(current / name) for name in names]
         self._places = [
             (file, group)
             for file in self._files
@@ -148,8 +144,7 @@ class EpisodeShards:
             table = file.read_row_group(group, columns=names, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise InputError(
-                f"{self.folder}: episode {episode} cannot be read ({error}). Run the "
-                "stage that writes it again"
+                f"{self.folder}: episode {episode} cannot be read ({error}). {AGAIN}"
             ) from error
         return {name: to_array(table[name], self._shapes[name]) for name in names}
 
@@ -164,50 +159,43 @@ class EpisodeShards:
                 yield steps
 
 
-def complete_set(folder: Path) -> list[Path] | None:
-    """The shards in order when the set is complete, else None."""
-    names = {path.name: path for path in folder.glob("shard-*-of-*.parquet")}
-    matches = [match for name in names if (match := _NAME.fullmatch(name))]
-    totals = {int(match[2]) for match in matches}
-    if len(totals) != 1:
-        return None
-    of = totals.pop()
-    wanted = [_name(index, of) for index in range(of)]
-    return [names[name] for name in wanted] if set(wanted) == set(names) else None
-
-
 def finished_shards(folder: Path, of: int, metadata: dict[str, Any]) -> int:
     """How many shards of an interrupted set are finished, so that it can be resumed.
 
     Args:
-        folder: The set's folder, as in ``Shard.save``.
+        folder: Of the sets, as in ``Shard.save``.
         of: How many shards the set is to have.
         metadata: What is to hold for the whole set, as JSON values.
 
     Returns:
-        The index of the shard to resume at; the last one is always made again, which
-        puts the set in its place.
+        The index of the shard to resume at, 0 if there are none; the last one is always
+        made again, which lets the set count.
 
     Raises:
-        InputError: There are none, or they are of another set.
+        InputError: They are of another set.
     """
-    unfinished = _unfinished_folder(folder)
-    found = 0
-    while found < of and (unfinished / _name(found, of)).is_file():
-        found += 1
-    if found == 0:
+    unfinished = FileSet(folder).unfinished()
+    files = listed(unfinished)
+    if not files:
+        return 0
+    if files[0].name != _name(0, of):
         raise InputError(
-            f"collection.resume: expected shards of an interrupted set of {of} in "
-            f"{unfinished}, found none"
+            f"collection.resume: expected an interrupted set of {of} shards in "
+            f"{unfinished}, found {files[0].name}"
         )
-    written = _described(_open(unfinished / _name(0, of)))["metadata"]
+    check(unfinished, files)
+    written = _described(_open(unfinished / files[0].name))["metadata"]
     check_same(f"collection.resume: {unfinished}", written, metadata)
-    return min(found, of - 1)
+    return min(len(files), of - 1)
 
 
-def _unfinished_folder(folder: Path) -> Path:
-    """Where a set's shards are kept until it is complete."""
-    return folder.with_name(f"{folder.name}.partial")
+def _check_finite(steps: Steps) -> None:
+    for name, values in steps.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise InputError(
+                f"an episode's {name}: expected finite numbers, found "
+                f"{values[~np.isfinite(values)][0]}"
+            )
 
 
 def _name(index: int, of: int) -> str:
@@ -226,7 +214,7 @@ def _open(path: Path) -> pq.ParquetFile:
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"{path}: expected a complete Parquet file, found a damaged one "
-            f"({error}). Delete it and run the stage that writes it again"
+            f"({error}). {AGAIN}"
         ) from error
     if b"wm_pipeline" not in (file.schema_arrow.metadata or {}):
         raise InputError(f"{path}: not a shard of episodes written by wm_pipeline")

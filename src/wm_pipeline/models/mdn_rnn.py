@@ -81,7 +81,8 @@ class MDNRNN(nn.Module):
         # Rewards are learned scaled and paid within the range ever seen.
         self.register_buffer("reward_mean", torch.zeros(()))
         self.register_buffer("reward_scale", torch.ones(()))
-        self.register_buffer("reward_range", torch.tensor([-math.inf, math.inf]))
+        widest = torch.finfo(torch.float32).max  # a checkpoint holds finite numbers
+        self.register_buffer("reward_range", torch.tensor([-widest, widest]))
 
     reward_mean: Tensor
     reward_scale: Tensor

@@ -96,7 +96,7 @@ def load_state(path: str | Path) -> SearchState:
             stopped=header["stopped"],
             **tables,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: expected a whole search state, found one that lacks {error}"
         ) from error

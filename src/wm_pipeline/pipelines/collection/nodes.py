@@ -1,6 +1,7 @@
 """Play the real game with a random policy."""
 
 import itertools
+import logging
 import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +15,8 @@ from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.shards import Shard
 from wm_pipeline.policies.random_policy import RandomPolicy
 from wm_pipeline.workers.playing import play_episodes
+
+logger = logging.getLogger(__name__)
 
 
 class CollectionOptions(Options):
@@ -66,6 +69,8 @@ def collect_episodes(
         "collection": options.model_dump(mode="json", exclude={"workers", "resume"}),
     }
     index = unfinished_episodes(of, metadata) if options.resume else 0
+    if options.resume and index == 0:
+        logger.info("The collection begins: there is nothing to resume")
     done = index * options.episodes_per_shard
     waiting = []
     returns: list[float] = []
