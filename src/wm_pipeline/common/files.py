@@ -26,5 +26,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         partial.replace(final)
+    except OSError as error:
+        # Of a full disk the system does not say where.
+        if error.filename in (None, str(partial)):
+            error.filename = str(final)
+        raise
     finally:
         partial.unlink(missing_ok=True)
