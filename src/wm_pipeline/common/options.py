@@ -26,8 +26,17 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Workers = Annotated[int, Field(ge=1, le=256)]
 """Worker processes."""
 
+Rollouts = Annotated[int, Field(ge=1, le=10_000)]
+"""Dreams a candidate."""
+
+Population = Annotated[int, Field(ge=2, le=10_000)]
+"""Candidates a generation."""
+
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
 """Steps of a game or a dream."""
+
+Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]
+"""Of a dream; beyond, its noise leaves float32."""
 
 Sigma = Annotated[float, Field(ge=1e-6, le=1e3)]
 """A standard deviation of parameters; its square is far from float64's ends."""

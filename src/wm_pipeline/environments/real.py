@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.options import Options
+from wm_pipeline.common.options import Options, Steps
 from wm_pipeline.environments.actions import ActionOptions, control_space
 from wm_pipeline.models.vae import FRAME_SHAPE, FRAME_SIZE
 
@@ -34,8 +34,8 @@ class EnvironmentOptions(Options):
     kwargs: dict[str, Any]
     frame_key: str | None
     crop: tuple[int, int, int, int] | None
-    repeat: int = Field(ge=1)
-    max_steps: int = Field(ge=1)
+    repeat: int = Field(ge=1, le=1000)
+    max_steps: Steps
     actions: ActionOptions
 
 

@@ -44,6 +44,20 @@ class ConfLoader(OmegaConfigLoader):
             base_configs, env_configs = {Path(): together}, {}
         return super()._resolve_from_raw_config(key, base_configs, env_configs, *others)
 
+    def _read_dir_configs(self, conf_path: str, *others: Any) -> dict[Path, DictConfig]:
+        try:
+            return super()._read_dir_configs(conf_path, *others)
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{conf_path}: expected files of UTF-8, found one that is not: {error}"
+            ) from error
+
+    def _check_duplicates(self, key: str, config_per_file: dict[Path, Any]) -> None:
+        for path, config in config_per_file.items():
+            if not isinstance(config, DictConfig):
+                raise InputError(f"{path}: expected names with values, found a list")
+        super()._check_duplicates(key, config_per_file)
+
     def _asked(self) -> list[tuple[Path, DictConfig]]:
         return [(ASKED, OmegaConf.create(self.runtime_params or {}))]
 
@@ -53,8 +67,6 @@ def _check_shape(path: Path, known: Any, given: Any, name: str = "") -> None:
 
     OmegaConf would, too, but without saying where.
     """
-    if not isinstance(given, DictConfig):
-        raise InputError(f"{path}: expected names with values, found a list")
     for key in given:
         theirs = None
         with contextlib.suppress(

@@ -5,19 +5,22 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
+import torch
 from kedro.validation.type_extractor import TypeExtractor
 from pydantic import ValidationError
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.options import Options, did_you_mean, option_names
+from wm_pipeline.common.options import did_you_mean, option_names
+from wm_pipeline.models.controller import Controller
 from wm_pipeline.project.stages import known_stages
+from wm_pipeline.search.strategies import check_size
 
 SHARED = ("seed",)
 """Parameters that no stage reads, but that others refer to."""
 
 
 @functools.cache
-def option_groups() -> dict[str, type[Options]]:
+def option_groups() -> dict[str, Any]:
     """The options models of all stages by the parameter that each is."""
     stages = {
         stage: import_module(f"wm_pipeline.pipelines.{stage}").create_pipeline()
@@ -41,10 +44,9 @@ def check_parameters(
         InputError: With a sentence for each.
     """
     wrong = list(dict.fromkeys([*_unknown(parameters, asked), *_refused(parameters)]))
-    if not wrong:
-        wrong = list(_together(parameters, stages))
     if wrong:
         raise InputError("\n".join(wrong))
+    _check_together(parameters, stages)
 
 
 def known_names(parameters: Mapping[str, Any]) -> list[str]:
@@ -91,10 +93,10 @@ def _refused(parameters: Mapping[str, Any]) -> Iterator[str]:
                 if wrong["type"] == "extra_forbidden":
                     yield _no_option(_inner(name, wrong["input"]), parameters)
                     continue
-                rule = wrong["msg"].removeprefix("Value error, ")
+                rule = _short(wrong["msg"].removeprefix("Value error, "), 300)
                 # A rule of several options together names what it found.
-                has_found = isinstance(wrong["input"], dict)
-                yield f"{name}: {rule}{'' if has_found else _found(wrong['input'])}."
+                found = f"; found {_short(repr(wrong['input']), 80)}"
+                yield f"{name}: {rule}{'' if isinstance(wrong['input'], dict) else found}."
 
 
 def _place(value: Any, wrong: Mapping[str, Any]) -> Iterator[Any]:
@@ -113,18 +115,28 @@ def _place(value: Any, wrong: Mapping[str, Any]) -> Iterator[Any]:
         yield step
 
 
-def _found(value: Any) -> str:
-    """``; found VALUE``, at a length that a line bears."""
-    said = repr(value)
-    return f"; found {said if len(said) <= 80 else said[:77] + '...'}"  # noqa: PLR2004
+def _short(said: str, most: int) -> str:
+    """At a length that a sentence bears."""
+    return said if len(said) <= most else f"{said[: most - 3]}..."
 
 
-def _together(parameters: Mapping[str, Any], stages: list[str]) -> Iterator[str]:
-    """A sentence for each two options that are right alone, but not together."""
-    steps = parameters["dream"]["max_steps"]
-    skip = parameters["memory"]["model"]["frame_skip"]
-    if "memory" in stages and steps < skip:
-        yield (
-            f"dream.max_steps: expected at least memory.model.frame_skip ({skip}), "
-            f"found {steps}."
-        )
+def _check_together(parameters: Mapping[str, Any], stages: list[str]) -> None:
+    """Refuse what is right alone but not together, where a run makes V, M and C.
+
+    Elsewhere the sizes are those of the checkpoints, and the stages look at them.
+    """
+    if not {"vision", "memory", "controller"} <= set(stages):
+        return
+    names = ("environment", "vision", "memory", "dream", "controller")
+    environment, vision, memory, dream, controller = (
+        option_groups()[name].model_validate(parameters[name]) for name in names
+    )
+    dream.steps(memory.model.frame_skip)
+    with torch.device("meta"):  # it takes no memory there
+        size = Controller(
+            controller.model,
+            vision.model.latent_size,
+            memory.model.hidden_size,
+            environment.actions.outputs,
+        ).size
+    check_size(controller.evolution.strategy.kind, size)

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from pydantic import Field
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.options import Options
+from wm_pipeline.common.options import Options, Seed
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
@@ -36,12 +36,12 @@ class ControllerStageOptions(Options):
             are compared at the end; the better one is selected.
     """
 
-    seed: int = Field(ge=0)
+    seed: Seed
     resume: bool = False
     model: ControllerOptions = ControllerOptions()
     evaluator: EvaluatorOptions = EvaluatorOptions()
     evolution: EvolutionOptions
-    final_rollouts: int = Field(ge=1)
+    final_rollouts: int = Field(ge=1, le=100_000)
 
 
 def search_controller(
