@@ -28,13 +28,19 @@ class Case(NamedTuple):
 
     Attributes:
         name: The option's dotted name.
-        text: The value as YAML on one line.
+        value: It.
         within: Whether the option's own range has it; None where that is not said.
     """
 
     name: str
-    text: str
+    value: Any
     within: bool | None
+
+    @property
+    def text(self) -> str:
+        """The value as YAML on one line."""
+        said = yaml.safe_dump(self.value, default_flow_style=True, width=math.inf)
+        return said.removesuffix("\n...\n").strip()
 
 
 def option_cases(seed: int) -> Iterator[tuple[str, str]]:
@@ -57,16 +63,15 @@ def base_parameters() -> dict[str, Any]:
 
 
 def all_cases(parameters: Mapping[str, Any]) -> Iterator[Case]:
-    """The cases of all options, stage by stage, each once."""
+    """The cases of all options, stage by stage; of like ones in a group, the first."""
     seen = set()
     for group, model in option_groups().items():
         schema = model.model_json_schema()
         found = _Walk(schema.get("$defs", {}))
         for name, value, within in found.cases(group, schema, parameters[group]):
-            case = Case(name, _yaml(value), within)
-            if case[:2] not in seen:
-                seen.add(case[:2])
-                yield case
+            if (name, repr(value)) not in seen:
+                seen.add((name, repr(value)))
+                yield Case(name, value, within)
 
 
 class _Walk:
@@ -92,10 +97,9 @@ class _Walk:
                 for key, inner in part["properties"].items():
                     yield from self.cases(f"{name}.{key}", inner, given.get(key))
             elif isinstance(part.get("additionalProperties"), dict):
-                for key, item in (value or {}).items():
-                    yield from self.cases(
-                        f"{name}.{key}", part["additionalProperties"], item
-                    )
+                key, item = next(iter(value.items()))
+                inner = part["additionalProperties"]
+                yield from self.cases(f"{name}.{key}", inner, item)
 
     def _parts(self, schema: Mapping[str, Any], value: Any) -> list[Mapping[str, Any]]:
         """What a schema is a choice between, references looked up."""
@@ -155,8 +159,3 @@ def _next(kind: str, sign: int) -> Any:
     if kind == "integer":
         return lambda value: int(value) + sign
     return lambda value: math.nextafter(value, sign * math.inf)
-
-
-def _yaml(value: Any) -> str:
-    said = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
-    return said.removesuffix("\n...\n").strip()

@@ -63,7 +63,7 @@ def test_the_cap_is_in_steps_of_the_environment(
 
 def test_a_cap_below_a_step_of_m_is_refused() -> None:
     options = DreamOptions(temperature=1.0, max_steps=3)
-    with pytest.raises(InputError, match="dream.max_steps: expected at least the 4"):
+    with pytest.raises(InputError, match="expected at least the 4 steps"):
         options.steps(4)
 
 

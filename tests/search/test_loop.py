@@ -377,12 +377,11 @@ def test_a_search_in_which_all_fail_is_no_success(
     evaluator: DreamEvaluator, options: EvolutionOptions
 ) -> None:
     failing = AllFail(evaluator)
-    states: list[SearchState] = []
+    search = evolve(failing, options, 1)
+    *_, state = itertools.islice(search, options.generations)
     with pytest.raises(InputError, match="found none in 4 generations"):
-        for state in evolve(failing, options, 1):
-            states.append(state)
+        next(search)
     # The logs say how it went.
-    state = states[-1]
     assert state.fitness_log["non_finite"].tolist() == [4] * 4
     assert state.fitness_log["best_so_far"].tolist() == [-np.inf] * 4
     assert state.stopped is None

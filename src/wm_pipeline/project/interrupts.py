@@ -46,13 +46,15 @@ def ending_on_signals() -> Iterator[None]:
         name = signal.Signals(signals.first or signal.SIGINT).name
         what = "Ctrl-C" if name == "SIGINT" else name
         sys.stderr.write(
-            f"Ended by {what}. Finished stages, episodes and the state of a search are "
-            "kept; docs/usage.md says how to resume.\n"
+            f"Aborted! {what} came. Finished stages, files of episodes and the state of "
+            "a search are kept; docs/usage.md says how to resume.\n"
         )
         raise SystemExit(signals.code) from error
     finally:
+        # What is left of a program that has been ended takes no more of them.
+        over = signals.first is not None
         for each, handler in before.items():
-            signal.signal(each, handler)
+            signal.signal(each, signal.SIG_IGN if over else handler)
 
 
 class _Signals:
