@@ -50,7 +50,8 @@ def option_cases(seed: int) -> Iterator[tuple[str, str]]:
         seed: Of the order.
 
     Yields:
-        The dotted name and the value, as ``--params NAME=VALUE`` takes them.
+        The dotted name and the value, as a conf file takes them; ``--params`` does, too,
+        where the value has no comma, at which Kedro cuts.
     """
     cases = list(all_cases(base_parameters()))
     random.Random(seed).shuffle(cases)

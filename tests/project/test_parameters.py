@@ -218,6 +218,8 @@ def test_a_long_value_is_cut_short() -> None:
     [
         ("dream.max_steps", 3, "dream.max_steps: expected at least the 4 steps"),
         ("controller.model.hidden_sizes", [64], "at most 5,000 parameters for 'full'"),
+        ("controller.evolution.strategy.population", 10_000, ""),
+        ("controller.evolution", {"strategy": {"kind": "full", "population": 1001, "sigma": 0.1}, "generations": 1, "rollouts": 1000}, "controller: evaluator.max_dreams: expected a number"),
         ("compare.seeds", [1, 1], "compare: seeds: expected each once"),
         ("compare.population", 3, ""),
         ("benchmark.population", 3, "population: expected at least 4 for 'vd'"),

@@ -47,6 +47,19 @@ class DreamOptions(Options):
         return self.max_steps // frame_skip
 
 
+MOST_DREAMS = 1_000_000
+"""At once, without a limit that somebody has chosen: some 3 GB of a default M."""
+
+
+def check_dreams(max_dreams: int | None, population: int, rollouts: int) -> None:
+    """Raise ValueError for more dreams at once than anybody can have meant."""
+    if max_dreams is None and population * rollouts > MOST_DREAMS:
+        raise ValueError(
+            f"evaluator.max_dreams: expected a number, as population ({population}) "
+            f"times rollouts ({rollouts}) is above {MOST_DREAMS:,} dreams, found null"
+        )
+
+
 class Evaluator(Protocol):
     """Judges populations; all candidates meet the same dreams.
 

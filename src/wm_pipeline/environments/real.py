@@ -189,13 +189,18 @@ def _make_game(options: EnvironmentOptions) -> gymnasium.Env:
     gymnasium.logger.min_level = logging.ERROR
     try:
         return gymnasium.make(options.id, disable_env_checker=True, **kwargs)
-    except (gymnasium.error.Error, ImportError) as error:
+    except (gymnasium.error.Error, ImportError, ValueError) as error:
         extra = ": pip install 'wm-pipeline[doom]'" if "vizdoom" in options.id else ""
         raise InputError(
-            f"environment.id: cannot make {options.id!r}: {error}. Check the id, and "
+            f"environment.id: cannot make {options.id!r}: {_line(error)}. Check the id, and "
             f"that the package that registers it is installed{extra}"
         ) from error
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, RuntimeError, AttributeError, LookupError) as error:
         raise InputError(
-            f"environment.kwargs: {options.id!r} does not accept {kwargs}: {error}"
+            f"environment.kwargs: {options.id!r} does not accept {kwargs}: {_line(error)}"
         ) from error
+
+
+def _line(error: Exception) -> str:
+    """What an error says, on one line and without its last stop."""
+    return " ".join(str(error).split()).removesuffix(".")

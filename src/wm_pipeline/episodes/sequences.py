@@ -128,8 +128,8 @@ def check_lengths(latents: EpisodeShards, frame_skip: int, length: int) -> None:
     longest = int(latents.lengths.max())
     if frame_skip >= longest:
         raise InputError(
-            f"memory.model.frame_skip: expected below {longest}, the steps of the "
-            f"longest episode, found {frame_skip}"
+            "memory.model.frame_skip: expected less than the steps of the longest "
+            f"episode ({longest}), found {frame_skip}"
         )
     most = -(-longest // frame_skip)
     if length > most:

@@ -10,6 +10,7 @@ from kedro.io import AbstractVersionedDataset, DataCatalog, DatasetError
 from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
 
+from wm_pipeline.common.devices import choose_device
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import did_you_mean
 from wm_pipeline.kernels.compiler import find_compiler
@@ -46,6 +47,11 @@ class CheckInputs:
             InputError: One is missing.
         """
         find_compiler()  # it refuses a CC that is no command
+        for name in sorted(filter(_is_option, pipeline.inputs())):
+            if name in catalog and (
+                evaluator := getattr(catalog.load(name), "evaluator", None)
+            ):
+                choose_device(evaluator.device)  # it refuses a GPU that is not there
         for name, version in (run_params["load_versions"] or {}).items():
             if _missing(catalog, name):
                 others = _versions(catalog, name)

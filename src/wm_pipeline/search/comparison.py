@@ -15,7 +15,7 @@ from wm_pipeline.common.options import (
     Seed,
     Sigma,
 )
-from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
+from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions, check_dreams
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
@@ -73,6 +73,7 @@ class ComparisonOptions(Options):
             raise ValueError(f"seeds: expected each once, found {list(self.seeds)}")
         for architecture in self.architectures.values():
             check_population(architecture.strategy, self.population)
+        check_dreams(self.evaluator.max_dreams, self.population, self.rollouts)
         return self
 
     def evolution(self, kind: Kind) -> EvolutionOptions:
