@@ -29,6 +29,19 @@ FOLDER = ROOT / ".venv/chromium"
 FETCHED = FOLDER / "chromium"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
+SECONDS = 120
+"""In which npm fetches 60 MB, or does not."""
+
+FAILURES = (
+    OSError,
+    ValueError,  # no package, or more than one
+    KeyError,  # a part is missing
+    subprocess.SubprocessError,
+    tarfile.TarError,
+    brotli.error,
+)
+"""What is raised where there is no network, no disk, or half a package."""
+
 FONTS = f"""<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
 <fontconfig><dir>{FOLDER}/fonts</dir><cachedir>{FOLDER}/cache</cachedir></fontconfig>
@@ -40,9 +53,10 @@ def prepare() -> None:
     if machines_own() is None:
         try:
             fetch()
-        except (OSError, subprocess.CalledProcessError) as error:
+        except FAILURES as error:
+            said = " ".join(str(error).split()) or type(error).__name__
             sys.stderr.write(
-                f"No Chromium: {error}. The browser's tests are skipped; install one, "
+                f"No Chromium: {said}. The browser's tests are skipped; install one, "
                 "or name it in CHROMIUM.\n"
             )
 
@@ -52,7 +66,8 @@ def fetch() -> None:
 
     Raises:
         OSError: npm has none for this machine.
-        CalledProcessError: It cannot be fetched.
+        SubprocessError: It cannot be fetched, or not in time.
+        Exception: What was fetched is not what it should be; see ``FAILURES``.
     """
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise OSError("expected Linux on x86-64, which npm has one for")
@@ -63,6 +78,7 @@ def fetch() -> None:
             return_completed_process=True,
             cwd=folder,
             check=True,
+            timeout=SECONDS,
         )
         (package,) = folder.glob("*.tgz")
         contents, unpacked = {}, folder / "unpacked"
@@ -84,26 +100,43 @@ def fetch() -> None:
 
 def machines_own() -> str | None:
     """The path of the Chromium that is named or installed, if there is one."""
-    found = [os.environ.get("CHROMIUM"), *map(shutil.which, NAMES)]
-    return next(filter(None, found), None)
+    found = map(shutil.which, (os.environ.get("CHROMIUM", ""), *NAMES))
+    return next((path for path in found if path and _starts(path)), None)
 
 
 def find() -> str | None:
     """The path of a Chromium, if there is one."""
-    return machines_own() or (str(FETCHED) if FETCHED.exists() else None)
+    path = machines_own() or str(FETCHED)
+    return path if _starts(path) else None
+
+
+def _starts(path: str) -> bool:
+    """Whether it is one: a distribution may only tell where to get it."""
+    asked = [path, "--version"]
+    try:
+        return not subprocess.run(
+            asked, env=_surroundings(path), capture_output=True, timeout=60, check=False
+        ).returncode
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 @contextlib.contextmanager
 def browser(path: str) -> Iterator[Browser]:
     """A running Chromium."""
-    environment = dict(os.environ)
-    if path == str(FETCHED):
-        environment |= {
-            "LD_LIBRARY_PATH": f"{FOLDER}/lib:{FOLDER}",
-            "FONTCONFIG_FILE": f"{FOLDER}/fonts.conf",
-        }
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=path, env=environment)
+        yield playwright.chromium.launch(executable_path=path, env=_surroundings(path))
+
+
+def _surroundings(path: str) -> dict[str, str]:
+    """Its environment variables; the fetched one brings its libraries and a font."""
+    if path != str(FETCHED):
+        return dict(os.environ)
+    return {
+        **os.environ,
+        "LD_LIBRARY_PATH": f"{FOLDER}/lib:{FOLDER}",
+        "FONTCONFIG_FILE": f"{FOLDER}/fonts.conf",
+    }
 
 
 if __name__ == "__main__":

@@ -63,8 +63,12 @@ def start_and_end(
     params: list[str],
     when: Callable[[], bool],
     sign: int,
-) -> str:
-    """Start a stage in a process of its own, end it by a signal; what it said."""
+) -> tuple[str, int]:
+    """Start a stage in a process of its own, end it by a signal.
+
+    Returns:
+        What it said, and its exit code.
+    """
     what = ["--env", env, "--pipelines", stage, "--params", ",".join(params)]
     with subprocess.Popen(
         [*KEDRO, "run", *what],
@@ -90,4 +94,4 @@ def start_and_end(
             time.sleep(0.01)
         running.send_signal(sign)
         said, _ = running.communicate(timeout=60)
-    return said
+    return said, running.returncode

@@ -1,6 +1,7 @@
 """Tests of what `kedro run` says of bad input."""
 
 import contextlib
+import errno
 import json
 import shutil
 from collections.abc import Iterator
@@ -58,8 +59,8 @@ def refused(*arguments: str) -> str:
         (["--env", "nowhere"], "conf/nowhere"),
         (["--pipelines", "runs"], "Found no run of this task. Run the whole chain first"),
         (["--pipelines", "results"], "Found no finished run of the whole chain"),
-        (["--params", "dream.temperature=0"], "dream.temperature: Input should be greater than 0; found 0."),
-        (["--params", "memory.colour=red"], "memory.colour: Extra inputs are not permitted; found 'red'."),
+        (["--params", "dream.temperature=0"], "dream.temperature: Input should be greater than or equal to 0.001; found 0."),
+        (["--params", "memory.colour=red"], "memory.colour is no option; did you mean memory.model?"),
         (["--params", "vision.pool_frames=3"], "vision: pool_frames: expected at least training.batch_size (50), found 3."),
     ],
 )  # fmt: skip
@@ -84,6 +85,42 @@ def test_a_game_that_nobody_knows_is_said(fresh_clone: Path, tmp_path: Path) -> 
         said = refused("--env", "chess")
     assert "found the game chess" in said
     assert "balance, doom" in said
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("globals.yml", b"task: ../../x\nstages: [mock]\n", "task: expected a name of letters"),
+        ("globals.yml", b"task: .x\nstages: [mock]\n", "task: expected a name of letters"),
+        ("globals.yml", b"task: null\nstages: [mock]\n", "task: expected a name of letters"),
+        ("globals.yml", b"stages: null\n", "stages: expected a list of one or more out of benchmark"),
+        ("globals.yml", b"stages: mock\n", "stages: expected a list of one or more out of benchmark"),
+        ("globals.yml", b"stages: [mok]\n", "found mok"),
+        ("globals.yml", b"stages: [[mock]]\n", "found ['mock']"),
+        ("globals.yml", b"stagse: [mock]\n", "stagse is nothing known; did you mean stages?"),
+        ("globals.yml", b"[1]\n", "globals.yml: expected names with values, found a list"),
+        ("globals.yml", b"\xff\xfe", "expected files of UTF-8"),
+        ("globals.yml", b"3", "int"),
+        ("parameters.yml", b"[1]\n", "parameters.yml: expected names with values, found a list"),
+        ("parameters.yml", b"controler: {evolution: {generations: 3}}\n", "did you mean controller.evolution.generations?"),
+        ("parameters.yml", b"controller: [1]\n", "parameters.yml: controller: expected names with values, found a list"),
+        ("parameters.yml", b"compare: {seeds: {a: 1}}\n", "compare.seeds: expected a list, found names with values"),
+        ("parameters.yml", b"3: 4\n", "3 is no option"),
+        ("parameters.yml", b"dream: {3: 4}\n", "dream.3: Keys should be strings"),
+        ("parameters.yml", b"vision: {training: {steps: .inf}}\n", "vision.training.steps: "),
+        ("catalog.yml", b"[1]\n", "catalog.yml: expected names with values, found a list"),
+    ],
+)  # fmt: skip
+def test_a_damaged_conf_file_is_a_sentence(
+    fresh_clone: Path, tmp_path: Path, file: str, text: bytes, expected: str
+) -> None:
+    copy = shutil.copytree(fresh_clone, tmp_path / "project")
+    (copy / "conf/mine").mkdir()
+    (copy / "conf/mine" / file).write_bytes(text)
+    with contextlib.chdir(copy):
+        said = refused("--env", "mine", "--pipelines", "mock")
+    assert expected in said
+    assert "\n" not in said
 
 
 def test_a_broken_conf_file_is_named(fresh_clone: Path, tmp_path: Path) -> None:
@@ -172,6 +209,55 @@ def test_bad_input_found_inside_a_stage_does_not() -> None:
     error.add_note("Run the collection stage.")
     assert explanation(error) == (
         "episodes: expected more, found 2. Run the collection stage."
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "?", "data/x.json"), "data/x.json: No space left on device"),
+        (OSError(errno.ENOSPC, "?"), "No space left on device"),
+        (NotADirectoryError(errno.ENOTDIR, "?", "data/06_models/mock"), "data/06_models/mock: Not a directory"),
+        (FileExistsError(errno.EEXIST, "?", "data"), "data: File exists"),
+        (PermissionError(errno.EACCES, "?", "data"), "data: Permission denied"),
+        (OSError(errno.EXDEV, "?", "a", None, "b"), "a -> b: Invalid cross-device link"),
+        (OSError("not a Parquet file"), "not a Parquet file"),
+        (MemoryError("Unable to allocate 8 TiB"), "There is not enough memory: Unable to allocate 8 TiB. Smaller"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "There is not enough memory: Default"),
+    ],
+)  # fmt: skip
+def test_what_the_system_refuses_is_a_sentence_in_a_stage_too(
+    error: Exception, expected: str
+) -> None:
+    assert (explanation(raised_by_a_node(error)) or "").startswith(expected)
+    outer = DatasetError("Failed while saving data to dataset")
+    outer.__cause__ = error
+    assert (explanation(raised_by_a_node(outer)) or "").startswith(expected)
+
+
+def test_a_damaged_command_line_is_a_sentence(clone: Path) -> None:
+    assert refused("--params", "x=[4").startswith("Error: --params: expected YAML; exp")
+
+
+def test_a_cc_that_is_no_command_is_said_before_any_stage(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "cc 'x")
+    assert "CC: expected the command of a C compiler" in refused(
+        "--env", "mock", "--pipelines", "mock"
+    )
+
+
+def test_a_dataset_that_the_catalog_lacks_is_named(
+    fresh_clone: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(fresh_clone, tmp_path / "project")
+    catalog = copy / "conf/base/catalog.yml"
+    catalog.write_text(catalog.read_text().replace("earlier_search:", "earlier_serch:"))
+    with contextlib.chdir(copy):
+        said = refused("--env", "mock", "--pipelines", "mock,controller")
+    assert said == (
+        "Error: conf/base/catalog.yml has no earlier_search; did you mean earlier_serch?"
     )
 
 

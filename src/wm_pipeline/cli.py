@@ -3,8 +3,11 @@
 Kedro takes the commands of this module before its own.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from kedro.config import MissingConfigException
@@ -12,11 +15,14 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.io import DatasetError
 from kedro.utils import find_kedro_project
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import MarkedYAMLError, YAMLError
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.project.checks import in_a_stage
-from wm_pipeline.project.context import known_stages
+from wm_pipeline.project.interrupts import ending_on_signals
+from wm_pipeline.project.stages import known_stages
+
+Kind = TypeVar("Kind", bound=BaseException)
 
 BAD_REQUESTS = (
     ValueError,  # Kedro's own, e.g. a pipeline or node that there is not
@@ -30,6 +36,17 @@ BAD_REQUESTS = (
 
 class Run(click.Command):
     """Kedro's ``run`` with one option more, ``--verbose``."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Read the command line."""
+        with _sentences("-v" in args or "--verbose" in args, "--params"):
+            return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the stages; an error that its user can mend ends in a sentence.
@@ -49,13 +66,28 @@ class Run(click.Command):
                 f"Found no pipeline {' or '.join(sorted(unknown))}; there are "
                 f"{', '.join(known_stages())}."
             )
-        try:
+        with ending_on_signals(), _sentences(verbose):
             return super().invoke(ctx)
-        except Exception as error:
-            sentence = explanation(error)
-            if verbose or sentence is None:
-                raise
-            raise click.ClickException(sentence) from error
+
+
+@contextmanager
+def _sentences(verbose: bool, where: str = "") -> Iterator[None]:
+    """End the program with a sentence where ``explanation`` has one.
+
+    Args:
+        verbose: Whether all errors keep their traceback.
+        where: What was being read, if that is known.
+    """
+    try:
+        yield
+    except (click.exceptions.Exit, click.ClickException):
+        raise
+    except Exception as error:
+        sentence = explanation(error)
+        if verbose or sentence is None:
+            raise
+        said = f"{where}: {sentence}" if where else sentence
+        raise click.ClickException(said) from error
 
 
 def explanation(error: BaseException) -> str | None:
@@ -64,17 +96,47 @@ def explanation(error: BaseException) -> str | None:
     Args:
         error: Of a run.
     """
-    reason: BaseException | None = error
-    while reason is not None and not isinstance(reason, InputError):
-        reason = reason.__cause__
-    if reason is None and isinstance(error, BAD_REQUESTS) and not in_a_stage(error):
-        reason = error
-    if reason is None:
+    if (wrong := _cause(error, InputError)) is not None:
+        said = str(wrong).strip()
+    elif (failed := _cause(error, OSError)) is not None:
+        said = _of_the_system(failed)
+    elif (reason := _of_memory(error)) is not None:
+        said = (
+            f"There is not enough memory: {str(reason).splitlines()[0]}. Smaller "
+            "batches, populations and networks, and fewer workers, take less"
+        )
+    elif isinstance(error, MarkedYAMLError) and error.problem:
+        said = f"expected YAML; {error.problem}"
+    elif isinstance(error, BAD_REQUESTS) and not in_a_stage(error):
+        said = " ".join(str(error).split())
+    else:
         return None
-    said = str(reason).strip()
     for note in getattr(error, "__notes__", []):
         said = f"{said.removesuffix('.')}. {note}"
     return said
+
+
+def _cause(error: BaseException | None, kind: type[Kind]) -> Kind | None:
+    """The error itself, or what it came from, if that is of a kind."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__
+    return error
+
+
+def _of_the_system(error: OSError) -> str:
+    """A full disk, a file in the way, a missing permission: where, and what."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    paths = [str(path) for path in (error.filename, error.filename2) if path]
+    return f"{' -> '.join(paths)}: {reason}" if paths else reason
+
+
+def _of_memory(error: BaseException) -> BaseException | None:
+    """What could not be allocated; torch has an error of its own for it on a GPU only."""
+    if (reason := _cause(error, MemoryError)) is not None:
+        return reason
+    failed = _cause(error, RuntimeError)
+    signs = ("can't allocate memory", "out of memory")
+    return failed if any(sign in str(failed) for sign in signs) else None
 
 
 run = Run(

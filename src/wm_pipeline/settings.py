@@ -3,6 +3,7 @@
 import warnings
 
 from wm_pipeline.project.checks import CheckInputs
+from wm_pipeline.project.conf import ConfLoader
 from wm_pipeline.project.context import StagesContext
 from wm_pipeline.project.hooks import (
     KeepRecord,
@@ -25,6 +26,7 @@ HOOKS = (
     PrintSummary(_clock),
 )
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)  # nobody is told of a run
+CONFIG_LOADER_CLASS = ConfLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",

@@ -12,6 +12,7 @@ import torch
 
 from tests.small_dream import ACTIONS, OPTIONS, assert_same, build_controller
 from wm_pipeline.benchmarks.worlds import blank_world
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.randomness import torch_stream
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
 from wm_pipeline.dreaming.loop import dream
@@ -48,7 +49,7 @@ def test_results_are_candidates_by_rollouts_of_the_dream(
     assert len(found.returns.unique()) > 10
 
 
-@pytest.mark.parametrize(("max_steps", "expected"), [(41, 20), (40, 20), (1, 1)])
+@pytest.mark.parametrize(("max_steps", "expected"), [(41, 20), (40, 20), (2, 1)])
 def test_the_cap_is_in_steps_of_the_environment(
     world_model: WorldModel, controller: Controller, max_steps: int, expected: int
 ) -> None:
@@ -58,6 +59,12 @@ def test_the_cap_is_in_steps_of_the_environment(
     evaluator = DreamEvaluator(world_model, controller, ACTIONS, options, seed=1)
     steps = evaluator.evaluate(np.zeros((2, 12)), 2, "test").steps
     assert steps.tolist() == [[expected] * 2] * 2
+
+
+def test_a_cap_below_a_step_of_m_is_refused() -> None:
+    options = DreamOptions(temperature=1.0, max_steps=3)
+    with pytest.raises(InputError, match="expected at least the 4 steps"):
+        options.steps(4)
 
 
 def test_seed_stage_and_index_choose_the_dreams(

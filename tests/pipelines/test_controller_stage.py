@@ -106,8 +106,8 @@ def generations_drawn(project: Path) -> int:
 
 def interrupted(
     project: Path, params: dict[str, object], when: Callable[[], bool], sign: int
-) -> str:
-    """Start the stage in a process of its own, end it by a signal; what it said."""
+) -> tuple[str, int]:
+    """Start the stage in a process of its own, end it by a signal."""
     return start_and_end(project, "mock", "controller", as_text(params), when, sign)
 
 
@@ -142,15 +142,24 @@ def test_a_killed_search_resumes_to_the_same_bits(
     assert torch.equal(weights(mock), controller)
 
 
-def test_ctrl_c_keeps_every_finished_generation(
-    mock: Path, uninterrupted: tuple[dict[str, pd.DataFrame], torch.Tensor]
+@pytest.mark.parametrize(
+    ("sign", "name", "code"),
+    [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)],
+)
+def test_an_ended_search_keeps_every_finished_generation(
+    mock: Path,
+    uninterrupted: tuple[dict[str, pd.DataFrame], torch.Tensor],
+    sign: int,
+    name: str,
+    code: int,
 ) -> None:
     rarely = options(evolution={"save_every": 1000})
     # Nothing of the logs is saved before the end; the curves are.
-    said = interrupted(
-        mock, rarely, lambda: generations_drawn(mock) >= 5, signal.SIGINT
+    said, ended_with = interrupted(
+        mock, rarely, lambda: generations_drawn(mock) >= 5, sign
     )
-    assert "Aborted!" in said
+    assert f"Aborted! {name} came." in said
+    assert ended_with == code
     assert "Traceback" not in said
     done = rows_on_disk(mock)
     assert 4 <= done < GENERATIONS

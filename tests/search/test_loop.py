@@ -1,7 +1,6 @@
 """The search: what it logs and selects, when it stops, and how it is resumed."""
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wm_pipeline.common import progress
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
 from wm_pipeline.dreaming.loop import DreamResult
 from wm_pipeline.environments.actions import ThresholdActions
@@ -131,6 +131,15 @@ class AllFail(Hill):
     def spoiled(self, returns: torch.Tensor, purpose: str) -> torch.Tensor:
         if purpose == "training dreams":
             returns[:] = -torch.inf
+        return returns
+
+
+class FinalsFail(Hill):
+    """No finalist returns a finite number."""
+
+    def spoiled(self, returns: torch.Tensor, purpose: str) -> torch.Tensor:
+        if purpose == "final dreams":
+            returns[:] = torch.nan
         return returns
 
 
@@ -364,16 +373,28 @@ def test_a_finalist_that_fails_is_not_selected(
     assert torch.equal(result.controller.parameters_vector, expected)
 
 
-def test_a_search_in_which_all_fail_goes_on_and_says_so(
+def test_a_search_in_which_all_fail_is_no_success(
     evaluator: DreamEvaluator, options: EvolutionOptions
 ) -> None:
     failing = AllFail(evaluator)
-    state = last(failing, options)
+    search = evolve(failing, options, 1)
+    *_, state = itertools.islice(search, options.generations)
+    with pytest.raises(InputError, match="found none in 4 generations"):
+        next(search)
+    # The logs say how it went.
     assert state.fitness_log["non_finite"].tolist() == [4] * 4
     assert state.fitness_log["best_so_far"].tolist() == [-np.inf] * 4
-    # Nobody was best, so the untouched beginning stands for it.
-    assert not state.best.any()
-    assert select(failing, state, 5).controller.parameters_vector.isfinite().all()
+    assert state.stopped is None
+    with pytest.raises(InputError, match="found none in 4 generations"):
+        list(evolve(failing, options, 1, state))
+
+
+def test_finalists_that_both_fail_are_no_controller(
+    evaluator: DreamEvaluator, options: EvolutionOptions
+) -> None:
+    failing = FinalsFail(evaluator)
+    with pytest.raises(InputError, match="found nan and nan"):
+        select(failing, last(failing, options), 5)
 
 
 def test_the_evaluators_own_controller_is_left_alone(
@@ -439,7 +460,7 @@ def test_a_state_is_not_changed_by_the_search_that_goes_on_from_it(
         (2, [1, 2, 3, 4, 5]),
         (3, [2, 4, 5]),
         (10, [5]),
-        (math.inf, [5]),
+        (1e9, [5]),
     ],
 )
 def test_states_come_as_often_as_asked_and_at_the_end(

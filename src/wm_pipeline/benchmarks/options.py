@@ -1,16 +1,19 @@
 """What the benchmark measures."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from wm_pipeline.common.options import Options
+from wm_pipeline.common.options import Options, Population, Rollouts, Seed, Steps
 from wm_pipeline.environments.actions import ActionOptions
 from wm_pipeline.models.controller import ControllerOptions
-from wm_pipeline.search.strategies import Kind
+from wm_pipeline.search.strategies import Kind, check_population
 
-Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
-"""One or more numbers, each 1 or more."""
+Counts = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...],
+    Field(min_length=1, max_length=100),
+]
+"""One or more numbers, each 1 to 1,000,000."""
 
 
 class ArchitectureOptions(Options):
@@ -23,8 +26,8 @@ class ArchitectureOptions(Options):
         model: The controller.
     """
 
-    latent_size: int = Field(ge=1)
-    hidden_size: int = Field(ge=1)
+    latent_size: int = Field(ge=1, le=4096)
+    hidden_size: int = Field(ge=1, le=8192)
     actions: ActionOptions
     model: ControllerOptions
 
@@ -41,12 +44,12 @@ class WorldOptions(Options):
         steps: Of M in one measured piece.
     """
 
-    latent_size: int = Field(ge=1)
-    hidden_size: int = Field(ge=1)
-    mixtures: int = Field(ge=1)
+    latent_size: int = Field(ge=1, le=4096)
+    hidden_size: int = Field(ge=1, le=8192)
+    mixtures: int = Field(ge=1, le=1000)
     actions: ActionOptions
-    population: int = Field(ge=1)
-    steps: int = Field(ge=1)
+    population: int = Field(ge=1, le=10_000)
+    steps: Steps
 
 
 class BenchmarkOptions(Options):
@@ -73,24 +76,40 @@ class BenchmarkOptions(Options):
         workers: Worker processes that share the candidates; 0 is this process alone.
         curve_hidden: LSTM units of the worlds of the cost curve.
         curve_dreams: Numbers of simultaneous dreams of the cost curve.
-        curve_steps: Steps of M in one measured piece of it.
+        curve_steps: Steps
+
+    @model_validator(mode="after")
+    def _check_searches(self) -> Self:
+        for kind in self.strategies:
+            check_population(kind, self.population)
+        return self of M in one measured piece of it.
     """
 
-    seed: int = Field(ge=0)
-    repeats: int = Field(ge=1)
+    seed: Seed
+    repeats: int = Field(ge=1, le=1000)
     architectures: dict[str, ArchitectureOptions]
     batch_sizes: Counts
-    decisions: int = Field(ge=1)
-    frames: int = Field(ge=1)
+    decisions: Steps
+    frames: Steps
     strategies: tuple[Kind, ...]
     dimensions: Counts
-    population: int = Field(ge=2)
-    generations: int = Field(ge=1)
-    candidates: int = Field(ge=1)
-    steps: int = Field(ge=1)
+    population: Population
+    generations: int = Field(ge=1, le=1000)
+    candidates: int = Field(ge=1, le=10_000)
+    steps: Steps
     worlds: dict[str, WorldOptions]
-    rollouts: int = Field(ge=1)
-    workers: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
-    curve_hidden: Counts
+    rollouts: Rollouts
+    workers: tuple[Annotated[int, Field(ge=0, le=256)], ...] = Field(
+        min_length=1, max_length=100
+    )
+    curve_hidden: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
+        min_length=1, max_length=100
+    )
     curve_dreams: Counts
-    curve_steps: int = Field(ge=1)
+    curve_steps: Steps
+
+    @model_validator(mode="after")
+    def _check_searches(self) -> Self:
+        for kind in self.strategies:
+            check_population(kind, self.population)
+        return self

@@ -1,17 +1,45 @@
 """The base of every options model: what a parameters file may say."""
 
+import difflib
 import json
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from wm_pipeline.common.errors import InputError
 
 
 class Options(BaseModel):
-    """Frozen, validated options; an unknown key is an error, not a surprise."""
+    """Frozen, validated options; an unknown key is an error, not a surprise.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Neither are infinities and NaN numbers: every comparison with them says no.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""A stage's seed; tables hold it as 64 bits."""
+
+Workers = Annotated[int, Field(ge=1, le=256)]
+"""Worker processes."""
+
+Rollouts = Annotated[int, Field(ge=1, le=10_000)]
+"""Dreams a candidate."""
+
+Population = Annotated[int, Field(ge=2, le=10_000)]
+"""Candidates a generation."""
+
+Steps = Annotated[int, Field(ge=1, le=1_000_000)]
+"""Steps of a game or a dream."""
+
+Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]
+"""Of a dream; beyond, its noise leaves float32."""
+
+Sigma = Annotated[float, Field(ge=1e-6, le=1e3)]
+"""A standard deviation of parameters; its square is far from float64's ends."""
 
 
 def _is_a_range(steps: tuple[int, int]) -> tuple[int, int]:
@@ -20,8 +48,55 @@ def _is_a_range(steps: tuple[int, int]) -> tuple[int, int]:
     return steps
 
 
-StepRange = Annotated[tuple[int, int], AfterValidator(_is_a_range)]
+StepRange = Annotated[tuple[Steps, Steps], AfterValidator(_is_a_range)]
 """The least and the most of a number of steps, both 1 or more."""
+
+
+def option_names(kind: Any, value: Any, path: str) -> Iterator[str]:
+    """The dotted names of an option and of all that it consists of.
+
+    Args:
+        kind: Its type: an options model, a field's annotation.
+        value: What a parameters file says; it has the keys of dictionaries and the
+            lengths of lists.
+        path: Its dotted name.
+    """
+    if isinstance(kind, type) and issubclass(kind, Options):
+        given = value if isinstance(value, dict) else {}
+        for name, field in kind.model_fields.items():
+            yield f"{path}.{name}"
+            yield from option_names(field.annotation, given.get(name), f"{path}.{name}")
+    elif get_origin(kind) in (Annotated, Union, UnionType):
+        for part in get_args(kind):
+            if not _is_other_kind(part, value):
+                yield from option_names(part, value, path)
+    elif get_origin(kind) is tuple and isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            yield from option_names(get_args(kind)[0], item, f"{path}.{place}")
+    elif get_origin(kind) is dict and isinstance(value, dict):
+        for key, item in value.items():
+            yield f"{path}.{key}"
+            yield from option_names(get_args(kind)[1], item, f"{path}.{key}")
+
+
+def _is_other_kind(kind: Any, value: Any) -> bool:
+    """Whether a value with a ``kind`` is of another one, as action mappings are."""
+    if not (isinstance(value, dict) and isinstance(kind, type)):
+        return False
+    field = getattr(kind, "model_fields", {}).get("kind")
+    return field is not None and value.get("kind") not in get_args(field.annotation)
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """``"; did you mean NAME?"`` of the name that comes nearest, or ``""``."""
+    known = list(names)
+    ends = {each.rsplit(".", 1)[-1]: each for each in known}
+    # A last part that is right says more than a path that is long.
+    near = difflib.get_close_matches(name, known, 1) or [
+        ends[end]
+        for end in difflib.get_close_matches(name.rsplit(".", 1)[-1], list(ends), 1)
+    ]
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def check_same(what: str, written: dict[str, Any], wanted: dict[str, Any]) -> None:

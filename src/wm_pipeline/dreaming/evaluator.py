@@ -5,10 +5,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from wm_pipeline.common.devices import Device, choose_device
-from wm_pipeline.common.options import Options
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.options import Options, Steps, Temperature
 from wm_pipeline.common.randomness import torch_stream
 from wm_pipeline.dreaming.loop import DreamResult, dream
 from wm_pipeline.dreaming.noise import DreamNoise
@@ -24,18 +24,40 @@ class DreamOptions(Options):
     """The dream in which candidates are judged.
 
     Attributes:
-        temperature: Above 0 (typically 0.5 to 2); higher dreams are less certain
+        temperature: 0.001 to 1,000 (typically 0.5 to 2); higher dreams are less certain
             (paper, Doom: 1.15).
-        max_steps: The cap on a dream, in steps of the environment, 1 or more
-            (typically 100 to 2100).
+        max_steps: The cap on a dream, in steps of the environment, 1 to
+            1,000,000 (typically 100 to 2100).
     """
 
-    temperature: float = Field(gt=0)
-    max_steps: int = Field(ge=1)
+    temperature: Temperature
+    max_steps: Steps
 
     def steps(self, frame_skip: int) -> int:
-        """The cap in steps of an M with that ``frame_skip``."""
-        return max(1, self.max_steps // frame_skip)
+        """The cap in steps of an M with that ``frame_skip``.
+
+        Raises:
+            InputError: It is less than one.
+        """
+        if self.max_steps < frame_skip:
+            raise InputError(
+                f"dream.max_steps: expected at least the {frame_skip} steps of the game "
+                f"in one step of M, found {self.max_steps}"
+            )
+        return self.max_steps // frame_skip
+
+
+MOST_DREAMS = 1_000_000
+"""At once, without a limit that somebody has chosen: some 3 GB of a default M."""
+
+
+def check_dreams(max_dreams: int | None, population: int, rollouts: int) -> None:
+    """Raise ValueError for more dreams at once than anybody can have meant."""
+    if max_dreams is None and population * rollouts > MOST_DREAMS:
+        raise ValueError(
+            f"evaluator.max_dreams: expected a number, as population ({population}) "
+            f"times rollouts ({rollouts}) is above {MOST_DREAMS:,} dreams, found null"
+        )
 
 
 class Evaluator(Protocol):

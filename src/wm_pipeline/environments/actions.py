@@ -21,6 +21,13 @@ THRESHOLD = math.atanh(1 / 3)
 """Of an output whose tanh is a third."""
 
 
+GameAction = Annotated[int, Field(ge=0, le=1_000_000)]
+"""The number of a game's action."""
+
+Bound = Annotated[float, Field(ge=-1e30, le=1e30)]
+"""Of a continuous action; games keep them as float32."""
+
+
 class ThresholdActions(Options):
     """One output, squashed by tanh and cut at +-1/3 into three discrete actions.
 
@@ -33,9 +40,9 @@ class ThresholdActions(Options):
     """
 
     kind: Literal["threshold"]
-    low: int = Field(ge=0)
-    middle: int = Field(ge=0)
-    high: int = Field(ge=0)
+    low: GameAction
+    middle: GameAction
+    high: GameAction
 
     @property
     def sampled(self) -> bool:
@@ -101,7 +108,7 @@ class DiscreteActions(Options):
     """
 
     kind: Literal["discrete"]
-    count: int = Field(ge=2)
+    count: int = Field(ge=2, le=1000)
     sampled: bool = False
 
     @property
@@ -168,8 +175,8 @@ class BoxActions(Options):
     """
 
     kind: Literal["box"]
-    low: tuple[float, ...] = Field(min_length=1)
-    high: tuple[float, ...] = Field(min_length=1)
+    low: tuple[Bound, ...] = Field(min_length=1, max_length=1000)
+    high: tuple[Bound, ...] = Field(min_length=1, max_length=1000)
 
     @model_validator(mode="after")
     def _bounds_match(self) -> "BoxActions":

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.options import Options
+from wm_pipeline.common.options import Options, Steps
 from wm_pipeline.environments.actions import ActionOptions, control_space
 from wm_pipeline.models.vae import FRAME_SHAPE, FRAME_SIZE
 
@@ -34,8 +34,8 @@ class EnvironmentOptions(Options):
     kwargs: dict[str, Any]
     frame_key: str | None
     crop: tuple[int, int, int, int] | None
-    repeat: int = Field(ge=1)
-    max_steps: int = Field(ge=1)
+    repeat: int = Field(ge=1, le=1000)
+    max_steps: Steps
     actions: ActionOptions
 
 
@@ -189,13 +189,18 @@ def _make_game(options: EnvironmentOptions) -> gymnasium.Env:
     gymnasium.logger.min_level = logging.ERROR
     try:
         return gymnasium.make(options.id, disable_env_checker=True, **kwargs)
-    except (gymnasium.error.Error, ImportError) as error:
+    except (gymnasium.error.Error, ImportError, ValueError) as error:
         extra = ": pip install 'wm-pipeline[doom]'" if "vizdoom" in options.id else ""
         raise InputError(
-            f"environment.id: cannot make {options.id!r}: {error}. Check the id, and "
+            f"environment.id: cannot make {options.id!r}: {_line(error)}. Check the id, and "
             f"that the package that registers it is installed{extra}"
         ) from error
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, RuntimeError, AttributeError, LookupError) as error:
         raise InputError(
-            f"environment.kwargs: {options.id!r} does not accept {kwargs}: {error}"
+            f"environment.kwargs: {options.id!r} does not accept {kwargs}: {_line(error)}"
         ) from error
+
+
+def _line(error: Exception) -> str:
+    """What an error says, on one line and without its last stop."""
+    return " ".join(str(error).split()).removesuffix(".")

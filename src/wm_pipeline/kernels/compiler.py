@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.machine import processor
 from wm_pipeline.common.scratch import scratch_folder
 
@@ -25,8 +26,19 @@ FLAGS = (
 
 
 def find_compiler() -> list[str] | None:
-    """The C compiler's command: ``CC``, which may hold options, or ``cc``."""
-    command = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    """The C compiler's command: ``CC``, which may hold options, or ``cc``.
+
+    Raises:
+        InputError: ``CC`` is no command.
+    """
+    given = os.environ.get("CC", "")
+    try:
+        command = shlex.split(given) or ["cc"]
+    except ValueError as error:
+        raise InputError(
+            f"CC: expected the command of a C compiler in this environment variable, "
+            f"found {given!r}: {error}"
+        ) from error
     return command if shutil.which(command[0]) else None
 
 

@@ -42,7 +42,7 @@ class ControllerOptions(Options):
     Attributes:
         inputs: ``zh`` reads the latent and M's h; ``zhc`` reads M's c as well (the
             paper's Doom controller).
-        hidden_sizes: Units of each hidden layer; none makes C linear.
+        hidden_sizes: Units of each hidden layer, 4,096 at most; none makes C linear.
         activation: After each hidden layer.
         bias: Whether the layers have biases.
         policy: ``deterministic``, or ``gaussian``: a second head gives the logarithm
@@ -50,7 +50,9 @@ class ControllerOptions(Options):
     """
 
     inputs: Literal["zh", "zhc"] = "zh"
-    hidden_sizes: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    hidden_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        default=(), max_length=8
+    )
     activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
     bias: bool = False
     policy: Literal["deterministic", "gaussian"] = "deterministic"

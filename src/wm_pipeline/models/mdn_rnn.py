@@ -28,9 +28,9 @@ class MDNRNNOptions(Options):
             them, its mean is what M reads.
     """
 
-    hidden_size: int = Field(ge=1)
-    mixtures: int = Field(ge=1)
-    frame_skip: int = Field(default=1, ge=1)
+    hidden_size: int = Field(ge=1, le=8192)
+    mixtures: int = Field(ge=1, le=1000)
+    frame_skip: int = Field(default=1, ge=1, le=1000)
 
 
 class Prediction(NamedTuple):

@@ -26,9 +26,9 @@ class MDNRNNTrainingOptions(FittingOptions):
         done_weight: Weight of a step in which an episode ends (paper: 10).
     """
 
-    sequence_length: int = Field(ge=2)
-    clip_norm: float = Field(gt=0)
-    done_weight: float = Field(ge=1)
+    sequence_length: int = Field(ge=2, le=1_000_000)
+    clip_norm: float = Field(gt=0, le=1e6)
+    done_weight: float = Field(ge=1, le=1e6)
 
 
 @dataclass(frozen=True)

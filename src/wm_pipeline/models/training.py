@@ -13,6 +13,9 @@ from wm_pipeline.common import progress
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options
 
+MOST_STEPS = 1_000_000_000
+"""Years, on any machine."""
+
 
 class FittingOptions(Options):
     """What the training of V and of M have in common.
@@ -24,10 +27,10 @@ class FittingOptions(Options):
         validate_every: Steps between validations; the best weights are kept.
     """
 
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
-    validate_every: int = Field(ge=1)
+    steps: int = Field(ge=1, le=MOST_STEPS)
+    batch_size: int = Field(ge=1, le=10_000)
+    learning_rate: float = Field(gt=0, le=1)
+    validate_every: int = Field(ge=1, le=MOST_STEPS)
 
 
 def fit(

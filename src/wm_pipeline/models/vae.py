@@ -7,14 +7,16 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options
 
 FRAME_SIZE = 64
 FRAME_SHAPE = (FRAME_SIZE, FRAME_SIZE, 3)
+MOST_FEATURES, MOST_PIXELS = 65_536, 1024
+"""Of the encoder's end, and of a side in the decoder: more is no use, but memory."""
+
 LOG_VARIANCE_RANGE = (-10.0, 10.0)
 
 
@@ -28,10 +30,10 @@ class ConvLayer(Options):
         padding: Padding in pixels.
     """
 
-    channels: int = Field(ge=1)
-    kernel: int = Field(ge=1)
-    stride: int = Field(ge=1)
-    padding: int = Field(default=0, ge=0)
+    channels: int = Field(ge=1, le=4096)
+    kernel: int = Field(ge=1, le=64)
+    stride: int = Field(ge=1, le=64)
+    padding: int = Field(default=0, ge=0, le=64)
 
 
 class VAEOptions(Options):
@@ -46,11 +48,40 @@ class VAEOptions(Options):
             channels.
     """
 
-    latent_size: int = Field(ge=1)
-    encoder: tuple[ConvLayer, ...] = Field(min_length=1)
-    decoder_channels: int = Field(ge=1)
-    decoder_size: int = Field(ge=1)
-    decoder: tuple[ConvLayer, ...] = Field(min_length=1)
+    latent_size: int = Field(ge=1, le=4096)
+    encoder: tuple[ConvLayer, ...] = Field(min_length=1, max_length=16)
+    decoder_channels: int = Field(ge=1, le=4096)
+    decoder_size: int = Field(ge=1, le=64)
+    decoder: tuple[ConvLayer, ...] = Field(min_length=1, max_length=16)
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        size = FRAME_SIZE
+        for number, layer in enumerate(self.encoder, 1):
+            size = (size + 2 * layer.padding - layer.kernel) // layer.stride + 1
+            if size < 1:
+                raise ValueError(
+                    f"encoder: layer {number} ({layer}) leaves no pixel; expected at "
+                    "least 1x1 after every layer"
+                )
+        features = self.encoder[-1].channels * size**2
+        if features > MOST_FEATURES:
+            raise ValueError(
+                f"encoder: expected to end in at most {MOST_FEATURES:,} numbers, found "
+                f"{features:,}"
+            )
+        size = self.decoder_size
+        for number, layer in enumerate(self.decoder, 1):
+            size = (size - 1) * layer.stride - 2 * layer.padding + layer.kernel
+            if not 1 <= size <= MOST_PIXELS:
+                raise ValueError(
+                    f"decoder: expected 1 to {MOST_PIXELS} pixels a side after layer "
+                    f"{number}, found {size}"
+                )
+        end = (self.decoder[-1].channels, size, size)
+        if end != (3, FRAME_SIZE, FRAME_SIZE):
+            raise ValueError(f"decoder: expected to end at (3, 64, 64), found {end}")
+        return self
 
 
 class ConvVAE(nn.Module):
@@ -62,8 +93,6 @@ class ConvVAE(nn.Module):
     Args:
         options: The sizes.
 
-    Raises:
-        ValueError: The layers do not lead from 64x64 and back to 64x64x3.
     """
 
     def __init__(self, options: VAEOptions) -> None:
@@ -146,14 +175,8 @@ def reparameterise(
 
 def _encoder(options: VAEOptions) -> nn.Sequential:
     layers: list[nn.Module] = []
-    channels, size = 3, FRAME_SIZE
-    for number, layer in enumerate(options.encoder, 1):
-        size = (size + 2 * layer.padding - layer.kernel) // layer.stride + 1
-        if size < 1:
-            raise InputError(
-                f"vision.model.encoder: layer {number} ({layer}) leaves no pixel; "
-                "expected at least 1x1 after every layer"
-            )
+    channels = 3
+    for layer in options.encoder:
         layers += [
             nn.Conv2d(
                 channels, layer.channels, layer.kernel, layer.stride, layer.padding
@@ -166,9 +189,8 @@ def _encoder(options: VAEOptions) -> nn.Sequential:
 
 def _decoder(options: VAEOptions) -> nn.Sequential:
     layers: list[nn.Module] = []
-    channels, size = options.decoder_channels, options.decoder_size
+    channels = options.decoder_channels
     for layer in options.decoder:
-        size = (size - 1) * layer.stride - 2 * layer.padding + layer.kernel
         layers += [
             nn.ReLU(),
             nn.ConvTranspose2d(
@@ -176,10 +198,5 @@ def _decoder(options: VAEOptions) -> nn.Sequential:
             ),
         ]
         channels = layer.channels
-    if (channels, size) != (3, FRAME_SIZE):
-        raise InputError(
-            "vision.model.decoder: expected to end at (3, 64, 64), found "
-            f"{(channels, size, size)}"
-        )
     # The paper has no nonlinearity between the first linear layer and the square.
     return nn.Sequential(*layers[1:])

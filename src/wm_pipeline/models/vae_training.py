@@ -32,7 +32,7 @@ class SalienceOptions(Options):
 
     channel: int = Field(ge=0, le=2)
     threshold: float = Field(gt=0, lt=1)
-    weight: float = Field(ge=1)
+    weight: float = Field(ge=1, le=1e6)
 
 
 class VAETrainingOptions(FittingOptions):
@@ -45,10 +45,10 @@ class VAETrainingOptions(FittingOptions):
         validation_frames: Frames of the held-out episodes that are scored.
     """
 
-    beta: float = Field(ge=0)
-    free_nats: float = Field(default=0.0, ge=0)
+    beta: float = Field(ge=0, le=1e6)
+    free_nats: float = Field(default=0.0, ge=0, le=1e3)
     salience: SalienceOptions
-    validation_frames: int = Field(ge=1)
+    validation_frames: int = Field(ge=1, le=100_000)
 
 
 def vae_loss(

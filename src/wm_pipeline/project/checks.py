@@ -10,8 +10,11 @@ from kedro.io import AbstractVersionedDataset, DataCatalog, DatasetError
 from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
 
+from wm_pipeline.common.devices import choose_device
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.project.context import known_stages
+from wm_pipeline.common.options import did_you_mean
+from wm_pipeline.kernels.compiler import find_compiler
+from wm_pipeline.project.stages import known_stages
 from wm_pipeline.reporting.tables import dataset_path
 
 _IN_A_STAGE = "in_a_stage_of_wm_pipeline"
@@ -43,6 +46,12 @@ class CheckInputs:
         Raises:
             InputError: One is missing.
         """
+        find_compiler()  # it refuses a CC that is no command
+        for name in sorted(filter(_is_option, pipeline.inputs())):
+            if name in catalog and (
+                evaluator := getattr(catalog.load(name), "evaluator", None)
+            ):
+                choose_device(evaluator.device)  # it refuses a GPU that is not there
         for name, version in (run_params["load_versions"] or {}).items():
             if _missing(catalog, name):
                 others = _versions(catalog, name)
@@ -54,6 +63,10 @@ class CheckInputs:
                         else f"nor any other. {self._advice([name])}"
                     )
                 )
+        for name in sorted(pipeline.inputs()):
+            if name not in catalog:
+                hint = did_you_mean(name, map(str, catalog.keys()))
+                raise InputError(f"conf/base/catalog.yml has no {name}{hint or '.'}")
         inputs = sorted(name for name in pipeline.inputs() if not _is_option(name))
         if missing := [name for name in inputs if _missing(catalog, name)]:
             found = " and ".join(

@@ -1,23 +1,33 @@
 """Controllers of several architectures, each searched under the same budget."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Self
 
 import pandas as pd
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from wm_pipeline.common.options import Options
-from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
+from wm_pipeline.common.options import (
+    Options,
+    Population,
+    Rollouts,
+    Seed,
+    Sigma,
+)
+from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions, check_dreams
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.search.loop import EvolutionOptions, evolve
+from wm_pipeline.search.loop import LONGEST, EvolutionOptions, evolve
 from wm_pipeline.search.selection import SearchResult, select
 from wm_pipeline.search.state import SearchState
-from wm_pipeline.search.strategies import Kind, StrategyOptions, check_size
+from wm_pipeline.search.strategies import (
+    Kind,
+    StrategyOptions,
+    check_population,
+    check_size,
+)
 from wm_pipeline.workers.evaluators import EvaluatorOptions, with_workers
 
 
@@ -48,14 +58,23 @@ class ComparisonOptions(Options):
         evaluator: Where candidates run.
     """
 
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1, max_length=1000)
     architectures: dict[str, ArchitectureOptions] = Field(min_length=1)
-    population: int = Field(ge=2)
-    sigma: float = Field(gt=0)
-    generations: int = Field(ge=1)
-    rollouts: int = Field(ge=1)
-    final_rollouts: int = Field(ge=2)
+    population: Population
+    sigma: Sigma
+    generations: int = Field(ge=1, le=1_000_000)
+    rollouts: Rollouts
+    final_rollouts: int = Field(ge=2, le=100_000)
     evaluator: EvaluatorOptions = EvaluatorOptions()
+
+    @model_validator(mode="after")
+    def _check_searches(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: expected each once, found {list(self.seeds)}")
+        for architecture in self.architectures.values():
+            check_population(architecture.strategy, self.population)
+        check_dreams(self.evaluator.max_dreams, self.population, self.rollouts)
+        return self
 
     def evolution(self, kind: Kind) -> EvolutionOptions:
         """The search of an architecture: the one budget, its own strategy."""
@@ -65,7 +84,7 @@ class ComparisonOptions(Options):
             ),
             generations=self.generations,
             rollouts=self.rollouts,
-            save_every=math.inf,
+            save_every=LONGEST,
         )
 
 

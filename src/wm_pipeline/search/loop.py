@@ -9,12 +9,16 @@ import pandas as pd
 from pydantic import Field
 
 from wm_pipeline.common import progress
-from wm_pipeline.common.options import Options
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.options import Options, Rollouts
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import Evaluator
 from wm_pipeline.dreaming.loop import DreamResult
 from wm_pipeline.search.state import SearchState
 from wm_pipeline.search.strategies import CMAES, StrategyOptions
+
+LONGEST = 1e9
+"""Seconds, 30 years: a search is over before."""
 
 
 class StopOptions(Options):
@@ -28,7 +32,7 @@ class StopOptions(Options):
     """
 
     mean_return: float | None = None
-    seconds: float | None = Field(default=None, gt=0)
+    seconds: float | None = Field(default=None, gt=0, le=LONGEST)
     converged: bool = False
 
 
@@ -37,18 +41,18 @@ class EvolutionOptions(Options):
 
     Attributes:
         strategy: The search.
-        generations: How many, 1 or more (typically 10 to 1000).
-        rollouts: Dreams a candidate and generation, 1 or more (typically 4 to 32).
+        generations: How many, 1 to 1,000,000 (typically 10 to 1000).
+        rollouts: Dreams a candidate and generation, 1 to 10,000 (typically 4 to 32).
         stop: What ends it earlier.
         save_every: Seconds at least between two states, 0 or more; 0 gives one after
             each generation. A full covariance of 1,000 parameters is 19 MB.
     """
 
     strategy: StrategyOptions
-    generations: int = Field(ge=1)
-    rollouts: int = Field(ge=1)
+    generations: int = Field(ge=1, le=1_000_000)
+    rollouts: Rollouts
     stop: StopOptions = StopOptions()
-    save_every: float = Field(default=0.0, ge=0)
+    save_every: float = Field(default=0.0, ge=0, le=LONGEST)
 
 
 def evolve(
@@ -72,12 +76,12 @@ def evolve(
 
     Yields:
         The state, ``save_every`` seconds or more after the one before, and at the end,
-        when its ``stopped`` says why; on Ctrl-C that after the last complete
+        when its ``stopped`` says why, unless every candidate has failed; on Ctrl-C that after the last complete
         generation, before the interrupt is raised again.
 
     Raises:
         ValueError: ``before`` is of a search under other conditions, or the strategy is
-            not for so many parameters.
+            not for so many parameters; or no candidate ever had a finite fitness.
 
     Source: World Models, sec. 2.3; Hansen 2006 for CMA-ES.
     """
@@ -96,11 +100,17 @@ def evolve(
                 state, saved = search.state(), False
                 if reason is not None or time.monotonic() - last >= options.save_every:
                     last, saved = time.monotonic(), True
-                    yield state.over(reason)
+                    yield state.over(reason if search.any_finite else None)
         except KeyboardInterrupt:
             if state is not None and not saved:
                 yield state
             raise
+    if not search.any_finite:
+        raise InputError(
+            f"{name}: expected candidates of finite fitness, found none in "
+            f"{search.generation} generations: the world model's dreams are not finite. "
+            "Look at dream.temperature, or train V and M anew"
+        )
     if state is not None and state is before:
         yield state.over(reason)
 
@@ -233,6 +243,11 @@ class _Search:
         if stop.converged and (met := self._strategy.stop()):
             return f"pycma stopped by {', '.join(sorted(met))}"
         return None
+
+    @property
+    def any_finite(self) -> bool:
+        """Whether a candidate has had a finite fitness."""
+        return bool(self._rows) and bool(np.isfinite(self._rows[-1]["best_so_far"]))
 
     def state(self) -> SearchState:
         """A copy of all that is needed to resume the search."""

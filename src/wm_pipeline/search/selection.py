@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.dreaming.evaluator import Evaluator
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.search.state import SearchState
@@ -39,10 +40,18 @@ def select(
 
     Returns:
         The better of the two.
+
+    Raises:
+        InputError: Both fail.
     """
     finalists = np.stack((state.mean, state.best))
     result = evaluator.evaluate(finalists, final_rollouts, "final dreams")
     scores = result.returns.double().mean(1).numpy()
+    if not np.isfinite(scores).any():
+        raise InputError(
+            "Expected a search whose mean or best candidate has a finite return in "
+            f"fresh dreams, found {scores[0]:g} and {scores[1]:g}"
+        )
     winner = int(np.where(np.isfinite(scores), scores, -np.inf).argmax())
     controller = Controller.from_config(evaluator.controller.config())
     controller.set_parameters(torch.from_numpy(finalists[winner]).float())

@@ -4,10 +4,10 @@ import warnings
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.options import Options
+from wm_pipeline.common.options import Options, Population, Sigma
 from wm_pipeline.search.snapshots import Snapshot, restore, take
 
 with warnings.catch_warnings():
@@ -18,6 +18,9 @@ with warnings.catch_warnings():
 
 LARGEST_FULL = 5_000
 """Parameters for which a full covariance is kept: 0.2 GB a matrix, some five of them."""
+
+LARGEST = 2_000_000
+"""Parameters for which CMA-ES is of any use: 16 MB a candidate."""
 
 LEAST_VD = 10
 """Parameters below which pycma advises against VD-CMA."""
@@ -36,22 +39,18 @@ class StrategyOptions(Options):
             parameters), ``separable``, a diagonal (Ros & Hansen 2008), ``vd``, a
             diagonal and one direction (Akimoto et al. 2014), or ``vkd``, a diagonal
             and as many directions as pay (Akimoto & Hansen 2016).
-        population: Candidates a generation, 2 or more, for ``vd`` and ``vkd`` 4 or more
+        population: Candidates a generation, 2 to 10,000, for ``vd`` and ``vkd`` 4 or more
             (typically 8 to 64).
-        sigma: The initial standard deviation, above 0 (typically 0.1 to 1.0).
+        sigma: The initial standard deviation, 1e-6 to 1,000 (typically 0.1 to 1.0).
     """
 
     kind: Kind
-    population: int = Field(ge=2)
-    sigma: float = Field(gt=0)
+    population: Population
+    sigma: Sigma
 
     @model_validator(mode="after")
     def _check_population(self) -> Self:
-        if self.kind in ("vd", "vkd") and self.population < LEAST_POPULATION_VD:
-            raise ValueError(
-                f"strategy.population: expected at least {LEAST_POPULATION_VD} for "
-                f"'{self.kind}', found {self.population}"
-            )
+        check_population(self.kind, self.population)
         return self
 
 
@@ -145,8 +144,22 @@ class CMAES:
         return take(self._search, self._random)
 
 
+def check_population(kind: Kind, population: int) -> None:
+    """Raise ValueError unless a kind of CMA-ES is for that many candidates."""
+    if kind in ("vd", "vkd") and population < LEAST_POPULATION_VD:
+        raise ValueError(
+            f"population: expected at least {LEAST_POPULATION_VD} for '{kind}', found "
+            f"{population}"
+        )
+
+
 def check_size(kind: Kind, size: int) -> None:
     """Raise ValueError unless a kind of CMA-ES is for that many parameters."""
+    if size > LARGEST:
+        raise InputError(
+            f"controller.model.hidden_sizes: expected a controller of at most "
+            f"{LARGEST:,} parameters, found {size:,}"
+        )
     if kind == "full" and size > LARGEST_FULL:
         raise InputError(
             f"strategy.kind: expected at most {LARGEST_FULL:,} parameters for 'full', "

@@ -30,8 +30,8 @@ class EvaluatorOptions(Options):
         device: ``cpu``, ``cuda``, or ``auto``: the GPU if there is one.
     """
 
-    workers: int | None = Field(default=0, ge=0)
-    max_dreams: int | None = Field(default=None, ge=1)
+    workers: int | None = Field(default=0, ge=0, le=256)
+    max_dreams: int | None = Field(default=None, ge=1, le=1_000_000_000)
     device: Device = "cpu"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from wm_pipeline.common import progress
-from wm_pipeline.common.options import Options, StepRange
+from wm_pipeline.common.options import Options, Seed, StepRange, Workers
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.shards import Shard
@@ -33,11 +33,11 @@ class CollectionOptions(Options):
         resume: Whether to resume an interrupted collection after its last file.
     """
 
-    seed: int = Field(ge=0)
-    episodes: int = Field(ge=1)
-    holds: tuple[StepRange, ...] = Field(min_length=1)
-    workers: int | None = Field(ge=1)
-    episodes_per_shard: int = Field(ge=1)
+    seed: Seed
+    episodes: int = Field(ge=1, le=1_000_000)
+    holds: tuple[StepRange, ...] = Field(min_length=1, max_length=1000)
+    workers: Workers | None
+    episodes_per_shard: int = Field(ge=1, le=1000)
     resume: bool
 
 

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from pydantic import Field
 
 from wm_pipeline.common import progress
+from wm_pipeline.common.options import Workers
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.real import EnvironmentOptions
@@ -36,9 +37,9 @@ class CompareOptions(ComparisonOptions):
         workers: Real games side by side; null: one a core.
     """
 
-    real_episodes: int = Field(default=0, ge=0)
+    real_episodes: int = Field(default=0, ge=0, le=100_000)
     sample_latents: bool
-    workers: int | None = Field(ge=1)
+    workers: Workers | None
 
 
 def compare(

@@ -2,15 +2,15 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 import plotly.graph_objects as go
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.options import Options
-from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
+from wm_pipeline.common.options import Options, Seed
+from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions, check_dreams
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
@@ -36,12 +36,18 @@ class ControllerStageOptions(Options):
             are compared at the end; the better one is selected.
     """
 
-    seed: int = Field(ge=0)
+    seed: Seed
     resume: bool = False
     model: ControllerOptions = ControllerOptions()
     evaluator: EvaluatorOptions = EvaluatorOptions()
     evolution: EvolutionOptions
-    final_rollouts: int = Field(ge=1)
+    final_rollouts: int = Field(ge=1, le=100_000)
+
+    @model_validator(mode="after")
+    def _check_dreams(self) -> Self:
+        population = self.evolution.strategy.population
+        check_dreams(self.evaluator.max_dreams, population, self.evolution.rollouts)
+        return self
 
 
 def search_controller(

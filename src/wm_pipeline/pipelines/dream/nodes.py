@@ -8,7 +8,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from pydantic import Field
 
-from wm_pipeline.common.options import Options, StepRange
+from wm_pipeline.common.options import Options, Rollouts, Seed, StepRange
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.dreaming.loop import dream
@@ -44,10 +44,10 @@ class DreamCheckOptions(Options):
         animation_steps: The most steps of M in the animation.
     """
 
-    seed: int = Field(ge=0)
-    rollouts: int = Field(ge=1)
+    seed: Seed
+    rollouts: Rollouts
     hold: StepRange
-    animation_steps: int = Field(ge=1)
+    animation_steps: int = Field(ge=1, le=10_000)
 
 
 def load_world_model(

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from wm_pipeline.common import progress
-from wm_pipeline.common.options import Options, StepRange
+from wm_pipeline.common.options import Options, Seed, Sigma, StepRange, Workers
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
 from wm_pipeline.dreaming.loop import dream
@@ -39,12 +39,12 @@ class EvaluationOptions(Options):
         workers: Games played side by side, each in a process; null: one a core.
     """
 
-    seed: int = Field(ge=0)
-    episodes: int = Field(ge=2)
+    seed: Seed
+    episodes: int = Field(ge=2, le=100_000)
     hold: StepRange
-    untrained_sigma: float = Field(gt=0)
+    untrained_sigma: Sigma
     sample_latents: bool
-    workers: int | None = Field(ge=1)
+    workers: Workers | None
 
 
 def evaluate(

@@ -6,12 +6,13 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from wm_pipeline.common.options import Options
+from wm_pipeline.common.options import Options, Seed
 from wm_pipeline.common.randomness import seeded_initialisation, stream
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.choosing import split_episodes
 from wm_pipeline.episodes.sequences import (
     check_latents,
+    check_lengths,
     latent_statistics,
     training_windows,
     validation_windows,
@@ -39,7 +40,7 @@ class MemoryOptions(Options):
         training: The training.
     """
 
-    seed: int = Field(ge=0)
+    seed: Seed
     validation_fraction: float = Field(gt=0, lt=1)
     model: MDNRNNOptions
     training: MDNRNNTrainingOptions
@@ -67,6 +68,7 @@ def train_memory(
         ValueError: The latents were made by another V, or there are too few episodes.
     """
     check_latents(latents, vae)
+    check_lengths(latents, options.model.frame_skip, options.training.sequence_length)
     training, held_out = split_episodes(
         len(latents), options.validation_fraction, stream(options.seed, "split")
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from wm_pipeline.common.options import Options
+from wm_pipeline.common.options import Options, Seed, Temperature
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.dream import Dreams
@@ -45,12 +45,12 @@ class PicturesOptions(Options):
             at every second step of M, every third and so on.
     """
 
-    seed: int = Field(ge=0)
-    episode_seed: int | None = Field(ge=0)
-    cold: float = Field(gt=0)
-    warm: float | None = Field(gt=0)
+    seed: Seed
+    episode_seed: int | None = Field(ge=0, lt=2**31)
+    cold: Temperature
+    warm: Temperature | None
     sample_latents: bool
-    frames: int = Field(ge=1)
+    frames: int = Field(ge=1, le=10_000)
 
 
 def animate_real_episode(

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 
 from wm_pipeline.common import progress
-from wm_pipeline.common.options import Options
+from wm_pipeline.common.options import Options, Seed
 from wm_pipeline.common.randomness import seeded_initialisation, stream
 from wm_pipeline.episodes.choosing import split_episodes
 from wm_pipeline.episodes.frames import mean_frame, sample_frames, shuffled_frames
@@ -42,9 +42,9 @@ class VisionOptions(Options):
         training: The training.
     """
 
-    seed: int = Field(ge=0)
+    seed: Seed
     validation_fraction: float = Field(gt=0, lt=1)
-    pool_frames: int = Field(ge=1)
+    pool_frames: int = Field(ge=1, le=1_000_000)
     model: VAEOptions
     training: VAETrainingOptions
 

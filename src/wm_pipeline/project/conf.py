@@ -1,0 +1,117 @@
+"""How the conf files are read: what refers to an option sees what a run is given."""
+
+import contextlib
+import re
+from pathlib import Path
+from typing import Any
+
+from kedro.config import OmegaConfigLoader
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.options import did_you_mean
+from wm_pipeline.project.stages import known_stages
+
+ASKED = Path("--params")
+"""Where the parameters of the command line stand, as it were."""
+
+GLOBALS = ("task", "game", "stages")
+TASK = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
+"""A task is a folder's name in every path of the catalog."""
+
+
+class ConfLoader(OmegaConfigLoader):
+    """Merges an environment's parameters over base's before they are resolved.
+
+    Kedro resolves each alone: ``${seed}`` in base then never sees the seed of an
+    environment's file, which would stand in the record without having been used.
+    """
+
+    def _resolve_from_raw_config(
+        self,
+        key: str,
+        base_configs: dict[Path, DictConfig],
+        env_configs: dict[Path, DictConfig],
+        *others: Any,
+    ) -> dict[str, Any]:
+        if key == "parameters" and base_configs:
+            together: Any = OmegaConf.unsafe_merge(*base_configs.values())
+            for path, given in [*env_configs.items(), *self._asked()]:
+                _check_shape(path, together, given)
+                if path != ASKED:  # Kedro merges these itself
+                    together = OmegaConf.unsafe_merge(together, given)
+            base_configs, env_configs = {Path(): together}, {}
+        return super()._resolve_from_raw_config(key, base_configs, env_configs, *others)
+
+    def _read_dir_configs(self, conf_path: str, *others: Any) -> dict[Path, DictConfig]:
+        try:
+            return super()._read_dir_configs(conf_path, *others)
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{conf_path}: expected files of UTF-8, found one that is not: {error}"
+            ) from error
+
+    def _check_duplicates(self, key: str, config_per_file: dict[Path, Any]) -> None:
+        for path, config in config_per_file.items():
+            if not isinstance(config, DictConfig):
+                raise InputError(f"{path}: expected names with values, found a list")
+        super()._check_duplicates(key, config_per_file)
+
+    def _asked(self) -> list[tuple[Path, DictConfig]]:
+        return [(ASKED, OmegaConf.create(self.runtime_params or {}))]
+
+
+def _check_shape(path: Path, known: Any, given: Any, name: str = "") -> None:
+    """Refuse a list in place of a group of options, and the other way round.
+
+    OmegaConf would, too, but without saying where.
+    """
+    for key in given:
+        theirs = None
+        with contextlib.suppress(
+            OmegaConfBaseException
+        ):  # it may refer to a later file
+            theirs = OmegaConf.select(known, str(key))
+        ours, here = given._get_node(key), f"{name}{key!s}"  # noqa: SLF001  as written
+        pair = (type(theirs), type(ours))
+        if pair in ((DictConfig, ListConfig), (ListConfig, DictConfig)):
+            kinds = {DictConfig: "names with values", ListConfig: "a list"}
+            raise InputError(
+                f"{path}: {here}: expected {kinds[pair[0]]}, found {kinds[pair[1]]}"
+            )
+        if pair == (DictConfig, DictConfig) and ours is not None:
+            _check_shape(path, theirs, ours, f"{here}.")
+
+
+def check_globals(found: dict[str, Any]) -> list[str]:
+    """The stages that globals.yml names.
+
+    Args:
+        found: What it says.
+
+    Raises:
+        InputError: It says something else than it may.
+    """
+    for name in found:
+        hint = did_you_mean(str(name), GLOBALS)
+        # Others may be for a catalog of one's own.
+        if name not in GLOBALS and hint:
+            raise InputError(f"globals.yml: {name} is nothing known{hint}")
+    task, stages = found.get("task"), found.get("stages")
+    if not isinstance(task, str | int) or not TASK.fullmatch(str(task)):
+        raise InputError(
+            "globals.yml: task: expected a name of letters, digits and - _ . that does "
+            f"not begin with a dot, found {task!r}"
+        )
+    if not isinstance(stages, list) or not stages:
+        raise InputError(
+            "globals.yml: stages: expected a list of one or more out of "
+            f"{', '.join(known_stages())}, found {stages!r}"
+        )
+    if unknown := [stage for stage in stages if stage not in known_stages()]:
+        raise InputError(
+            f"globals.yml: expected stages out of {', '.join(known_stages())}, "
+            f"found {', '.join(map(str, unknown))}"
+        )
+    return stages

@@ -1,0 +1,142 @@
+"""Whether the parameters are right: all of them, also those of stages not run."""
+
+import functools
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+import torch
+from kedro.validation.type_extractor import TypeExtractor
+from pydantic import ValidationError
+
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.options import did_you_mean, option_names
+from wm_pipeline.models.controller import Controller
+from wm_pipeline.project.stages import known_stages
+from wm_pipeline.search.strategies import check_size
+
+SHARED = ("seed",)
+"""Parameters that no stage reads, but that others refer to."""
+
+
+@functools.cache
+def option_groups() -> dict[str, Any]:
+    """The options models of all stages by the parameter that each is."""
+    stages = {
+        stage: import_module(f"wm_pipeline.pipelines.{stage}").create_pipeline()
+        for stage in known_stages()
+    }
+    # Kedro types them as any class.
+    return TypeExtractor(stages).extract_types_from_pipelines()
+
+
+def check_parameters(
+    parameters: Mapping[str, Any], asked: Mapping[str, Any], stages: list[str]
+) -> None:
+    """Refuse parameters that a stage would, or that no stage would ever read.
+
+    Args:
+        parameters: As the conf files and ``--params`` have them.
+        asked: Those of ``--params``.
+        stages: That the conf environment names.
+
+    Raises:
+        InputError: With a sentence for each.
+    """
+    wrong = list(dict.fromkeys([*_unknown(parameters, asked), *_refused(parameters)]))
+    if wrong:
+        raise InputError("\n".join(wrong))
+    _check_together(parameters, stages)
+
+
+def known_names(parameters: Mapping[str, Any]) -> list[str]:
+    """The dotted names of all options; ``parameters`` have the keys and lengths."""
+    names = [*SHARED, *option_groups()]
+    for group, model in option_groups().items():
+        names += option_names(model, parameters.get(group), group)
+    return list(dict.fromkeys(names))
+
+
+def _unknown(parameters: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each parameter that belongs to no group of options."""
+    for name, value in parameters.items():
+        # A conf file may keep values under such a name, for itself to refer to.
+        is_for_conf = str(name).startswith("_") and name not in asked
+        if name not in {*SHARED, *option_groups()} and not is_for_conf:
+            yield _no_option(_inner(str(name), value), parameters)
+
+
+def _inner(name: str, value: Any) -> str:
+    """What ``--params`` calls it: the path down to where there is more than one."""
+    while isinstance(value, dict) and len(value) == 1:
+        ((key, value),) = value.items()
+        name = f"{name}.{key}"
+    return name
+
+
+def _no_option(name: str, parameters: Mapping[str, Any]) -> str:
+    hint = did_you_mean(name, known_names(parameters))
+    return f"{name} is no option{hint or '.'}"
+
+
+def _refused(parameters: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each option that its model refuses."""
+    for group, model in option_groups().items():
+        if group not in parameters:
+            yield f"{group}: expected these options, found none in the conf files."
+            continue
+        try:
+            model.model_validate(parameters[group])
+        except ValidationError as report:
+            for wrong in report.errors(include_url=False):
+                name = ".".join((group, *map(str, _place(parameters[group], wrong))))
+                if wrong["type"] == "extra_forbidden":
+                    yield _no_option(_inner(name, wrong["input"]), parameters)
+                    continue
+                rule = _short(wrong["msg"].removeprefix("Value error, "), 300)
+                # A rule of several options together names what it found.
+                found = f"; found {_short(repr(wrong['input']), 80)}"
+                yield f"{name}: {rule}{'' if isinstance(wrong['input'], dict) else found}."
+
+
+def _place(value: Any, wrong: Mapping[str, Any]) -> Iterator[Any]:
+    """Where an option is; pydantic's paths hold the kind of a union's member, too."""
+    for step in wrong["loc"]:
+        if isinstance(value, dict) and step not in value:
+            if step == value.get("kind"):
+                continue
+            value = None
+        elif isinstance(value, dict) or (
+            isinstance(value, list | tuple)
+            and isinstance(step, int)
+            and step < len(value)
+        ):
+            value = value[step]
+        yield step
+
+
+def _short(said: str, most: int) -> str:
+    """At a length that a sentence bears."""
+    return said if len(said) <= most else f"{said[: most - 3]}..."
+
+
+def _check_together(parameters: Mapping[str, Any], stages: list[str]) -> None:
+    """Refuse what is right alone but not together, where a run makes V, M and C.
+
+    Elsewhere the sizes are those of the checkpoints, and the stages look at them.
+    """
+    if not {"vision", "memory", "controller"} <= set(stages):
+        return
+    names = ("environment", "vision", "memory", "dream", "controller")
+    environment, vision, memory, dream, controller = (
+        option_groups()[name].model_validate(parameters[name]) for name in names
+    )
+    dream.steps(memory.model.frame_skip)
+    with torch.device("meta"):  # it takes no memory there
+        size = Controller(
+            controller.model,
+            vision.model.latent_size,
+            memory.model.hidden_size,
+            environment.actions.outputs,
+        ).size
+    check_size(controller.evolution.strategy.kind, size)

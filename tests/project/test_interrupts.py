@@ -1,0 +1,101 @@
+"""How a run ends by Ctrl-C and SIGTERM; `kedro run` itself is in test_controller_stage."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import psutil
+import pytest
+
+PROGRAM = """
+    import subprocess, sys, time
+    from wm_pipeline.project.interrupts import ending_on_signals
+
+    with ending_on_signals():
+        child = subprocess.Popen(["sleep", "1000"])
+        try:
+            print(child.pid, flush=True)
+            time.sleep(1000)
+        finally:
+            print("ending", flush=True)
+            time.sleep({shutdown})
+            child.kill()
+            print("ended", flush=True)
+"""
+
+
+def start(shutdown: float, ignored: bool = False) -> subprocess.Popen[str]:
+    """A program with a child, that takes its time to end."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PROGRAM.format(shutdown=shutdown))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+        preexec_fn=lambda: signal.signal(  # noqa: PLW1509  no threads here
+            signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler
+        ),
+    )
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or (
+        psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sign", "name", "code"),
+    [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)],
+)
+def test_a_signal_and_its_echo_end_the_program_in_order(
+    sign: int, name: str, code: int
+) -> None:
+    with start(shutdown=0.3) as program:
+        assert program.stdout is not None
+        child = int(program.stdout.readline())
+        program.send_signal(sign)
+        assert program.stdout.readline() == "ending\n"
+        program.send_signal(sign)
+        rest, said = program.communicate(timeout=20)
+    assert rest == "ended\n"
+    assert program.returncode == code
+    assert said.startswith(f"Aborted! {name} came.")
+    assert said.count("\n") == 1
+    assert gone(child)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sign", "code"), [(signal.SIGINT, 143), (signal.SIGTERM, 143)]
+)
+def test_a_second_signal_ends_it_at_once_and_its_children_too(
+    sign: int, code: int
+) -> None:
+    with start(shutdown=1000) as program:
+        assert program.stdout is not None
+        child = int(program.stdout.readline())
+        program.send_signal(signal.SIGTERM)
+        assert program.stdout.readline() == "ending\n"
+        time.sleep(2.1)
+        program.send_signal(sign)
+        program.communicate(timeout=20)
+    assert program.returncode == code
+    assert gone(child)
+
+
+@pytest.mark.slow
+def test_what_a_shell_ignores_stays_ignored() -> None:
+    with start(shutdown=0, ignored=True) as program:
+        assert program.stdout is not None
+        program.stdout.readline()
+        program.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert program.poll() is None
+        program.send_signal(signal.SIGTERM)
+        program.communicate(timeout=20)
+    assert program.returncode == 143

@@ -1,0 +1,235 @@
+"""Which parameters are refused, and what is said of them."""
+
+import copy
+import math
+import re
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.option_cases import Case, all_cases, base_parameters, option_cases
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.randomness import stream, torch_stream
+from wm_pipeline.environments.mock import mock_world_model
+from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.mdn_rnn import MDNRNN
+from wm_pipeline.models.vae import ConvVAE
+from wm_pipeline.policies.random_policy import RandomPolicy
+from wm_pipeline.project.parameters import (
+    check_parameters,
+    known_names,
+    option_groups,
+)
+from wm_pipeline.search.strategies import CMAES
+
+# At these ends, others would have to change too.
+NOT_ALONE = (
+    "vision.pool_frames",
+    "vision.training.batch_size",
+    "vision.model.decoder_size",
+    "environment.actions.kind",
+    "benchmark.population",
+    "dream.max_steps",
+    "memory.model.frame_skip",
+    # A full covariance, the default, is for 5,000 parameters.
+    "memory.model.hidden_size",
+    "controller.evolution.strategy.kind",
+)
+
+
+@cache
+def base() -> dict[str, Any]:
+    return base_parameters()
+
+
+def given(name: str, value: Any) -> dict[str, Any]:
+    """The parameters of ``conf/base`` with one that is said to be something else."""
+    changed = dict(base())
+    parameters: Any = changed
+    *groups, last = name.split(".")
+    for group in groups:
+        parameters[group] = dict(parameters.get(group, {}))
+        parameters = parameters[group]
+    parameters[last] = value
+    return changed
+
+
+def said(parameters: dict[str, Any], asked: dict[str, Any] | None = None) -> str:
+    """What is said of wrong parameters; nothing of right ones."""
+    stages = ["collection", "vision", "memory", "dream", "controller"]
+    try:
+        check_parameters(parameters, asked or {}, stages)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def build(groups: dict[str, Any]) -> None:
+    """What the options are for, as far as that takes neither time nor memory."""
+    vision, memory = groups["vision"].model, groups["memory"].model
+    environment, search = groups["environment"], groups["controller"]
+    actions = environment.actions
+    networks(vision, memory, actions)
+    with torch.device("meta"):
+        for options in (search.model, *map_models(groups["compare"])):
+            Controller(options, vision.latent_size, memory.hidden_size, actions.outputs)
+    for name in ("vision", "memory", "controller", "collection", "evaluation"):
+        stream(groups[name].seed, "test").random()
+        torch_stream(groups[name].seed, "test")
+        np.array([groups[name].seed], np.int64)
+    for hold in (*groups["collection"].holds, groups["evaluation"].hold):
+        policy = RandomPolicy(actions, hold)
+        policy.act(None, [policy.begin(1)[0]], [policy.begin(1)[1]])
+    strategy = search.evolution.strategy
+    if strategy.population <= 64:
+        cmaes = CMAES(strategy, 12, 1)
+        candidates = cmaes.ask()
+        cmaes.tell(candidates, np.arange(len(candidates), dtype=float))
+        assert np.isfinite(cmaes.ask()).all()
+    dream_once(groups["dream"].temperature)
+
+
+@cache
+def networks(vision: Any, memory: Any, actions: Any) -> None:
+    with torch.device("meta"):
+        ConvVAE(vision)
+        MDNRNN(memory, vision.latent_size, actions.size, "")
+
+
+def map_models(compare: Any) -> list[Any]:
+    return [architecture.model for architecture in compare.architectures.values()]
+
+
+@cache
+def dream_once(temperature: float) -> None:
+    """A step of the mock's world is finite at every temperature."""
+    world = mock_world_model()
+    latents, state = world.start_means[:1], world.mdn_rnn.initial_state(1)
+    noise = torch.ones(1, world.vae.latent_size)
+    gumbel = torch.ones(1, world.vae.latent_size, world.mdn_rnn.options.mixtures)
+    control = torch.ones(1, world.mdn_rnn.action_size)
+    with torch.inference_mode():
+        dreamed, *_ = world.step(latents, control, state, temperature, gumbel, noise)
+    assert dreamed.isfinite().all()
+
+
+@pytest.mark.slow
+def test_every_option_is_refused_with_a_sentence_or_works() -> None:
+    models = option_groups()
+    right = {name: model.model_validate(base()[name]) for name, model in models.items()}
+    built = set()
+    for case in all_cases(base()):
+        sentence = said(given(case.name, case.value))
+        shown = f"{case.name}={str(case.value)[:60]}: {sentence}"
+        if not sentence:
+            assert case.within is not False, shown
+            group = case.name.split(".")[0]
+            changed = models[group].model_validate(given(*case[:2])[group])
+            if repr(changed) not in built:
+                built.add(repr(changed))
+                build(right | {group: changed})
+            continue
+        assert all(len(line) < 500 for line in sentence.splitlines()), shown
+        assert case.name.split(".")[0] in sentence or "," in sentence, shown
+        assert not case.within or case.name in NOT_ALONE, shown
+
+
+@pytest.mark.slow
+def test_the_cases_are_of_all_options_and_the_seed_orders_them() -> None:
+    first = list(option_cases(1))
+    named = {name for name, _ in first}
+    # Items of lists and keywords of games are changed with the whole of them; of like
+    # options, one is enough.
+    inner = re.compile(
+        r"\.\d|\.kwargs\.|architectures\.(?!linear(\.|$))|worlds\.(?!carracing(\.|$))"
+    )
+    known = {name for name in known_names(base()) if not inner.search(name)}
+    assert known - named == {"seed"}
+    second = list(option_cases(2))
+    assert first != second
+    assert sorted(first) == sorted(second)
+    cases = list(all_cases(base()))
+    assert Case("dream.temperature", math.inf, False) in cases
+    assert Case("dream.max_steps", 1000001, False) in cases
+    assert Case("controller.evolution.strategy.population", 2, True) in cases
+    assert ("dream.temperature", ".inf") in first
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("controler.evolution.generations", "controller.evolution.generations"),
+        ("evolution.generations", "controller.evolution.generations"),
+        ("sead", "seed"),
+        ("dream.temprature", "dream.temperature"),
+        ("controller.evolution.stop.secnds", "controller.evolution.stop.seconds"),
+        ("compare.architectures.linear.model.polcy", "compare.architectures.linear.model.policy"),
+        ("benchmark.worlds.carracing.step", "benchmark.worlds.carracing.steps"),
+        ("environment.actions.hihg", "environment.actions.high"),
+        ("latent_size", "vision.model.latent_size"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_option_is_refused_with_the_nearest_name(
+    name: str, meant: str
+) -> None:
+    expected = f"{name} is no option; did you mean {meant}?"
+    if meant.startswith("vision"):  # several are as near
+        expected = f"{name} is no option; did you mean "
+    assert said(given(name, "7")).startswith(expected)
+
+
+def test_what_is_near_to_nothing_is_refused_too() -> None:
+    assert said(given("qqqqqq", "7")) == "qqqqqq is no option."
+
+
+def test_a_misspelt_option_inside_a_list_is_named() -> None:
+    layer = [{"chanels": 3, "kernel": 4, "stride": 4}]
+    sentences = said(given("vision.model.encoder", layer)).splitlines()
+    assert sentences[0] == "vision.model.encoder.0.channels: Field required."
+    assert sentences[1] == (
+        "vision.model.encoder.0.chanels is no option; did you mean "
+        "vision.model.encoder.0.channels?"
+    )
+
+
+def test_conf_files_may_keep_values_for_themselves_but_the_command_line_not() -> None:
+    parameters = given("_mine.hold", [1, 2])
+    assert said(parameters) == ""
+    assert "_mine.hold is no option" in said(parameters, {"_mine": {}})
+
+
+def test_a_group_that_no_file_has_is_named() -> None:
+    parameters = copy.deepcopy(base())
+    del parameters["dream_check"]
+    assert said(parameters) == (
+        "dream_check: expected these options, found none in the conf files."
+    )
+
+
+def test_a_long_value_is_cut_short() -> None:
+    assert len(said(given("dream.max_steps", "x" * 5000))) < 250
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("dream.max_steps", 3, "dream.max_steps: expected at least the 4 steps"),
+        ("controller.model.hidden_sizes", [64], "at most 5,000 parameters for 'full'"),
+        ("controller.evolution.strategy.population", 10_000, ""),
+        ("controller.evolution", {"strategy": {"kind": "full", "population": 1001, "sigma": 0.1}, "generations": 1, "rollouts": 1000}, "controller: evaluator.max_dreams: expected a number"),
+        ("compare.seeds", [1, 1], "compare: seeds: expected each once"),
+        ("compare.population", 3, ""),
+        ("benchmark.population", 3, "population: expected at least 4 for 'vd'"),
+        ("vision.model.decoder_size", 5, "decoder: expected to end at (3, 64, 64), found (3, 80, 80)"),
+        ("vision.model.encoder", [{"channels": 1, "kernel": 2, "stride": 1, "padding": 64}, {"channels": 4096, "kernel": 1, "stride": 1}], "encoder: expected to end in at most 65,536 numbers"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_go_together_are_refused_before_any_stage(
+    name: str, value: Any, expected: str
+) -> None:
+    sentence = said(given(name, value))
+    assert expected in sentence
+    assert bool(expected) == bool(sentence)
