@@ -140,7 +140,9 @@ def test_a_missing_version_is_told_from_those_there_are(project: Path) -> None:
 
 @pytest.mark.parametrize("what", ["no byte", "no row"])
 def test_an_empty_log_is_named_with_its_stage(own_project: Path, what: str) -> None:
-    log = max(own_project.glob("data/07_model_output/test/fitness_log.parquet/*/*"))
+    log = max(
+        own_project.glob("data/07_model_output/test/fitness_log.parquet/*/*.parquet")
+    )
     empty = pd.read_parquet(log)[:0]
     log.write_bytes(b"")
     if what == "no row":
@@ -152,7 +154,9 @@ def test_an_empty_log_is_named_with_its_stage(own_project: Path, what: str) -> N
 
 def test_a_damaged_score_is_left_out_of_the_runs(own_project: Path) -> None:
     summary = max(
-        own_project.glob("data/07_model_output/test/evaluation_summary.json/*/*")
+        own_project.glob(
+            "data/07_model_output/test/evaluation_summary.json/*/evaluation_summary.json"
+        )
     )
     summary.write_text(summary.read_text()[:50])
     result = CliRunner().invoke(run, ["--env", "test", "--pipelines", "runs"])

@@ -11,6 +11,8 @@ from wm_pipeline.project.hooks import (
     PrintSummary,
     TimeStages,
 )
+from wm_pipeline.project.lock import OneRunAtATime
+from wm_pipeline.project.origins import KeepOrigins
 from wm_pipeline.tracking.stage_clock import StageClock
 
 # It is between Kedro 1.7 and OmegaConf; a user can do nothing about it.
@@ -19,7 +21,9 @@ warnings.filterwarnings("ignore", r"register_new_resolver\(\) is deprecated")
 CONTEXT_CLASS = StagesContext
 _clock = StageClock()
 HOOKS = (
+    OneRunAtATime(),
     CheckInputs(),
+    KeepOrigins(),
     LiveCurves(),
     TimeStages(_clock),
     KeepRecord(_clock),

@@ -153,9 +153,16 @@ def test_a_table_without_rows_is_refused(tmp_path: Path):
 
 def test_a_preview_of_json_is_what_a_browser_can_read(tmp_path: Path):
     dataset = JSONDataset(filepath=str(tmp_path / "s.json"))
-    dataset.save({"precision": float("nan"), "recall": 0.5})
+    dataset.save({"precision": float("nan"), "recall": [0.5, float("nan")]})
     shown = json.loads(dataset.preview(), parse_constant=pytest.fail)
-    assert shown == {"precision": None, "recall": 0.5}
+    assert shown == {"precision": None, "recall": [0.5, None]} == dataset.load()
+
+
+def test_json_has_no_infinity(tmp_path: Path):
+    dataset = JSONDataset(filepath=str(tmp_path / "s.json"))
+    with pytest.raises(DatasetError, match=r"s: .*finite .* real\.1\.mean = inf"):
+        dataset.save({"real": [1, {"mean": float("inf")}]})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_preview_of_text_is_the_text(tmp_path: Path):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.episodes import sequences
 from wm_pipeline.episodes.sequences import (
-    check_lengths,
     latent_statistics,
+    longest_episode,
     to_sequence,
     training_windows,
     validation_windows,
@@ -246,15 +246,9 @@ def test_the_reward_scale_of_a_game_that_never_pays_is_one(tmp_path: Path):
     assert found.reward_range == (0, 0)
 
 
-def test_windows_and_steps_longer_than_every_episode_are_refused(
-    stored: EpisodeShards,
-):
-    check_lengths(stored, 1, 11)
-    check_lengths(stored, 4, 3)
-    check_lengths(stored, 10, 2)
-    with pytest.raises(InputError, match=r"sequence_length: expected at most 3, .* 4$"):
-        check_lengths(stored, 4, 4)
+def test_steps_longer_than_every_episode_are_refused(stored: EpisodeShards):
+    assert [longest_episode(stored, skip) for skip in (1, 4, 10)] == [11, 3, 2]
     with pytest.raises(
         InputError, match=r"frame_skip: expected less .*\(11\), found 11"
     ):
-        check_lengths(stored, 11, 2)
+        longest_episode(stored, 11)

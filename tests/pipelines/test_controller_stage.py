@@ -221,9 +221,14 @@ def test_a_state_of_other_options_is_refused(
         run(mock, "controller", options(resume=True, **changes), env="mock")
 
 
-def test_there_must_be_a_search_to_resume(mock: Path) -> None:
-    with pytest.raises(ValueError, match=r"search_state\.safetensors"):
-        run(mock, "controller", options(resume=True), env="mock")
+def test_where_there_is_no_search_to_resume_one_begins(
+    mock: Path,
+    uninterrupted: tuple[dict[str, pd.DataFrame], torch.Tensor],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run(mock, "controller", options(resume=True), env="mock")
+    assert "nothing to resume" in caplog.text
+    assert torch.equal(weights(mock), uninterrupted[1])
 
 
 def test_the_curves_are_those_of_the_log(mock: Path) -> None:

@@ -170,7 +170,7 @@ def test_an_interrupted_search_selects_nothing(
         stage.model_copy(update={"evolution": every}),
         no_search,
     )
-    state, *_ = next(iter(pending))
+    *_, state = next(iter(pending))
     pending.close()
     catalog["search_state"] = state
     with pytest.raises(ValueError, match=r"search_state.*controller\.resume=true"):

@@ -72,7 +72,9 @@ def succeed(arguments: list[str], folder: Path) -> str:
 @pytest.fixture
 def world_model(project: Path, tmp_path: Path) -> Path:
     """The finished project's, where an example looks for it."""
-    newest = max(project.glob("data/06_models/test/world_model.safetensors/*/*"))
+    newest = max(
+        project.glob("data/06_models/test/world_model.safetensors/*/*.safetensors")
+    )
     return Path(shutil.copy(newest, tmp_path / "world_model.safetensors"))
 
 

@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -15,9 +15,21 @@ class Options(BaseModel):
     """Frozen, validated options; an unknown key is an error, not a surprise.
 
     Neither are infinities and NaN numbers: every comparison with them says no.
+
+    Attributes:
+        indifferent: Options on which no result depends, such as numbers of workers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    indifferent: ClassVar[frozenset[str]] = frozenset()
+
+    def determining(self) -> dict[str, Any]:
+        """All options on which results depend, as JSON values."""
+        values = self.model_dump(mode="json", exclude=set(self.indifferent))
+        for name, value in self:
+            if name in values and isinstance(value, Options):
+                values[name] = value.determining()
+        return values
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

@@ -5,6 +5,8 @@ leave a truncated file there that looks like a finished one.
 """
 
 import json
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +71,10 @@ class CSVDataset(LocalFile, KedroCSVDataset):
 
 
 class JSONDataset(LocalFile, KedroJSONDataset):
-    """JSON values, indented, on a local path; a run may save them more than once."""
+    """JSON values, indented, on a local path; a run may save them more than once.
+
+    NaN, which JSON does not have, stands for a score that there is not: null.
+    """
 
     def load(self) -> Any:
         """Read the values; InputError if the file is damaged."""
@@ -83,13 +88,43 @@ class JSONDataset(LocalFile, KedroJSONDataset):
             ) from error
 
     def write(self, path: Path, data: Any) -> None:
-        """Write the values."""
-        path.write_text(json.dumps(data, indent=2) + "\n")
+        """Write the values.
+
+        Raises:
+            InputError: A number is infinite.
+        """
+        try:
+            text = json.dumps(_null_for_nan(data), indent=2, allow_nan=False)
+        except ValueError as error:
+            raise InputError(
+                f"{path.name.split('.')[1]}: expected finite numbers, found "
+                f"{', '.join(_not_finite(data))}"
+            ) from error
+        path.write_text(text + "\n")
 
     def preview(self) -> JSONPreview:
-        """The values, for kedro-viz; null for NaN, which a browser cannot read."""
-        text = Path(self._get_load_path()).read_text()
-        return JSONPreview(json.dumps(json.loads(text, parse_constant=lambda _: None)))
+        """The values, for kedro-viz."""
+        return JSONPreview(Path(self._get_load_path()).read_text())
+
+
+def _null_for_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _null_for_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_null_for_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _not_finite(value: Any, name: str = "") -> Iterator[str]:
+    """The places of numbers that are not finite, and which they are."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _not_finite(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            yield from _not_finite(item, f"{name}.{place}")
+    elif isinstance(value, float) and math.isinf(value):
+        yield f"{name} = {value}"
 
 
 class TextDataset(LocalFile, KedroTextDataset):

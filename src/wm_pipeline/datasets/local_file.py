@@ -1,5 +1,6 @@
 """What versioned datasets here share: one local file that is never half-written."""
 
+import contextlib
 from abc import ABC, abstractmethod
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
@@ -29,6 +30,9 @@ class LocalFile(ABC):
     """
 
     _save_path: PurePosixPath | None = None
+
+    outdated = False
+    """Whether it is to be made again, as if it did not exist."""
 
     def __new__(
         cls,
@@ -63,6 +67,38 @@ class LocalFile(ABC):
     @abstractmethod
     def write(self, path: Path, data: Any) -> None:
         """Write the data to a new file."""
+
+    def exists(self) -> bool:
+        """Whether it is there, and not outdated."""
+        return not self.outdated and bool(super().exists())  # type: ignore[misc]
+
+    def path_read(self) -> Path | None:
+        """The file of the version that is loaded; None if there is none."""
+        if self._version is None:  # type: ignore[attr-defined]
+            return None
+        try:
+            path = Path(self._get_load_path())  # type: ignore[attr-defined]
+        except VersionNotFoundError:
+            return None
+        return path if path.is_file() else None
+
+    def path_saved(self) -> Path | None:
+        """The file that this run has saved; None where there are no versions."""
+        if self._version is None:  # type: ignore[attr-defined]
+            return None
+        return Path(self._get_save_path())
+
+    def check_whole(self) -> None:
+        """Nothing: there is no more to compare than the file."""
+        return
+
+    def remove_partial(self) -> None:
+        """Remove what killed runs were writing, and folders that they left empty."""
+        for path in Path(self._filepath).glob("*/.*.partial"):  # type: ignore[attr-defined]
+            path.unlink()
+        for folder in Path(self._filepath).glob("*/"):  # type: ignore[attr-defined]
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
 
     def _get_save_path(self) -> PurePosixPath:
         if self._save_path is None:

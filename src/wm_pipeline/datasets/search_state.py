@@ -63,13 +63,16 @@ class EarlierSearchDataset(SearchStateDataset):
     only_to_resume = True
     """A run that resumes nothing does without it."""
 
-    def load(self) -> Callable[[], SearchState]:
-        """A function that reads the state; ValueError if there is none."""
+    def path_read(self) -> None:
+        """None: what it reads is no result."""
+
+    def load(self) -> Callable[[], SearchState | None]:
+        """A function that reads the state; it returns None if there is none."""
         try:
-            path = str(self._get_load_path())
+            path = Path(self._get_load_path())
         except VersionNotFoundError:
-            path = str(self._filepath)
-        return lambda: load_state(path)
+            return lambda: None
+        return lambda: load_state(path) if path.exists() else None
 
     def save(self, data: SearchState) -> None:
         """Refused: ``search_state`` is where a run saves."""

@@ -8,7 +8,7 @@ from typing import Any
 from kedro.io import AbstractDataset, DatasetError
 
 from wm_pipeline.datasets.local_file import local_path
-from wm_pipeline.episodes.file_set import FileSet
+from wm_pipeline.episodes.file_set import LIST, FileSet
 from wm_pipeline.episodes.shards import EpisodeShards, Shard, finished_shards
 
 
@@ -31,7 +31,11 @@ class ShardsDataset(AbstractDataset[Any, Any]):
         self, *, filepath: str, metadata: dict[str, Any] | None = None
     ) -> None:
         self._folder = Path(local_path(filepath))
+        self._finished = False
         self.metadata = metadata
+
+    outdated = False
+    """Whether it is to be made again, as if it did not exist."""
 
     def load(self) -> Any:
         """Open the set, as ``EpisodeShards``; episodes are read when asked for."""
@@ -40,9 +44,23 @@ class ShardsDataset(AbstractDataset[Any, Any]):
     def save(self, data: Shard) -> None:
         """Write one shard; the last puts the set in an older one's place."""
         data.save(self._folder)
+        self._finished = data.index + 1 == data.of
+
+    def path_read(self) -> Path | None:
+        """The list of the set that counts; None if there is none."""
+        files = FileSet(self._folder)
+        return files.current() / LIST if files.is_there() else None
+
+    def path_saved(self) -> Path | None:
+        """The list of the set, once its last shard is saved."""
+        return self.path_read() if self._finished else None
+
+    def check_whole(self) -> None:
+        """Compare all shards with the list; InputError if one is damaged."""
+        EpisodeShards(self._folder)
 
     def _exists(self) -> bool:
-        return FileSet(self._folder).is_there()
+        return not self.outdated and FileSet(self._folder).is_there()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._folder)}
@@ -53,6 +71,9 @@ class UnfinishedShardsDataset(ShardsDataset):
 
     only_to_resume = True
     """A run that resumes nothing does without it."""
+
+    def path_read(self) -> None:
+        """None: what it reads is no result."""
 
     def load(self) -> Callable[[int, dict[str, Any]], int]:
         """``finished_shards`` of this folder."""

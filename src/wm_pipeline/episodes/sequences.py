@@ -114,16 +114,15 @@ def validation_windows(
     return windows
 
 
-def check_lengths(latents: EpisodeShards, frame_skip: int, length: int) -> None:
-    """Refuse steps of M, and windows of them, that are longer than every episode.
+def longest_episode(latents: EpisodeShards, frame_skip: int) -> int:
+    """The steps of M in the longest episode; longer windows would hold padding only.
 
     Args:
         latents: The stored latents.
         frame_skip: Steps of the environment in one of M's.
-        length: Steps of M in a window.
 
     Raises:
-        InputError: They are.
+        InputError: A step of M is longer than every episode.
     """
     longest = int(latents.lengths.max())
     if frame_skip >= longest:
@@ -131,12 +130,7 @@ def check_lengths(latents: EpisodeShards, frame_skip: int, length: int) -> None:
             "memory.model.frame_skip: expected less than the steps of the longest "
             f"episode ({longest}), found {frame_skip}"
         )
-    most = -(-longest // frame_skip)
-    if length > most:
-        raise InputError(
-            f"memory.training.sequence_length: expected at most {most}, the steps of M "
-            f"in the longest episode, found {length}"
-        )
+    return -(-longest // frame_skip)
 
 
 def check_latents(latents: EpisodeShards, vae: ConvVAE) -> None:

@@ -21,7 +21,8 @@ class MDNRNNTrainingOptions(FittingOptions):
     """How M is trained, beside what ``FittingOptions`` say.
 
     Attributes:
-        sequence_length: Steps of M in one window of truncated backpropagation.
+        sequence_length: Steps of M in one window of truncated backpropagation; those
+            of the longest episode at most.
         clip_norm: The gradient's norm is cut to this.
         done_weight: Weight of a step in which an episode ends (paper: 10).
     """

@@ -74,7 +74,7 @@ class CheckInputs:
             )
             raise InputError(f"Found {found}. {self._advice(missing)}")
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
     def before_dataset_loaded(self, dataset_name: str) -> None:
         """Note what is being read."""
         self._reading = dataset_name

@@ -8,7 +8,7 @@ from kedro.pipeline import Pipeline
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.project.conf import check_globals
-from wm_pipeline.project.parameters import check_parameters
+from wm_pipeline.project.parameters import check_parameters, option_groups
 
 
 class StagesContext(KedroContext):
@@ -41,4 +41,9 @@ class StagesContext(KedroContext):
                 f"{', '.join(sorted(parameters.get('_games') or {}))}"
             )
         check_parameters(parameters, self._runtime_params or {}, self._stages)
-        return super().params
+        # Kedro makes models of the groups only that the asked pipelines read.
+        found = dict(super().params)
+        for group, model in option_groups().items():
+            if isinstance(found.get(group), dict):
+                found[group] = model.model_validate(found[group])
+        return found

@@ -78,9 +78,7 @@ class TimeStages:
     def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
         """Start the clock."""
         self._clock.start()
-        runner = run_params["runner"]
-        # Kedro's name of none is that of its default, the sequential one.
-        self._one_by_one = runner in (None, "None") or "SequentialRunner" in runner
+        self._one_by_one = one_by_one(run_params)
         if not self._one_by_one:
             self._clock.begin(ALL_STAGES)
 
@@ -122,19 +120,28 @@ class KeepRecord:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
-        """Store the record; a run that is killed keeps this much of it."""
+        """Make the record; it is stored when the first stage begins."""
         self._record = {}
         if is_recorded(pipeline, catalog):
             stages = list(dict.fromkeys(map(stage_of, pipeline.nodes)))
+            asked = [] if one_by_one(run_params) else stages
             self._record = run_record(
-                self._project, run_params["env"], stages, catalog.load("parameters")
+                self._project, run_params["env"], asked, catalog.load("parameters")
             )
+            if asked:
+                catalog.save("run_record", self._record)
+
+    @hook_impl
+    def before_node_run(self, node: Node, catalog: DataCatalog) -> None:
+        """Store which stages have begun; a run that is killed keeps this much."""
+        if self._record and stage_of(node) not in self._record["stages"]:
+            self._record["stages"].append(stage_of(node))
             catalog.save("run_record", self._record)
 
     @hook_impl
     def on_pipeline_error(self, catalog: DataCatalog) -> None:
         """Note that the run is over, and the seconds of the stages that it began."""
-        if self._record:
+        if self._record.get("stages"):
             begun = {"ended": now(), "cpu": self._clock.cpu}
             seconds = {"seconds": self._clock.seconds}
             catalog.save("run_record", self._record | begun | seconds)
@@ -142,7 +149,7 @@ class KeepRecord:
     @hook_impl
     def after_pipeline_run(self, catalog: DataCatalog) -> None:
         """Store the seconds of each stage, and that the run is over."""
-        if self._record:
+        if self._record.get("stages"):
             catalog.save("stage_seconds", self._clock.seconds)
             ended = {"ended": now(), "cpu": self._clock.cpu}
             catalog.save("run_record", self._record | ended)
@@ -159,7 +166,16 @@ class PrintSummary:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
         """Print the tables."""
-        outputs, recorded = pipeline.all_outputs(), is_recorded(pipeline, catalog)
+        if not self._clock.seconds:
+            rich.get_console().print("Nothing was missing; nothing ran.")
+            return
+        ran, recorded = self._clock.seconds.keys(), is_recorded(pipeline, catalog)
+        outputs = {
+            output
+            for node in pipeline.nodes
+            if ran & {stage_of(node), ALL_STAGES}
+            for output in node.outputs
+        }
         tables: list[Table] = []
         if "runs" in pipeline.outputs():
             tables += runs_tables(catalog.load("runs"))
@@ -172,6 +188,13 @@ class PrintSummary:
         if recorded and "evaluation_summary" in outputs:
             tables.append(scores_table(catalog.load("evaluation_summary")))
         rich.get_console().print("", *tables, sep="\n")
+
+
+def one_by_one(run_params: dict[str, Any]) -> bool:
+    """Whether stages run one after the other, in this process."""
+    # Kedro's name of none is that of its default, the sequential one.
+    runner = run_params["runner"]
+    return runner in (None, "None") or "SequentialRunner" in runner
 
 
 def stage_of(node: Node) -> str:

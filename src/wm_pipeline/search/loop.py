@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -48,6 +48,7 @@ class EvolutionOptions(Options):
             each generation. A full covariance of 1,000 parameters is 19 MB.
     """
 
+    indifferent: ClassVar[frozenset[str]] = frozenset({"save_every"})
     strategy: StrategyOptions
     generations: int = Field(ge=1, le=1_000_000)
     rollouts: Rollouts

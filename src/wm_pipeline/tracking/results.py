@@ -183,6 +183,14 @@ def _times(seconds: Mapping[str, float], cpu: Mapping[str, float]) -> list[str]:
     ]
 
 
+def _seen(vae: Mapping[str, float | None]) -> list[str]:
+    """What V keeps of salient pixels, in games that have some."""
+    if vae["salient_recall"] is None:
+        return []
+    share = f"{vae['salient_recall']:.0%}"
+    return [f"- V reconstructs {share} of the salient pixels of held-out frames."]
+
+
 def _learned(run: Mapping[str, Any]) -> list[str]:
     vae, mdn_rnn, dream = run["vae_scores"], run["mdn_rnn_scores"], run["dream_scores"]
     choice = run["controller_choice"]
@@ -190,8 +198,7 @@ def _learned(run: Mapping[str, Any]) -> list[str]:
     return [
         "\n".join(
             [
-                f"- V reconstructs {vae['salient_recall']:.0%} of the salient pixels of "
-                "held-out frames.",
+                *_seen(vae),
                 f"- M predicts the next latent at {mdn_rnn['nll']:.2f} nats a dimension "
                 f"(nothing changes: {mdn_rnn['nll_unchanged']:.2f}; marginal: "
                 f"{mdn_rnn['nll_marginal']:.2f}).",

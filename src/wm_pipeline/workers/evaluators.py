@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field
@@ -30,6 +30,9 @@ class EvaluatorOptions(Options):
         device: ``cpu``, ``cuda``, or ``auto``: the GPU if there is one.
     """
 
+    indifferent: ClassVar[frozenset[str]] = frozenset(
+        {"workers", "max_dreams", "device"}
+    )
     workers: int | None = Field(default=0, ge=0, le=256)
     max_dreams: int | None = Field(default=None, ge=1, le=1_000_000_000)
     device: Device = "cpu"

@@ -19,6 +19,7 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs="benchmark",
                 name="measure_speed",
+                tags="timed",
             ),
             Node(
                 draw_benchmark,

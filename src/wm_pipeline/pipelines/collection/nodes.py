@@ -4,7 +4,7 @@ import itertools
 import logging
 import statistics
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -33,6 +33,7 @@ class CollectionOptions(Options):
         resume: Whether to resume an interrupted collection after its last file.
     """
 
+    indifferent: ClassVar[frozenset[str]] = frozenset({"workers", "resume"})
     seed: Seed
     episodes: int = Field(ge=1, le=1_000_000)
     holds: tuple[StepRange, ...] = Field(min_length=1, max_length=1000)
@@ -66,7 +67,7 @@ def collect_episodes(
     of = -(-options.episodes // options.episodes_per_shard)
     metadata = {
         "environment": environment.model_dump(mode="json"),
-        "collection": options.model_dump(mode="json", exclude={"workers", "resume"}),
+        "collection": options.determining(),
     }
     index = unfinished_episodes(of, metadata) if options.resume else 0
     if options.resume and index == 0:

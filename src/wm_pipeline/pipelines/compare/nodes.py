@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,7 @@ class CompareOptions(ComparisonOptions):
         workers: Real games side by side; null: one a core.
     """
 
+    indifferent: ClassVar[frozenset[str]] = frozenset({"workers"})
     real_episodes: int = Field(default=0, ge=0, le=100_000)
     sample_latents: bool
     workers: Workers | None

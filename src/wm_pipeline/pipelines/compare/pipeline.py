@@ -19,6 +19,7 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs=["comparison", "comparison_log"],
                 name="compare_architectures",
+                tags="timed",
             ),
             Node(
                 draw_comparison,

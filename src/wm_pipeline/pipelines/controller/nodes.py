@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -36,6 +36,7 @@ class ControllerStageOptions(Options):
             are compared at the end; the better one is selected.
     """
 
+    indifferent: ClassVar[frozenset[str]] = frozenset({"resume"})
     seed: Seed
     resume: bool = False
     model: ControllerOptions = ControllerOptions()
@@ -55,8 +56,8 @@ def search_controller(
     environment: EnvironmentOptions,
     dream: DreamOptions,
     options: ControllerStageOptions,
-    earlier_search: Callable[[], SearchState],
-) -> Iterator[tuple[SearchState, pd.DataFrame, pd.DataFrame, pd.DataFrame]]:
+    earlier_search: Callable[[], SearchState | None],
+) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, SearchState]]:
     """Search for C with CMA-ES, wholly inside the dream.
 
     Args:
@@ -64,19 +65,23 @@ def search_controller(
         environment: The game; only its action mapping is used.
         dream: Temperature and length of the dreams.
         options: C and its search.
-        earlier_search: Reads the newest search state, which is resumed if asked for.
+        earlier_search: Reads the newest search state, if there is one, which is resumed
+            if asked for.
 
     Yields:
-        While the search runs: its state, the fitness log (one row a generation) for
-        Parquet and for CSV, and the candidate log (one row a candidate).
+        While the search runs: the fitness log (one row a generation) for Parquet and
+        for CSV, the candidate log (one row a candidate), and its state, which is saved
+        last: a search whose state is that of its end has whole logs.
     """
     before = earlier_search() if options.resume else None
+    if options.resume and before is None:
+        logger.info("The search begins: there is nothing to resume")
     here = _evaluator(world_model, environment, dream, options)
     population = options.evolution.strategy.population
     with with_workers(here, options.evaluator.workers, population) as evaluator:
         for state in evolve(evaluator, options.evolution, options.seed, before):
             log = state.fitness_log
-            yield state, log, log, state.candidate_log
+            yield log, log, state.candidate_log, state
     logger.info("The search is over: %s", state.stopped)
 
 

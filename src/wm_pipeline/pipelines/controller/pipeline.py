@@ -23,12 +23,13 @@ def create_pipeline() -> Pipeline:
                 search_controller,
                 inputs=[*inputs, "earlier_search"],
                 outputs=[
-                    "search_state",
                     "fitness_log",
                     "fitness_log_csv",
                     "candidate_log",
+                    "search_state",
                 ],
                 name="search_controller",
+                tags="timed",
             ),
             Node(
                 select_controller,

@@ -1,6 +1,6 @@
 """Play the dream and the real game with C, beside random baselines."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 
 from wm_pipeline.common import progress
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Seed, Sigma, StepRange, Workers
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
@@ -39,6 +40,7 @@ class EvaluationOptions(Options):
         workers: Games played side by side, each in a process; null: one a core.
     """
 
+    indifferent: ClassVar[frozenset[str]] = frozenset({"workers"})
     seed: Seed
     episodes: int = Field(ge=2, le=100_000)
     hold: StepRange
@@ -92,7 +94,15 @@ def evaluate(
         for name, player in players.items()
     }
     tables.append(_play_for_real(policies | randoms, environment, options))
-    return pd.concat(tables, ignore_index=True)
+    played = pd.concat(tables, ignore_index=True)
+    failed = played[~np.isfinite(played["return"])]
+    if not failed.empty:
+        first = failed.iloc[0]
+        raise InputError(
+            f"evaluation: expected finite returns, found {first['return']} of the policy "
+            f"{first['policy']} in the {first['world']} world"
+        )
+    return played
 
 
 def summarise(

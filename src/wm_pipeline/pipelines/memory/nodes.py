@@ -12,8 +12,8 @@ from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.choosing import split_episodes
 from wm_pipeline.episodes.sequences import (
     check_latents,
-    check_lengths,
     latent_statistics,
+    longest_episode,
     training_windows,
     validation_windows,
 )
@@ -68,7 +68,7 @@ def train_memory(
         ValueError: The latents were made by another V, or there are too few episodes.
     """
     check_latents(latents, vae)
-    check_lengths(latents, options.model.frame_skip, options.training.sequence_length)
+    longest = longest_episode(latents, options.model.frame_skip)
     training, held_out = split_episodes(
         len(latents), options.validation_fraction, stream(options.seed, "split")
     )
@@ -87,7 +87,7 @@ def train_memory(
         training,
         frame_skip,
         settings.batch_size,
-        settings.sequence_length,
+        min(settings.sequence_length, longest),
         stream(options.seed, "sequence order"),
     )
     validation = validation_windows(latents, held_out, frame_skip, settings.batch_size)

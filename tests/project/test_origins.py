@@ -1,0 +1,166 @@
+"""Outputs are of the options and inputs that made them: real runs of a real project."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kedro_runs import run
+from wm_pipeline.common.errors import InputError
+
+pytestmark = pytest.mark.slow
+
+
+def versions(project: Path, name: str) -> list[str]:
+    return sorted(
+        path.parent.name for path in project.glob(f"data/*/test/{name}/*/{name}")
+    )
+
+
+def newest(project: Path, name: str) -> Path:
+    return max(project.glob(f"data/*/test/{name}/*/{name}"))
+
+
+def remake(
+    project: Path,
+    caplog: pytest.LogCaptureFixture,
+    params: dict[str, Any] | None = None,
+) -> dict[str, str]:
+    """Run what is missing; what was made again, and why."""
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        run(project, "__default__", params, only_missing_outputs=True)
+    split = [m.split(" is made again: ") for m in caplog.messages if " again: " in m]
+    return dict(split)  # type: ignore[arg-type]
+
+
+def record(project: Path) -> dict[str, Any]:
+    return json.loads(newest(project, "run_record.json").read_text())
+
+
+def test_an_output_says_what_made_it(project: Path) -> None:
+    origin = json.loads(
+        newest(project, "mdn_rnn.safetensors").with_name("origin.json").read_text()
+    )
+    assert origin["node"] == "memory.train_memory"
+    assert set(origin["options"]) == {"environment", "memory"}
+    assert origin["options"]["memory"]["model"]["hidden_size"] == 16
+    assert set(origin["inputs"]) == {"latents", "vae"}
+    vae = json.loads(
+        newest(project, "vae.safetensors").with_name("origin.json").read_text()
+    )
+    assert origin["inputs"]["vae"] == vae["sha256"]
+
+
+def test_where_nothing_is_missing_nothing_runs(
+    own_project: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = versions(own_project, "run_record.json")
+    # Workers and the like change no result.
+    params = {"controller": {"evaluator": {"workers": 1}, "resume": True}}
+    assert remake(own_project, caplog, params) == {}
+    assert versions(own_project, "run_record.json") == before
+    said = capsys.readouterr().out
+    assert "Nothing was missing; nothing ran." in said
+    assert "Scores" not in said
+
+
+def test_another_seed_makes_all_of_it_again(
+    own_project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first run's scores are not given out as those of the second seed."""
+    before = newest(own_project, "evaluation_episodes.parquet").read_bytes()
+    run(own_project, "collection,vision", {"seed": 2})
+    why = remake(own_project, caplog, {"seed": 2})
+    assert why["mdn_rnn"] == "memory.seed was 1, is 2"
+    assert why["world_model"].startswith("it was made of another")
+    assert "vae" not in why
+    assert "episodes" not in why
+    assert newest(own_project, "evaluation_episodes.parquet").read_bytes() != before
+    stages = ["memory", "dream", "controller", "evaluation", "pictures"]
+    assert record(own_project)["stages"] == stages
+    assert remake(own_project, caplog, {"seed": 2}) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("controller.safetensors", b""),
+        ("evaluation_summary.json", b"{}"),
+        ("fitness_curve.json", b"nothing"),
+        ("candidate_log.parquet", None),
+    ],
+)
+def test_a_damaged_output_is_made_again(
+    own_project: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    content: bytes | None,
+) -> None:
+    path = newest(own_project, name)
+    before = path.read_bytes()
+    path.write_bytes(before[:-9] if content is None else content)
+    why = remake(own_project, caplog)
+    assert why[Path(name).stem] == "it is damaged"
+    assert newest(own_project, name) != path
+    if name.startswith(("controller", "fitness")):
+        assert newest(own_project, name).read_bytes() == before
+
+
+def test_what_a_kill_left_without_an_origin_is_made_again(
+    own_project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    newest(own_project, "fitness_curve.json").with_name("origin.json").unlink()
+    assert remake(own_project, caplog) == {"fitness_curve": "nothing says what made it"}
+
+
+def test_inputs_that_were_removed_are_only_made_again_themselves(
+    own_project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(own_project / "data/04_feature/test/latents")
+    before = versions(own_project, "mdn_rnn.safetensors")
+    assert remake(own_project, caplog) == {}
+    assert record(own_project)["stages"] == ["vision"]
+    assert versions(own_project, "mdn_rnn.safetensors") == before
+
+
+def test_what_was_kept_must_fit_to_what_was_made(
+    own_project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(own_project / "data/01_raw/test/episodes")
+    with pytest.raises(InputError, match=r"was kept, but .* another episodes\. Run it"):
+        remake(own_project, caplog, {"collection": {"holds": [[3, 9]]}})
+    assert "vae" in remake(own_project, caplog, {"collection": {"holds": [[3, 9]]}})
+
+
+def test_a_stage_alone_says_that_its_inputs_are_of_other_options(
+    own_project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        run(own_project, "dream", {"collection": {"seed": 5}})
+    warnings = [m for m in caplog.messages if "is not of these options" in m]
+    assert sorted(warnings) == [
+        "latents is not of these options: it was made of episodes, and "
+        "collection.seed was 1, is 5",
+        "mdn_rnn is not of these options: it was made of latents, and it was made of "
+        "episodes, and collection.seed was 1, is 5",
+        "vae is not of these options: it was made of episodes, and collection.seed was "
+        "1, is 5",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["evaluation_episodes.parquet", "evaluation_summary.json"]
+)
+def test_a_file_changed_by_a_byte_is_not_read(own_project: Path, name: str) -> None:
+    path = newest(own_project, name)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"{path}: .*it is damaged"):
+        run(own_project, "pictures")
