@@ -1,9 +1,12 @@
 """Checkpoints: weights as safetensors, and what builds the module in its header.
 
-Nothing is ever a pickle, and nothing half-written bears a final name.
+Nothing is ever a pickle, nothing half-written bears a final name, and what a file says of
+itself is compared with what is in it before any of it is used.
 """
 
+import hashlib
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, cast
 
@@ -15,13 +18,23 @@ from safetensors.numpy import save_file
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.files import replacing
 
-_HEADER = "wm_pipeline"
+_HEADER, _SUM = "wm_pipeline", "sha256"
+_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+"""safetensors' names of types, as torch and NumPy call them."""
+_DIFFERENCES_TOLD = 3
+
+Described = dict[str, str]
+"""Tensors by name, each as its type and shape, e.g. ``float32 (3, 2)``."""
 
 
 def write_safetensors(
     path: str | Path, tensors: dict[str, np.ndarray], header: dict[str, Any]
 ) -> None:
-    """Write arrays and JSON values as one safetensors file.
+    """Write arrays and JSON values as one safetensors file, with a sum over all of it.
 
     Args:
         path: The file, conventionally ``*.safetensors``.
@@ -30,30 +43,46 @@ def write_safetensors(
     """
     # safetensors writes an array's memory as it lies.
     plain = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    text = json.dumps(header)
+    metadata = {_HEADER: text, _SUM: _checksum(text, plain)}
     with replacing(path) as partial:
-        save_file(plain, partial, metadata={_HEADER: json.dumps(header)})
+        save_file(plain, partial, metadata=metadata)
 
 
 def read_safetensors(
     path: str | Path,
+    check: Callable[[dict[str, Any], Described], None] | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read the header and the arrays of a file of ``write_safetensors``.
+
+    Args:
+        path: The file.
+        check: Given the header and what the file says of its tensors before one of them
+            is read; it raises what it finds wrong.
 
     Returns:
         The header, empty when wm_pipeline did not write the file, and the arrays.
 
     Raises:
-        ValueError: The file is missing, cut short or no safetensors.
+        ValueError: The file is missing, cut short, no safetensors, or its content is
+            not that of its sum. Files of earlier versions have none.
     """
     try:
         with safe_open(path, framework="np") as file:
-            header = _read_header((file.metadata() or {}).get(_HEADER, ""))
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+            header = _read_header(metadata.get(_HEADER, ""))
+            names = sorted(file.keys())
+            if check is not None:
+                check(header, {name: _in_file(file, name) for name in names})
+            arrays = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path}: expected a safetensors file, found one that is missing, cut "
             f"short or of another format ({error})"
         ) from error
+    if header:
+        _check_sum(path, metadata, arrays)
+    return header, arrays
 
 
 class Checkpointable(Protocol):
@@ -99,36 +128,94 @@ def load_checkpoint(path: str | Path, model: type[Module]) -> Module:
         The module, in evaluation mode.
 
     Raises:
-        ValueError: The file is missing, empty, truncated, no safetensors, of another
-            class, or its tensors are not those its config asks for.
+        ValueError: The file is missing, empty, damaged, no safetensors, of another
+            class, its tensors are not those its config asks for, or not finite.
     """
-    header, arrays = read_safetensors(path)
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    built: list[Module] = []
+
+    def check(header: dict[str, Any], found: Described) -> None:
+        built.append(_build(path, model, header))
+        _compare(path, built[0], found)
+
+    _, arrays = read_safetensors(path, check)
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"{path}: expected finite weights, found NaN or infinite ones in {name}"
+            )
+    network = cast(torch.nn.Module, built[0])
+    network.to_empty(device="cpu")
+    network.load_state_dict({n: torch.from_numpy(a) for n, a in arrays.items()})
+    network.eval()
+    return built[0]
+
+
+def _build(path: str | Path, model: type[Module], header: dict[str, Any]) -> Module:
+    """The module of a header, without memory for its weights yet."""
     if header.get("class") != model.__name__:
         raise InputError(
             f"{path}: expected a checkpoint of {model.__name__}, found "
             f"{header.get('class', 'one that wm_pipeline did not write')}"
         )
     try:
-        module = model.from_config(header["config"])
-    except (KeyError, TypeError, ValueError) as error:
+        with torch.device("meta"):
+            return model.from_config(header["config"])
+    # torch says so of sizes that are negative or beyond any memory.
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InputError(
             f"{path}: expected the config of a {model.__name__}, found one that builds "
             f"none: {error}"
         ) from error
-    expected = {name: tuple(t.shape) for name, t in module.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if expected != found:
-        differing = sorted(
-            f"{name}: expected {expected.get(name)}, found {found.get(name)}"
-            for name in expected.keys() | found.keys()
-            if expected.get(name) != found.get(name)
+
+
+def _compare(path: str | Path, module: Checkpointable, found: Described) -> None:
+    """Refuse a file whose tensors are not a module's."""
+    expected = {
+        name: f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+        for name, tensor in module.state_dict().items()
+    }
+    differing = [
+        f"{name}: expected {expected.get(name, 'none')}, "
+        f"found {found.get(name, 'none')}"
+        for name in sorted(expected.keys() | found.keys())
+        if expected.get(name) != found.get(name)
+    ]
+    if differing:
+        more = len(differing) - _DIFFERENCES_TOLD
+        told = differing[:_DIFFERENCES_TOLD] + ([f"{more} more"] if more > 0 else [])
+        raise InputError(
+            f"{path}: tensors that are not those of its config: {'; '.join(told)}"
         )
-        raise InputError(f"{path}: tensors of other sizes: {'; '.join(differing)}")
-    network = cast(torch.nn.Module, module)
-    network.load_state_dict(tensors)
-    network.eval()
-    return module
+
+
+def _in_file(file: Any, name: str) -> str:
+    """What a safetensors file says of a tensor."""
+    part = file.get_slice(name)
+    kind = part.get_dtype()
+    return f"{_DTYPES.get(kind, kind)} {tuple(part.get_shape())}"
+
+
+def _checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of a header and of arrays with their names, types and shapes."""
+    state = hashlib.sha256(header.encode())
+    for name, array in sorted(arrays.items()):
+        state.update(f"\n{name!r} {array.dtype} {array.shape}\n".encode())
+        state.update(np.ascontiguousarray(array).data)
+    return state.hexdigest()
+
+
+def _check_sum(
+    path: str | Path, metadata: dict[str, str], arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Refuse content that is not that of the file's sum."""
+    if metadata.keys() == {_HEADER}:
+        return  # an earlier version wrote it
+    expected, found = metadata.get(_SUM), _checksum(metadata[_HEADER], arrays)
+    if expected != found:
+        raise InputError(
+            f"{path}: expected content with the SHA-256 {expected}, found {found}: the "
+            "file is damaged, or was changed after it was written"
+        )
 
 
 def _read_header(text: str) -> dict[str, Any]:
