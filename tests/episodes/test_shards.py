@@ -1,22 +1,21 @@
 """Tests of episodes on disk."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.full_disk import files_of_at_most
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.episodes.columns import Steps
-from wm_pipeline.episodes.shards import (
-    EpisodeShards,
-    Shard,
-    complete_set,
-    finished_shards,
-)
+from wm_pipeline.episodes.sets import Manifest, finished_shards, is_complete
+from wm_pipeline.episodes.shards import EpisodeShards, Shard
 
 
 def episode(length: int, number: int = 0) -> Steps:
@@ -42,7 +41,7 @@ def write_set(folder: Path, shards: list[list[int]], first: int = 0) -> list[Pat
         first += len(lengths)
         shard = Shard(index, len(shards), episodes, {"game": "doom"})
         paths.append(shard.save(folder))
-    return [folder / path.name for path in paths]
+    return paths
 
 
 @settings(
@@ -101,18 +100,30 @@ def test_some_columns_can_be_read_alone(tmp_path: Path):
 def test_a_set_is_complete_only_with_its_last_shard(tmp_path: Path):
     folder = tmp_path / "set"
     for index in range(3):
-        assert complete_set(folder) is None
+        assert not is_complete(folder)
         Shard(index, 3, [episode(4, index)]).save(folder)
-    assert [path.name for path in complete_set(folder)] == [
-        f"shard-0000{index}-of-00003.parquet" for index in range(3)
-    ]
+    assert is_complete(folder)
+
+
+def contents(folder: Path) -> list[str]:
+    """The names of all files in a folder."""
+    return sorted(
+        str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()
+    )
+
+
+def whole_set(name: str, of: int) -> list[str]:
+    """The names of the files of a folder with one set and nothing else."""
+    shards = [f"{name}/shard-{index:05d}-of-{of:05d}.parquet" for index in range(of)]
+    return ["current.json", f"{name}/set.json", *shards]
 
 
 def test_a_new_set_takes_the_place_of_an_older_one(tmp_path: Path):
     folder = tmp_path / "set"
     write_set(folder, [[3], [3], [3]])
-    paths = write_set(folder, [[5], [6]], first=10)
-    assert sorted(folder.iterdir()) == paths
+    assert contents(folder) == whole_set("set-000001", 3)
+    write_set(folder, [[5], [6]], first=10)
+    assert contents(folder) == whole_set("set-000002", 2)
     assert EpisodeShards(folder).read(1)["episode"].tolist() == [11] * 6
     assert list(tmp_path.iterdir()) == [folder]
 
@@ -128,9 +139,24 @@ def test_an_interrupted_set_leaves_nothing_in_the_next_one(tmp_path: Path):
     folder = tmp_path / "set"
     for index in (0, 1):
         Shard(index, 3, [episode(9, 7)]).save(folder)
-    paths = write_set(folder, [[3], [4]])
-    assert sorted(folder.iterdir()) == paths
-    assert list(tmp_path.iterdir()) == [folder]
+    write_set(folder, [[3], [4]])
+    assert contents(folder) == whole_set("set-000001", 2)
+
+
+def test_files_of_earlier_versions_go_when_a_new_set_is_there(tmp_path: Path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    old = folder / "shard-00000-of-00001.parquet"
+    old.write_bytes(b"")
+    Shard(0, 2, [episode(9, 7)]).save(folder)
+    assert old.exists()
+    Shard(1, 2, [episode(9, 7)]).save(folder)
+    assert contents(folder) == whole_set("set-000001", 2)
+
+
+def test_a_shard_without_those_before_it_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="expected shard 0 first, found 1"):
+        Shard(1, 2, [episode(9, 7)]).save(tmp_path / "set")
 
 
 def begin(folder: Path, shards: int, metadata: dict[str, object]) -> None:
@@ -149,30 +175,63 @@ def test_an_interrupted_set_is_resumed(tmp_path: Path, shards: int):
         Shard(index, 4, [episode(3, index)], metadata).save(folder)
     episodes = EpisodeShards(folder)
     assert [episodes.read(n)["episode"][0] for n in range(4)] == [0, 1, 2, 3]
-    assert list(tmp_path.iterdir()) == [folder]
+    assert contents(folder) == whole_set("set-000001", 4)
 
 
-def test_a_set_interrupted_before_it_took_its_place_does_so_later(tmp_path: Path):
+def test_a_set_interrupted_before_it_counts_does_so_later(tmp_path: Path):
     folder = tmp_path / "set"
-    for path in write_set(folder, [[3], [4]]):
-        (tmp_path / "set.partial").mkdir(exist_ok=True)
-        path.rename(tmp_path / "set.partial" / path.name)
+    write_set(folder, [[3], [4]])
+    (folder / "current.json").unlink()
     assert finished_shards(folder, 2, {"game": "doom"}) == 1
+
+
+def test_a_damaged_pointer_loses_no_set_and_a_resumed_one_mends_it(tmp_path: Path):
+    folder = tmp_path / "set"
+    write_set(folder, [[3], [4]])
+    (folder / "current.json").write_text("{")
+    with pytest.raises(InputError, match=r"current\.json: expected the name"):
+        EpisodeShards(folder)
+    assert finished_shards(folder, 2, {"game": "doom"}) == 1
+    Shard(1, 2, [episode(4, 1)], {"game": "doom"}).save(folder)
+    assert EpisodeShards(folder).lengths.tolist() == [3, 4]
+    (folder / "current.json").write_text('{"set": "../elsewhere"}')
+    Shard(0, 2, [episode(9, 7)]).save(folder)
+    assert (folder / "set-000001/set.json").exists()
+    Shard(1, 2, [episode(9, 7)]).save(folder)
+    assert contents(folder) == whole_set("set-000002", 2)
+
+
+def test_a_damaged_shard_of_an_unfinished_set_is_made_again(tmp_path: Path):
+    folder = tmp_path / "set"
+    begin(folder, 3, {"game": "doom"})
+    path = folder / "set-000001" / "shard-00001-of-00004.parquet"
+    flip(path)
+    assert finished_shards(folder, 4, {"game": "doom"}) == 1
+    path.unlink()
+    assert finished_shards(folder, 4, {"game": "doom"}) == 1
 
 
 def test_shards_of_other_options_are_not_resumed(tmp_path: Path):
     folder = tmp_path / "set"
-    begin(folder, 2, {"game": "doom", "options": {"seed": 1, "hold": [1, 2]}})
+    begin(folder, 2, {"game": "doom", "options": {"seed": 1, "hold": (1, 2)}})
     now = {"game": "doom", "options": {"seed": 2, "hold": (1, 2)}}
     with pytest.raises(
         ValueError,
-        match=r"resume: .*set\.partial .*other options\. "
+        match=r"resume: .*set-000001 .*other options\. "
         r"options\.seed: it has 1, the options 2$",
     ):
         finished_shards(folder, 4, now)
-    # Of another number of files: other episodes, or others in a file.
-    with pytest.raises(ValueError, match=r"set of 5 in .*set\.partial, found none"):
+    now["options"] = {"seed": 1, "hold": (1, 2)}
+    assert finished_shards(folder, 4, now) == 2
+    with pytest.raises(ValueError, match="expected a set of 5 files, found 4"):
         finished_shards(folder, 5, now)
+
+
+def test_a_finished_set_is_not_resumed(tmp_path: Path):
+    folder = tmp_path / "set"
+    write_set(folder, [[3], [4]])
+    with pytest.raises(InputError, match=r"an interrupted set in .*set, found none"):
+        finished_shards(folder, 2, {"game": "doom"})
 
 
 def test_a_full_disk_leaves_the_older_set_whole(tmp_path: Path):
@@ -181,7 +240,14 @@ def test_a_full_disk_leaves_the_older_set_whole(tmp_path: Path):
     with files_of_at_most(2000), pytest.raises(OSError, match="File too large"):
         write_set(folder, [[500], [500]])
     assert EpisodeShards(folder).lengths.tolist() == [3, 4]
-    assert list(tmp_path.rglob("*.partial/*")) == []
+    assert not list(folder.rglob("*.partial"))
+
+
+def flip(path: Path) -> None:
+    """Flip a bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def truncate(path: Path) -> None:
@@ -200,43 +266,173 @@ def write_with_another_program(path: Path) -> None:
     pd.DataFrame({"x": [1, 2]}).to_parquet(path)
 
 
+def shuffle_rows(path: Path) -> None:
+    table = pq.read_table(path)
+    writer = pq.ParquetWriter(path, table.schema)
+    writer.write_table(table.take(list(range(len(table)))[::-1]))
+    writer.close()
+
+
 @pytest.mark.parametrize(
-    "damage", [truncate, empty, fill_with_noise, write_with_another_program]
+    "damage",
+    [
+        truncate,
+        empty,
+        flip,
+        fill_with_noise,
+        write_with_another_program,
+        shuffle_rows,
+        Path.unlink,
+    ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, damage: Callable[[Path], None]):
     folder = tmp_path / "set"
     paths = write_set(folder, [[3], [4], [5]])
     damage(paths[1])
-    with pytest.raises(ValueError, match=f"{paths[1]}: .*(expected|not a shard)"):
+    with pytest.raises(InputError, match=f"{paths[1]}: expected the file of its set"):
         EpisodeShards(folder)
 
 
-def test_damage_inside_a_file_is_found_when_it_is_read(tmp_path: Path):
+def test_a_flipped_bit_anywhere_is_refused(tmp_path: Path):
+    folder = tmp_path / "set"
+    path = write_set(folder, [[3]])[0]
+    whole = path.read_bytes()
+    for place in range(0, len(whole), len(whole) // 100):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=str(path)):
+            EpisodeShards(folder)
+
+
+def test_shards_swapped_with_their_neighbour_are_refused(tmp_path: Path):
+    folder = tmp_path / "set"
+    paths = write_set(folder, [[3], [3], [3]])
+    paths[0].rename(folder / "x")
+    paths[1].rename(paths[0])
+    (folder / "x").rename(paths[1])
+    with pytest.raises(InputError, match=f"{paths[0]}: .* of another set"):
+        EpisodeShards(folder)
+
+
+def test_a_shard_of_another_seed_is_refused(tmp_path: Path):
+    folder = tmp_path / "set"
+    paths = write_set(folder, [[3], [3]])
+    others = write_set(tmp_path / "other", [[3], [3]], first=5)
+    others[1].replace(paths[1])
+    with pytest.raises(InputError, match=f"{paths[1]}: .* of another set"):
+        EpisodeShards(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("doom", "xoom"),
+        ("[\n", "[[\n"),
+        ('"of": 2', '"of": 3'),
+        ('"sha256"', '"sha255"'),
+        ("{", ""),
+    ],
+)
+def test_a_damaged_description_is_refused(tmp_path: Path, old: str, new: str):
+    folder = tmp_path / "set"
+    write_set(folder, [[3], [4]])
+    path = folder / "set-000001" / "set.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=rf"{path}: expected the description of a set"):
+        EpisodeShards(folder)
+    assert not is_complete(folder)
+
+
+def test_what_cannot_be_read_later_is_named(tmp_path: Path):
     folder = tmp_path / "set"
     path = write_set(folder, [[200]])[0]
-    content = bytearray(path.read_bytes())
-    content[200 : len(content) // 2] = bytes(len(content) // 2 - 200)
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"{folder}.*episode 0 cannot be read"):
-        EpisodeShards(folder).read(0)
-    with pytest.raises(ValueError, match=f"{folder}.*episode 0 cannot be read"):
-        next(EpisodeShards(folder).in_order())
+    episodes = EpisodeShards(folder)
+    with path.open("r+b") as file:
+        file.seek(200)
+        file.write(bytes(path.stat().st_size // 2))
+    with pytest.raises(InputError, match=f"{path}: episode 0 cannot be read"):
+        episodes.read(0)
+    with pytest.raises(InputError, match=f"{path}: episode 0 cannot be read"):
+        next(episodes.in_order())
 
 
-@pytest.mark.parametrize("missing", [0, 1, 2])
-def test_an_incomplete_set_is_refused(tmp_path: Path, missing: int):
+def test_a_column_that_is_not_there_is_refused(tmp_path: Path):
+    write_set(tmp_path / "set", [[3]])
+    with pytest.raises(InputError, match=r"expected episodes with latent, found epis"):
+        EpisodeShards(tmp_path / "set").read(0, ["reward", "latent"])
+
+
+WRONG_COLUMNS = [
+    ("reward", np.array([0, np.nan, 0], np.float32), "reward to be finite"),
+    ("action", np.full((3, 2), np.inf, np.float32), "action to be finite"),
+    ("mean", np.full((3, 5), -np.inf, np.float16), "mean to be finite"),
+    ("reward", np.zeros(3), r"reward to be float32 \[\], found float64 \[\]"),
+    ("seed", np.zeros(3), r"seed to be int64 \[\], found float64 \[\]"),
+    (
+        "action",
+        np.zeros((3, 3), np.float32),
+        r"action to be float32 \[2\], found float32 \[3\]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "said"), WRONG_COLUMNS)
+def test_wrong_columns_are_refused_when_written(
+    tmp_path: Path, name: str, values: np.ndarray, said: str
+):
     folder = tmp_path / "set"
-    write_set(folder, [[3], [4], [5]])[missing].unlink()
-    with pytest.raises(ValueError, match=f"{folder}: expected a complete .* found 2"):
-        EpisodeShards(folder)
+    write_set(folder, [[4]])
+    wrong = {**episode(3), name: values}
+    with pytest.raises(InputError, match=f"episode 1 of shard 0: expected {said}"):
+        Shard(0, 1, [episode(3), wrong]).save(folder)
+    assert contents(folder) == whole_set("set-000001", 1)
+    Shard(0, 2, [episode(3)]).save(folder)
+    with pytest.raises(InputError, match=f"episode 0 of shard 1: expected {said}"):
+        Shard(1, 2, [wrong]).save(folder)
+    assert EpisodeShards(folder).lengths.tolist() == [4]
 
 
-def test_a_set_with_a_shard_too_many_is_refused(tmp_path: Path):
+def test_episodes_with_other_columns_are_refused_when_written(tmp_path: Path):
+    other = {"mean": episode(3)["mean"]}
+    with pytest.raises(InputError, match=r"expected the columns epis.*, found mean$"):
+        Shard(0, 1, [episode(3), other]).save(tmp_path / "set")
+
+
+@pytest.mark.parametrize(("name", "values", "said"), WRONG_COLUMNS)
+def test_wrong_columns_are_refused_when_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    values: np.ndarray,
+    said: str,
+):
+    """Even of a file with the right sum."""
     folder = tmp_path / "set"
-    paths = write_set(folder, [[3], [4]])
-    paths[1].rename(folder / "shard-00007-of-00002.parquet")
-    with pytest.raises(ValueError, match=f"{folder}: expected a complete"):
-        EpisodeShards(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(Shard, "_check", lambda *_: None)
+        Shard(0, 2, [episode(3)]).save(folder)
+        path = Shard(1, 2, [{**episode(3), name: values}]).save(folder)
+    episodes = EpisodeShards(folder)
+    episodes.read(0)
+    with pytest.raises(InputError, match=f"{path}: episode 1.*({said}|cannot be read)"):
+        episodes.read(1)
+
+
+def test_the_description_names_every_file(tmp_path: Path):
+    folder = tmp_path / "set"
+    paths = write_set(folder, [[3, 2], [4]])
+    manifest = Manifest.read(folder / "set-000001")
+    assert manifest.metadata == {"game": "doom"}
+    assert manifest.columns["frame"] == ["uint8", [8, 6, 3]]
+    found = [(e.file, e.sha256, e.episodes, e.steps) for e in manifest.shards]
+    sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    assert found == [
+        (paths[0].name, sums[0], 2, 5),
+        (paths[1].name, sums[1], 1, 4),
+    ]
 
 
 @pytest.mark.parametrize("made", [True, False])
@@ -244,5 +440,7 @@ def test_a_folder_without_shards_is_refused(tmp_path: Path, made: bool):
     folder = tmp_path / "set"
     if made:
         folder.mkdir()
-    with pytest.raises(ValueError, match=f"{folder}: expected a complete .* found 0"):
+    with pytest.raises(
+        ValueError, match=f"{folder}: expected a complete .* found none"
+    ):
         EpisodeShards(folder)

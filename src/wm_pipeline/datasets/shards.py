@@ -8,12 +8,8 @@ from typing import Any
 from kedro.io import AbstractDataset, DatasetError
 
 from wm_pipeline.datasets.local_file import local_path
-from wm_pipeline.episodes.shards import (
-    EpisodeShards,
-    Shard,
-    complete_set,
-    finished_shards,
-)
+from wm_pipeline.episodes.sets import finished_shards, is_complete
+from wm_pipeline.episodes.shards import EpisodeShards, Shard
 
 
 class ShardsDataset(AbstractDataset[Any, Any]):
@@ -46,7 +42,7 @@ class ShardsDataset(AbstractDataset[Any, Any]):
         data.save(self._folder)
 
     def _exists(self) -> bool:
-        return complete_set(self._folder) is not None
+        return is_complete(self._folder)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._folder)}
