@@ -20,6 +20,7 @@ from kedro.io import DataCatalog, DatasetError
 
 from tests.kedro_runs import KEDRO, ROOT, load, run
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.episodes.sets import unfinished_set
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.reporting.animations import PAUSE
@@ -53,10 +54,11 @@ def contents(project: Path) -> dict[Path, bytes]:
     and a run's record from its beginning.
     """
     files = [path for path in project.glob("data/**/*") if path.is_file()]
+    gathering = [unfinished_set(path) for path in project.glob("data/0[14]_*/*/*")]
     return {
         path: path.read_bytes()
         for path in files
-        if path.parent.suffix != ".partial"
+        if path.parent not in gathering
         and not {"tensorboard", "run_record.json"} & set(path.parts)
     }
 
@@ -408,9 +410,9 @@ def test_a_truncated_checkpoint_is_refused(own_project: Path, name: str) -> None
 
 
 def test_an_episodes_file_cut_short_is_refused(own_project: Path) -> None:
-    shard = max(own_project.glob("data/01_raw/test/episodes/*"))
+    shard = max(own_project.glob("data/01_raw/test/episodes/*/*.parquet"))
     shard.write_bytes(shard.read_bytes()[:-100])
-    with pytest.raises(DatasetError, match=f"{shard.name}: expected a complete"):
+    with pytest.raises(DatasetError, match=f"{shard.name}: expected the file of"):
         run(own_project, "vision")
 
 
