@@ -219,6 +219,21 @@ def test_a_vector_of_another_shape_is_refused(
     assert_refused(path, rf"found {name}: .* in place of float64 \(12,\)")
 
 
+@pytest.mark.parametrize("name", ["mean", "best"])
+def test_a_vector_that_is_not_finite_is_refused(path: Path, name: str) -> None:
+    header, tensors = read_safetensors(path)
+    tensors[name][3] = np.nan
+    write_safetensors(path, tensors, header)
+    assert_refused(path, f"found {name} with NaN")
+
+
+def test_a_log_without_a_column_that_is_read_again_is_refused(path: Path) -> None:
+    state = load_state(path)
+    state.check(CONDITIONS, ["generation", "mean"])
+    with pytest.raises(InputError, match=rf"{path}: expected .* with sigma, found gen"):
+        state.check(CONDITIONS, ["mean", "sigma"])
+
+
 def test_flipped_bits_are_refused(path: Path) -> None:
     whole = path.read_bytes()
     places = np.random.default_rng(1).choice(len(whole), 200, replace=False)

@@ -16,6 +16,16 @@ from wm_pipeline.dreaming.loop import DreamResult
 from wm_pipeline.search.state import SearchState
 from wm_pipeline.search.strategies import CMAES, StrategyOptions
 
+_READ_AGAIN = (
+    "generation",
+    "mean",
+    "best_so_far",
+    "ask_seconds",
+    "evaluate_seconds",
+    "tell_seconds",
+)
+"""Columns of the fitness log that a resumed search reads."""
+
 
 class StopOptions(Options):
     """What ends a search before its last generation; by default nothing does.
@@ -161,7 +171,7 @@ class _Search:
             **evaluator.conditions(),
         }
         if before is not None:
-            before.check(self._conditions)
+            before.check(self._conditions, _READ_AGAIN)
         snapshot = None if before is None else before.snapshot
         self._strategy = CMAES(options.strategy, size, pycma_seed, snapshot)
         self._best = self._strategy.mean

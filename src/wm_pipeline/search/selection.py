@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.dreaming.evaluator import Evaluator
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.search.state import SearchState
@@ -39,7 +40,15 @@ def select(
 
     Returns:
         The better of the two.
+
+    Raises:
+        InputError: The search is of another controller.
     """
+    if len(state.mean) != evaluator.controller.size:
+        raise InputError(
+            f"{state.snapshot.source}: expected the {evaluator.controller.size} "
+            f"parameters of the options' controller, found {len(state.mean)}"
+        )
     finalists = np.stack((state.mean, state.best))
     result = evaluator.evaluate(finalists, final_rollouts, "final dreams")
     scores = result.returns.double().mean(1).numpy()

@@ -1,5 +1,6 @@
 """The state and the logs of a search, by which it is resumed, and their file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -55,10 +56,23 @@ class SearchState:
         """The same, stopped for a reason."""
         return replace(self, stopped=reason)
 
-    def check(self, conditions: dict[str, Any]) -> None:
-        """Raise ValueError unless a search under these conditions can resume this one."""
+    def check(self, conditions: dict[str, Any], columns: Sequence[str] = ()) -> None:
+        """Refuse a state that a search cannot resume.
+
+        Args:
+            conditions: Those of the search.
+            columns: Of the fitness log, which it reads.
+
+        Raises:
+            InputError: The state is of other conditions, or its log has no such columns.
+        """
         what = f"controller.resume: {self.snapshot.source}"
         check_same(what, self.conditions, conditions)
+        if missing := [name for name in columns if name not in self.fitness_log]:
+            raise InputError(
+                f"{what}: expected a fitness log with {', '.join(missing)}, found "
+                f"{', '.join(map(str, self.fitness_log))}"
+            )
 
 
 def save_state(path: str | Path, state: SearchState) -> None:
@@ -105,6 +119,8 @@ def load_state(path: str | Path) -> SearchState:
             found = f"{tensors[name].dtype} {tensors[name].shape}"
             if found != (expected := f"float64 ({size},)"):
                 raise TypeError(f"{name}: {found} in place of {expected}")
+            if not np.isfinite(tensors[name]).all():
+                raise ValueError(f"{name} with NaN or infinity")
         state = SearchState(
             conditions=header["conditions"],
             snapshot=Snapshot(header["values"], arrays, f"the search state {path}"),
