@@ -1,6 +1,7 @@
 """Tests of episodes on disk."""
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -199,6 +200,16 @@ def test_a_damaged_pointer_loses_no_set_and_a_resumed_one_mends_it(tmp_path: Pat
     assert (folder / "set-000001/set.json").exists()
     Shard(1, 2, [episode(9, 7)]).save(folder)
     assert contents(folder) == whole_set("set-000002", 2)
+
+
+def test_a_set_that_was_deleted_is_refused_and_can_be_made_again(tmp_path: Path):
+    folder = tmp_path / "set"
+    write_set(folder, [[3], [4]])
+    shutil.rmtree(folder / "set-000001")
+    with pytest.raises(InputError, match=r"set-000001/set\.json: .* is missing"):
+        EpisodeShards(folder)
+    write_set(folder, [[5]])
+    assert EpisodeShards(folder).lengths.tolist() == [5]
 
 
 def test_a_damaged_shard_of_an_unfinished_set_is_made_again(tmp_path: Path):

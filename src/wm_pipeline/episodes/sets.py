@@ -141,7 +141,8 @@ def begin_set(folder: Path, manifest: Manifest) -> None:
         manifest: Of the new set, without files.
     """
     remove_orphans(folder)
-    new = folder / f"set-{max(_sets(folder), default=0) + 1:06d}"
+    newest = max(_current_number(folder) or 0, *_sets(folder), 0)
+    new = folder / f"set-{newest + 1:06d}"
     new.mkdir(parents=True)
     manifest.write(new)
 
