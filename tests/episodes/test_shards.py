@@ -212,6 +212,34 @@ def test_a_set_that_was_deleted_is_refused_and_can_be_made_again(tmp_path: Path)
     assert EpisodeShards(folder).lengths.tolist() == [5]
 
 
+@pytest.mark.parametrize("name", ["set-000002", "set-000003"])
+def test_a_pointer_to_no_complete_set_is_refused_and_loses_none(
+    tmp_path: Path, name: str
+):
+    folder = tmp_path / "set"
+    write_set(folder, [[3], [4]])
+    Shard(0, 2, [episode(9, 7)]).save(folder)
+    (folder / "current.json").write_text(f'{{"set": "{name}"}}')
+    assert not is_complete(folder)
+    with pytest.raises(InputError, match=f"{name}.*: expected .* found"):
+        EpisodeShards(folder)
+    Shard(0, 2, [episode(9, 7)]).save(folder)
+    assert len(list(folder.glob("set-000001/shard-*"))) == 2
+    Shard(1, 2, [episode(9, 7)]).save(folder)
+    assert EpisodeShards(folder).lengths.tolist() == [9, 9]
+    assert len(list(folder.glob("set-*"))) == 1
+
+
+def test_a_set_that_lost_a_file_can_be_resumed(tmp_path: Path):
+    folder = tmp_path / "set"
+    write_set(folder, [[3], [4], [5]])[1].unlink()
+    with pytest.raises(
+        InputError, match="a complete set of 3 .*, found 2 of its files"
+    ):
+        EpisodeShards(folder)
+    assert finished_shards(folder, 3, {"game": "doom"}) == 1
+
+
 def test_a_damaged_shard_of_an_unfinished_set_is_made_again(tmp_path: Path):
     folder = tmp_path / "set"
     begin(folder, 3, {"game": "doom"})
@@ -293,7 +321,6 @@ def shuffle_rows(path: Path) -> None:
         fill_with_noise,
         write_with_another_program,
         shuffle_rows,
-        Path.unlink,
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, damage: Callable[[Path], None]):

@@ -75,19 +75,16 @@ class Manifest:
         path = folder / _MANIFEST
         try:
             values = json.loads(path.read_bytes())
-            found = values.pop("sha256")
+            written = values.pop("sha256")
+            if written != (found := _sum_of_values(values)):
+                raise ValueError(f"its SHA-256 is {found}, not {written}")
+            entries = [Entry(**entry) for entry in values.pop("shards")]
+            return cls(**values, shards=entries)
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise InputError(
                 f"{path}: expected the description of a set of shards, found one that "
                 f"is missing or damaged ({error}). {_AGAIN}"
             ) from error
-        if found != (expected := _sum_of_values(values)):
-            raise InputError(
-                f"{path}: expected the description of a set of shards with the SHA-256 "
-                f"{expected}, found {found}: it is damaged. {_AGAIN}"
-            )
-        entries = [Entry(**entry) for entry in values.pop("shards")]
-        return cls(**values, shards=entries)
 
     def write(self, folder: Path) -> None:
         """Put it into a set's folder."""
@@ -123,14 +120,31 @@ def current_set(folder: Path) -> Path:
     return folder / name
 
 
+def complete_set(folder: Path) -> tuple[Path, Manifest]:
+    """The folder of the set that counts, and what is in it; its files are not read.
+
+    Raises:
+        InputError: There is none, or it lacks a file.
+    """
+    current = current_set(folder)
+    manifest = Manifest.read(current)
+    files = [entry.file for entry in manifest.shards]
+    there = sum((current / name).is_file() for name in files)
+    if not there == len(files) == manifest.of:
+        raise InputError(
+            f"{current}: expected a complete set of {manifest.of} episode shards, found "
+            f"{there} of its files. {_AGAIN}"
+        )
+    return current, manifest
+
+
 def is_complete(folder: Path) -> bool:
-    """Whether there is a set that counts, with all its files; their sums are not read."""
+    """Whether there is a set that counts, with all its files."""
     try:
-        current = current_set(folder)
-        manifest = Manifest.read(current)
+        complete_set(folder)
     except InputError:
         return False
-    return all((current / entry.file).is_file() for entry in manifest.shards)
+    return True
 
 
 def begin_set(folder: Path, manifest: Manifest) -> None:
@@ -141,14 +155,13 @@ def begin_set(folder: Path, manifest: Manifest) -> None:
         manifest: Of the new set, without files.
     """
     remove_orphans(folder)
-    newest = max(_current_number(folder) or 0, *_sets(folder), 0)
-    new = folder / f"set-{newest + 1:06d}"
+    new = folder / f"set-{max(_sets(folder), default=0) + 1:06d}"
     new.mkdir(parents=True)
     manifest.write(new)
 
 
 def unfinished_set(folder: Path) -> Path | None:
-    """The folder of the set that is newer than the one that counts."""
+    """The folder of the set that is newer than the one that counts whole."""
     newest, new = max(_sets(folder).items(), default=(0, folder))
     is_begun = newest > (_current_number(folder) or 0) and (new / _MANIFEST).is_file()
     return new if is_begun else None
@@ -164,7 +177,10 @@ def finish_set(folder: Path, new: Path) -> None:
 
 
 def remove_orphans(folder: Path) -> None:
-    """Remove all sets but the one that counts, and temporary files of dead processes."""
+    """Remove all sets but the one that counts, and temporary files of dead processes.
+
+    Where it is damaged nothing tells which sets are of use, and all are kept.
+    """
     current = _current_number(folder)
     for number, path in _sets(folder).items():
         if current not in (number, None):
@@ -262,10 +278,9 @@ def _sets(folder: Path) -> dict[int, Path]:
 
 
 def _current_number(folder: Path) -> int | None:
-    """The number of the set that counts; 0 without one, None where that is unknown."""
+    """The number of the set that counts; 0 without one, None where that is damaged."""
     if not (folder / _CURRENT).is_file():
         return 0
-    try:
-        return int(current_set(folder).name.removeprefix("set-"))
-    except InputError:
+    if not is_complete(folder):
         return None
+    return int(current_set(folder).name.removeprefix("set-"))

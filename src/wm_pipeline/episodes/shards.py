@@ -21,7 +21,7 @@ from wm_pipeline.episodes.sets import (
     Manifest,
     begin_set,
     check_files,
-    current_set,
+    complete_set,
     file_name,
     finish_set,
     remove_temporary,
@@ -126,8 +126,7 @@ class EpisodeShards:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        current = current_set(self.folder)
-        manifest = Manifest.read(current)
+        current, manifest = complete_set(self.folder)
         paths = check_files(current, manifest.shards)
         self._files = [_open(path) for path in paths]
         self._places = [
