@@ -234,7 +234,7 @@ def test_a_set_that_lost_a_file_can_be_resumed(tmp_path: Path):
     folder = tmp_path / "set"
     write_set(folder, [[3], [4], [5]])[1].unlink()
     with pytest.raises(
-        InputError, match="a complete set of 3 .*, found 2 of its files"
+        InputError, match=r"a complete set of 3 .*, found 2 of its files"
     ):
         EpisodeShards(folder)
     assert finished_shards(folder, 3, {"game": "doom"}) == 1
