@@ -1,10 +1,14 @@
 """What a project's stages have left, apart from times: equal if it is the same."""
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
 
 import pandas as pd
+
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.episodes.sets import current_set
 
 TIMES = r"seconds|per_second|microseconds|share"
 """Columns of tables that no two runs share."""
@@ -38,9 +42,8 @@ def newest_files(project: Path) -> list[Path]:
             versions = list(place.glob(f"*/{place.name}"))
             found += sorted(versions)[-1:]
         else:
-            current = place / "current"
-            folder = place / (current.read_text() if current.is_file() else "none")
-            found += sorted(folder.glob("*.parquet"))
+            with contextlib.suppress(InputError):
+                found += sorted(current_set(place).glob("*.parquet"))
     return found
 
 

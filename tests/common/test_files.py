@@ -1,6 +1,8 @@
 """Tests of writing by temporary name and rename."""
 
 import errno
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -106,3 +108,24 @@ def test_a_really_full_place_leaves_the_old_file_and_nothing_else(old: Path):
     assert ended.returncode == errno.EFBIG
     assert old.read_text() == "old"
     assert list(old.parent.iterdir()) == [old]
+
+
+def test_the_file_is_kept_before_its_name_and_its_name_after(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+):
+    done = []
+    sync, replace = os.fsync, os.replace
+
+    def synced(file: int) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(file).st_mode) else "file")
+        sync(file)
+
+    def renamed(*paths: Path) -> None:
+        done.append("name")
+        replace(*paths)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    with replacing(old) as partial:
+        partial.write_text("new")
+    assert done == ["file", "name", "folder"]

@@ -41,7 +41,7 @@ def test_it_exists_and_loads_once_the_set_is_complete(dataset: ShardsDataset):
 def test_a_set_that_lost_a_shard_does_not_exist(dataset: ShardsDataset, tmp_path: Path):
     for shard in shards():
         dataset.save(shard)
-    (tmp_path / "episodes/set-1/shard-00000-of-00002.parquet").unlink()
+    (tmp_path / "episodes/set-000001/shard-00000-of-00002.parquet").unlink()
     assert not dataset.exists()
 
 

@@ -1,12 +1,9 @@
 """Tests of episodes on disk."""
 
-import functools
-import itertools
-import os
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,8 +15,8 @@ from hypothesis import strategies as st
 from tests.full_disk import files_of_at_most
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.episodes.columns import Steps
-from wm_pipeline.episodes.file_set import FileSet
-from wm_pipeline.episodes.shards import EpisodeShards, Shard, finished_shards
+from wm_pipeline.episodes.sets import Manifest, finished_shards, is_complete
+from wm_pipeline.episodes.shards import EpisodeShards, Shard
 
 
 def episode(length: int, number: int = 0) -> Steps:
@@ -101,102 +98,35 @@ def test_some_columns_can_be_read_alone(tmp_path: Path):
     np.testing.assert_array_equal(read["frame"], episode(5)["frame"])
 
 
-def contents(folder: Path) -> list[str]:
-    """The files of a folder of sets."""
-    return sorted(
-        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()
-    )
-
-
 def test_a_set_is_complete_only_with_its_last_shard(tmp_path: Path):
     folder = tmp_path / "set"
     for index in range(3):
-        assert not FileSet(folder).is_there()
+        assert not is_complete(folder)
         Shard(index, 3, [episode(4, index)]).save(folder)
-    assert FileSet(folder).is_there()
-    assert contents(folder) == [
-        "current",
-        "set-1/set.json",
-        *(f"set-1/shard-0000{index}-of-00003.parquet" for index in range(3)),
-    ]
+    assert is_complete(folder)
+
+
+def contents(folder: Path) -> list[str]:
+    """The names of all files in a folder."""
+    return sorted(
+        str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()
+    )
+
+
+def whole_set(name: str, of: int) -> list[str]:
+    """The names of the files of a folder with one set and nothing else."""
+    shards = [f"{name}/shard-{index:05d}-of-{of:05d}.parquet" for index in range(of)]
+    return ["current.json", f"{name}/set.json", *shards]
 
 
 def test_a_new_set_takes_the_place_of_an_older_one(tmp_path: Path):
     folder = tmp_path / "set"
     write_set(folder, [[3], [3], [3]])
+    assert contents(folder) == whole_set("set-000001", 3)
     write_set(folder, [[5], [6]], first=10)
-    assert contents(folder) == [
-        "current",
-        "set-2/set.json",
-        *(f"set-2/shard-0000{index}-of-00002.parquet" for index in range(2)),
-    ]
+    assert contents(folder) == whole_set("set-000002", 2)
     assert EpisodeShards(folder).read(1)["episode"].tolist() == [11] * 6
     assert list(tmp_path.iterdir()) == [folder]
-
-
-class Killed(BaseException):
-    """What is raised where a kill is to be."""
-
-
-STEPS = ("replace", "rename", "unlink", "rmdir", "mkdir", "fsync")
-
-
-@pytest.fixture
-def die_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Gives a function: from the n-th change of the file system on nothing happens."""
-
-    def arrange(fatal: int) -> None:
-        done = 0
-
-        def counting(step: Callable[..., Any], *values: Any, **named: Any) -> Any:
-            nonlocal done
-            done += 1
-            if done >= fatal:
-                raise Killed
-            return step(*values, **named)
-
-        for name in STEPS:
-            step = functools.partial(counting, getattr(os, name))
-            monkeypatch.setattr(os, name, step)
-
-    return arrange
-
-
-def test_wherever_saving_ends_the_old_or_the_new_set_is_whole(
-    tmp_path: Path,
-    die_at: Callable[[int], None],
-    monkeypatch: pytest.MonkeyPatch,
-):
-    outcomes = []
-    for fatal in itertools.count(1):
-        folder = tmp_path / str(fatal)
-        write_set(folder, [[3], [4]])
-        with monkeypatch.context() as patch:
-            patch.setattr("shutil._use_fd_functions", False)
-            die_at(fatal)
-            try:
-                write_set(folder, [[5], [6], [7]], first=10)
-                finished = True
-            except Killed:
-                finished = False
-            finally:
-                monkeypatch.undo()
-        lengths = EpisodeShards(folder).lengths.tolist()
-        assert lengths in ([3, 4], [5, 6, 7])
-        outcomes.append(len(lengths))
-        # Resumed or made anew, it is whole and nothing else is left.
-        first = finished_shards(folder, 3, {"game": "doom"}) if fatal % 2 else 0
-        for index in range(first, 3):
-            shard = [episode(5 + index, 10 + index)]
-            Shard(index, 3, shard, {"game": "doom"}).save(folder)
-        episodes = EpisodeShards(folder)
-        assert [episodes.read(n)["episode"][0] for n in range(3)] == [10, 11, 12]
-        assert len(contents(folder)) == 5
-        if finished:
-            break
-    assert len(outcomes) > 15
-    assert outcomes == sorted(outcomes)
-    assert {2, 3} == set(outcomes)
 
 
 def test_the_older_set_stays_whole_until_the_new_one_is(tmp_path: Path):
@@ -211,8 +141,23 @@ def test_an_interrupted_set_leaves_nothing_in_the_next_one(tmp_path: Path):
     for index in (0, 1):
         Shard(index, 3, [episode(9, 7)]).save(folder)
     write_set(folder, [[3], [4]])
-    assert len(contents(folder)) == 4
-    assert list(tmp_path.iterdir()) == [folder]
+    assert contents(folder) == whole_set("set-000001", 2)
+
+
+def test_files_of_earlier_versions_go_when_a_new_set_is_there(tmp_path: Path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    old = folder / "shard-00000-of-00001.parquet"
+    old.write_bytes(b"")
+    Shard(0, 2, [episode(9, 7)]).save(folder)
+    assert old.exists()
+    Shard(1, 2, [episode(9, 7)]).save(folder)
+    assert contents(folder) == whole_set("set-000001", 2)
+
+
+def test_a_shard_without_those_before_it_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="expected shard 0 first, found 1"):
+        Shard(1, 2, [episode(9, 7)]).save(tmp_path / "set")
 
 
 def begin(folder: Path, shards: int, metadata: dict[str, object]) -> None:
@@ -231,40 +176,100 @@ def test_an_interrupted_set_is_resumed(tmp_path: Path, shards: int):
         Shard(index, 4, [episode(3, index)], metadata).save(folder)
     episodes = EpisodeShards(folder)
     assert [episodes.read(n)["episode"][0] for n in range(4)] == [0, 1, 2, 3]
-    assert list(tmp_path.iterdir()) == [folder]
+    assert contents(folder) == whole_set("set-000001", 4)
 
 
-def test_where_nothing_was_interrupted_there_is_nothing_to_resume(tmp_path: Path):
+def test_a_set_interrupted_before_it_counts_does_so_later(tmp_path: Path):
     folder = tmp_path / "set"
-    assert finished_shards(folder, 2, {"game": "doom"}) == 0
     write_set(folder, [[3], [4]])
-    assert finished_shards(folder, 2, {"game": "doom"}) == 0
+    (folder / "current.json").unlink()
+    assert finished_shards(folder, 2, {"game": "doom"}) == 1
 
 
-def test_a_damaged_shard_is_not_resumed_after(tmp_path: Path):
+def test_a_damaged_pointer_loses_no_set_and_a_resumed_one_mends_it(tmp_path: Path):
     folder = tmp_path / "set"
-    begin(folder, 2, {})
-    path = FileSet(folder).unfinished() / "shard-00001-of-00004.parquet"
-    truncate(path)
-    with pytest.raises(InputError, match=f"{path}: expected the content that was"):
-        finished_shards(folder, 4, {})
+    write_set(folder, [[3], [4]])
+    (folder / "current.json").write_text("{")
+    with pytest.raises(InputError, match=r"current\.json: expected the name"):
+        EpisodeShards(folder)
+    assert finished_shards(folder, 2, {"game": "doom"}) == 1
+    Shard(1, 2, [episode(4, 1)], {"game": "doom"}).save(folder)
+    assert EpisodeShards(folder).lengths.tolist() == [3, 4]
+    (folder / "current.json").write_text('{"set": "../elsewhere"}')
+    Shard(0, 2, [episode(9, 7)]).save(folder)
+    assert (folder / "set-000001/set.json").exists()
+    Shard(1, 2, [episode(9, 7)]).save(folder)
+    assert contents(folder) == whole_set("set-000002", 2)
+
+
+def test_a_set_that_was_deleted_is_refused_and_can_be_made_again(tmp_path: Path):
+    folder = tmp_path / "set"
+    write_set(folder, [[3], [4]])
+    shutil.rmtree(folder / "set-000001")
+    with pytest.raises(InputError, match=r"set-000001/set\.json: .* is missing"):
+        EpisodeShards(folder)
+    write_set(folder, [[5]])
+    assert EpisodeShards(folder).lengths.tolist() == [5]
+
+
+@pytest.mark.parametrize("name", ["set-000002", "set-000003"])
+def test_a_pointer_to_no_complete_set_is_refused_and_loses_none(
+    tmp_path: Path, name: str
+):
+    folder = tmp_path / "set"
+    write_set(folder, [[3], [4]])
+    Shard(0, 2, [episode(9, 7)]).save(folder)
+    (folder / "current.json").write_text(f'{{"set": "{name}"}}')
+    assert not is_complete(folder)
+    with pytest.raises(InputError, match=f"{name}.*: expected .* found"):
+        EpisodeShards(folder)
+    Shard(0, 2, [episode(9, 7)]).save(folder)
+    assert len(list(folder.glob("set-000001/shard-*"))) == 2
+    Shard(1, 2, [episode(9, 7)]).save(folder)
+    assert EpisodeShards(folder).lengths.tolist() == [9, 9]
+    assert len(list(folder.glob("set-*"))) == 1
+
+
+def test_a_set_that_lost_a_file_can_be_resumed(tmp_path: Path):
+    folder = tmp_path / "set"
+    write_set(folder, [[3], [4], [5]])[1].unlink()
+    with pytest.raises(
+        InputError, match=r"a complete set of 3 .*, found 2 of its files"
+    ):
+        EpisodeShards(folder)
+    assert finished_shards(folder, 3, {"game": "doom"}) == 1
+
+
+def test_a_damaged_shard_of_an_unfinished_set_is_made_again(tmp_path: Path):
+    folder = tmp_path / "set"
+    begin(folder, 3, {"game": "doom"})
+    path = folder / "set-000001" / "shard-00001-of-00004.parquet"
+    flip(path)
+    assert finished_shards(folder, 4, {"game": "doom"}) == 1
+    path.unlink()
+    assert finished_shards(folder, 4, {"game": "doom"}) == 1
 
 
 def test_shards_of_other_options_are_not_resumed(tmp_path: Path):
     folder = tmp_path / "set"
-    begin(folder, 2, {"game": "doom", "options": {"seed": 1, "hold": [1, 2]}})
+    begin(folder, 2, {"game": "doom", "options": {"seed": 1, "hold": (1, 2)}})
     now = {"game": "doom", "options": {"seed": 2, "hold": (1, 2)}}
     with pytest.raises(
         ValueError,
-        match=r"resume: .*set-1 .*other options\. "
+        match=r"resume: .*set-000001 .*other options\. "
         r"options\.seed: it has 1, the options 2$",
     ):
         finished_shards(folder, 4, now)
-    # Of another number of files: other episodes, or others in a file.
-    with pytest.raises(
-        ValueError, match=r"set of 5 shards in .*set-1, found shard-00000-of-00004"
-    ):
+    now["options"] = {"seed": 1, "hold": (1, 2)}
+    assert finished_shards(folder, 4, now) == 2
+    with pytest.raises(ValueError, match="expected a set of 5 files, found 4"):
         finished_shards(folder, 5, now)
+
+
+def test_a_finished_set_is_not_resumed(tmp_path: Path):
+    folder = tmp_path / "set"
+    write_set(folder, [[3], [4]])
+    assert finished_shards(folder, 2, {"game": "doom"}) == 0
 
 
 def test_a_full_disk_leaves_the_older_set_whole(tmp_path: Path):
@@ -273,7 +278,14 @@ def test_a_full_disk_leaves_the_older_set_whole(tmp_path: Path):
     with files_of_at_most(2000), pytest.raises(OSError, match="File too large"):
         write_set(folder, [[500], [500]])
     assert EpisodeShards(folder).lengths.tolist() == [3, 4]
-    assert list(tmp_path.rglob("*.partial")) == []
+    assert not list(folder.rglob("*.partial"))
+
+
+def flip(path: Path) -> None:
+    """Flip a bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def truncate(path: Path) -> None:
@@ -292,32 +304,11 @@ def write_with_another_program(path: Path) -> None:
     pd.DataFrame({"x": [1, 2]}).to_parquet(path)
 
 
-def flip_a_bit(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def swap_with_its_neighbour(path: Path) -> None:
-    other = path.with_name("shard-00000-of-00003.parquet")
-    mine, yours = path.read_bytes(), other.read_bytes()
-    path.write_bytes(yours)
-    other.write_bytes(mine)
-
-
-def take_from_another_set(path: Path) -> None:
-    another = path.parents[2] / "another"
-    paths = write_set(another, [[3], [4], [5]], first=100)
-    shutil.copy(paths[1], path)
-
-
-def shuffle_its_rows(path: Path) -> None:
+def shuffle_rows(path: Path) -> None:
     table = pq.read_table(path)
-    pq.write_table(table.take(list(reversed(range(len(table))))), path)
-
-
-def remove(path: Path) -> None:
-    path.unlink()
+    writer = pq.ParquetWriter(path, table.schema)
+    writer.write_table(table.take(list(range(len(table)))[::-1]))
+    writer.close()
 
 
 @pytest.mark.parametrize(
@@ -325,56 +316,160 @@ def remove(path: Path) -> None:
     [
         truncate,
         empty,
+        flip,
         fill_with_noise,
         write_with_another_program,
-        flip_a_bit,
-        swap_with_its_neighbour,
-        take_from_another_set,
-        shuffle_its_rows,
-        remove,
+        shuffle_rows,
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, damage: Callable[[Path], None]):
     folder = tmp_path / "set"
     paths = write_set(folder, [[3], [4], [5]])
     damage(paths[1])
-    named = r"shard-0000[01]-of-00003\.parquet"
-    with pytest.raises(InputError, match=f"{named}: (expected|cannot be read)"):
+    with pytest.raises(InputError, match=f"{paths[1]}: expected the file of its set"):
+        EpisodeShards(folder)
+
+
+def test_a_flipped_bit_anywhere_is_refused(tmp_path: Path):
+    folder = tmp_path / "set"
+    path = write_set(folder, [[3]])[0]
+    whole = path.read_bytes()
+    for place in range(0, len(whole), len(whole) // 100):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=str(path)):
+            EpisodeShards(folder)
+
+
+def test_shards_swapped_with_their_neighbour_are_refused(tmp_path: Path):
+    folder = tmp_path / "set"
+    paths = write_set(folder, [[3], [3], [3]])
+    paths[0].rename(folder / "x")
+    paths[1].rename(paths[0])
+    (folder / "x").rename(paths[1])
+    with pytest.raises(InputError, match=f"{paths[0]}: .* of another set"):
+        EpisodeShards(folder)
+
+
+def test_a_shard_of_another_seed_is_refused(tmp_path: Path):
+    folder = tmp_path / "set"
+    paths = write_set(folder, [[3], [3]])
+    others = write_set(tmp_path / "other", [[3], [3]], first=5)
+    others[1].replace(paths[1])
+    with pytest.raises(InputError, match=f"{paths[1]}: .* of another set"):
         EpisodeShards(folder)
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("old", "new"),
     [
-        ("current", b""),
-        ("current", b"set-x"),
-        ("current", b"../set-1"),
-        ("current", b"\xff"),
-        ("current", b"set-7"),
-        ("set-1/set.json", b""),
-        ("set-1/set.json", b"[]"),
-        ("set-1/set.json", b"{}"),
-        ("set-1/set.json", b"7"),
-        ("set-1/set.json", b'[{"name": "x"}]'),
-        ("set-1/set.json", b'[{"name": "x", "sha256": "ab"}]'),
+        ("doom", "xoom"),
+        ("[\n", "[[\n"),
+        ('"of": 2', '"of": 3'),
+        ('"sha256"', '"sha255"'),
+        ("{", ""),
     ],
 )
-def test_a_damaged_list_is_refused(tmp_path: Path, name: str, content: bytes):
+def test_a_damaged_description_is_refused(tmp_path: Path, old: str, new: str):
     folder = tmp_path / "set"
     write_set(folder, [[3], [4]])
-    (folder / name).write_bytes(content)
-    with pytest.raises(InputError, match=rf"{folder}.*expected|cannot be read"):
+    path = folder / "set-000001" / "set.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=rf"{path}: expected the description of a set"):
         EpisodeShards(folder)
-    assert not FileSet(folder).is_there()
+    assert not is_complete(folder)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("name", ["reward", "mean"])
-def test_what_is_not_finite_is_not_written(tmp_path: Path, name: str, value: float):
-    steps = {**episode(5)}
-    steps[name] = np.full_like(steps[name], value)
-    with pytest.raises(InputError, match=f"episode's {name}: .* finite .* {value}"):
-        Shard(0, 1, [episode(3), steps]).save(tmp_path / "set")
+def test_what_cannot_be_read_later_is_named(tmp_path: Path):
+    folder = tmp_path / "set"
+    path = write_set(folder, [[200]])[0]
+    episodes = EpisodeShards(folder)
+    with path.open("r+b") as file:
+        file.seek(200)
+        file.write(bytes(path.stat().st_size // 2))
+    with pytest.raises(InputError, match=f"{path}: episode 0 cannot be read"):
+        episodes.read(0)
+    with pytest.raises(InputError, match=f"{path}: episode 0 cannot be read"):
+        next(episodes.in_order())
+
+
+def test_a_column_that_is_not_there_is_refused(tmp_path: Path):
+    write_set(tmp_path / "set", [[3]])
+    with pytest.raises(InputError, match=r"expected episodes with latent, found epis"):
+        EpisodeShards(tmp_path / "set").read(0, ["reward", "latent"])
+
+
+WRONG_COLUMNS = [
+    ("reward", np.array([0, np.nan, 0], np.float32), "reward to be finite"),
+    ("action", np.full((3, 2), np.inf, np.float32), "action to be finite"),
+    ("mean", np.full((3, 5), -np.inf, np.float16), "mean to be finite"),
+    ("reward", np.zeros(3), r"reward to be float32 \[\], found float64 \[\]"),
+    ("seed", np.zeros(3), r"seed to be int64 \[\], found float64 \[\]"),
+    (
+        "action",
+        np.zeros((3, 3), np.float32),
+        r"action to be float32 \[2\], found float32 \[3\]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "said"), WRONG_COLUMNS)
+def test_wrong_columns_are_refused_when_written(
+    tmp_path: Path, name: str, values: np.ndarray, said: str
+):
+    folder = tmp_path / "set"
+    write_set(folder, [[4]])
+    wrong = {**episode(3), name: values}
+    with pytest.raises(InputError, match=f"episode 1 of shard 0: expected {said}"):
+        Shard(0, 1, [episode(3), wrong]).save(folder)
+    assert contents(folder) == whole_set("set-000001", 1)
+    Shard(0, 2, [episode(3)]).save(folder)
+    with pytest.raises(InputError, match=f"episode 0 of shard 1: expected {said}"):
+        Shard(1, 2, [wrong]).save(folder)
+    assert EpisodeShards(folder).lengths.tolist() == [4]
+
+
+def test_episodes_with_other_columns_are_refused_when_written(tmp_path: Path):
+    other = {"mean": episode(3)["mean"]}
+    with pytest.raises(InputError, match=r"expected the columns epis.*, found mean$"):
+        Shard(0, 1, [episode(3), other]).save(tmp_path / "set")
+
+
+@pytest.mark.parametrize(("name", "values", "said"), WRONG_COLUMNS)
+def test_wrong_columns_are_refused_when_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    values: np.ndarray,
+    said: str,
+):
+    """Even of a file with the right sum."""
+    folder = tmp_path / "set"
+    with monkeypatch.context() as patch:
+        patch.setattr(Shard, "_check", lambda *_: None)
+        Shard(0, 2, [episode(3)]).save(folder)
+        path = Shard(1, 2, [{**episode(3), name: values}]).save(folder)
+    episodes = EpisodeShards(folder)
+    episodes.read(0)
+    with pytest.raises(InputError, match=f"{path}: episode 1.*({said}|cannot be read)"):
+        episodes.read(1)
+
+
+def test_the_description_names_every_file(tmp_path: Path):
+    folder = tmp_path / "set"
+    paths = write_set(folder, [[3, 2], [4]])
+    manifest = Manifest.read(folder / "set-000001")
+    assert manifest.metadata == {"game": "doom"}
+    assert manifest.columns["frame"] == ["uint8", [8, 6, 3]]
+    found = [(e.file, e.sha256, e.episodes, e.steps) for e in manifest.shards]
+    sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    assert found == [
+        (paths[0].name, sums[0], 2, 5),
+        (paths[1].name, sums[1], 1, 4),
+    ]
 
 
 @pytest.mark.parametrize("made", [True, False])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.kedro_runs import copy_project, run, start_and_end
+from wm_pipeline.episodes.sets import Manifest, current_set, unfinished_set
 
 pytestmark = pytest.mark.slow
 
@@ -23,9 +24,21 @@ def project(tmp_path: Path) -> Iterator[Path]:
         yield copy
 
 
-def files(project: Path, which: str = "set-1") -> dict[str, bytes]:
-    found = sorted((project / "data/01_raw/test/episodes" / which).glob("*.parquet"))
-    return {path.name: path.read_bytes() for path in found}
+def files(folder: Path) -> dict[str, bytes]:
+    """Those of a set, the unfinished one too."""
+    names = [entry.file for entry in Manifest.read(folder).shards]
+    assert sorted(path.name for path in folder.glob("*.parquet")) == names
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def episodes(project: Path) -> Path:
+    return project / "data/01_raw/test/episodes"
+
+
+def unfinished(project: Path) -> list[str]:
+    """The finished files of the unfinished set."""
+    folder = unfinished_set(episodes(project))
+    return [] if folder is None else [e.file for e in Manifest.read(folder).shards]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +47,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     copy = copy_project(tmp_path_factory.mktemp("whole"))
     with contextlib.chdir(copy):
         run(copy, "collection", {"collection": OPTIONS})
-    return files(copy)
+    return files(current_set(episodes(copy)))
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
@@ -46,28 +59,27 @@ def test_an_interrupted_collection_resumes_to_the_same_episodes(
         "test",
         "collection",
         [f"collection.{name}={value}" for name, value in OPTIONS.items()],
-        lambda: len(files(project)) >= 3,
+        lambda: len(unfinished(project)) >= 3,
         sign,
     )
-    kept = files(project)
+    folder = unfinished_set(episodes(project))
+    assert folder is not None
+    kept = unfinished(project)
     assert 3 <= len(kept) < FILES
     # Files of an earlier process keep their time.
-    written = {
-        path.name: path.stat().st_mtime_ns
-        for path in project.glob("data/01_raw/test/episodes/set-1/*.parquet")
-    }
+    written = {name: (folder / name).stat().st_mtime_ns for name in kept}
     run(project, "collection", {"collection": {**OPTIONS, "resume": True}})
-    assert files(project) == undisturbed
+    assert current_set(episodes(project)) == folder
+    assert files(folder) == undisturbed
     assert len(undisturbed) == FILES
     for name, time in written.items():
-        path = project / "data/01_raw/test/episodes/set-1" / name
-        assert path.stat().st_mtime_ns == time
-    assert not files(project, "set-2")
+        assert (folder / name).stat().st_mtime_ns == time
+    assert not unfinished(project)
 
 
 def test_without_an_unfinished_set_the_collection_begins(
     project: Path, undisturbed: dict[str, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     run(project, "collection", {"collection": {**OPTIONS, "resume": True}})
-    assert files(project) == undisturbed
+    assert files(current_set(episodes(project))) == undisturbed
     assert "nothing to resume" in caplog.text

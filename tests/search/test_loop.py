@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -403,6 +404,24 @@ def test_the_evaluators_own_controller_is_left_alone(
     result = select(evaluator, last(evaluator, options), 5)
     assert result.controller is not evaluator.controller
     assert not evaluator.controller.parameters_vector.any()
+
+
+def test_the_search_of_another_controller_is_refused(
+    evaluator: DreamEvaluator, options: EvolutionOptions
+) -> None:
+    state = last(evaluator, options)
+    other = replace(state, mean=state.mean[1:], best=state.best[1:])
+    with pytest.raises(InputError, match=r"search state: expected the .* parameters"):
+        select(evaluator, other, 5)
+
+
+def test_a_state_whose_log_lacks_a_column_is_not_resumed(
+    evaluator: DreamEvaluator, options: EvolutionOptions
+) -> None:
+    state = last(evaluator, options)
+    other = replace(state, fitness_log=state.fitness_log.drop(columns="best_so_far"))
+    with pytest.raises(InputError, match="expected a fitness log with best_so_far"):
+        last(evaluator, options, before=other)
 
 
 @pytest.mark.parametrize("kind", ["full", "separable"])

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections import deque
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -165,6 +166,22 @@ def test_an_array_that_is_missing_is_refused(snapshot: Snapshot) -> None:
     snapshot.arrays.pop()
     with pytest.raises(InputError, match=r"search state: .* range"):
         search("full", snapshot=snapshot)
+
+
+@pytest.mark.parametrize("path", [("mean",), ("pc",), ("sm", "C")])
+def test_an_array_of_another_shape_is_refused(
+    snapshot: Snapshot, path: tuple[str, ...]
+) -> None:
+    ((_, number),) = attributes(snapshot, *path[:-1])[path[-1]].items()
+    snapshot.arrays[number] = np.zeros(99)
+    with pytest.raises(InputError, match=r"search state: .* \(99,\) in place of \(12"):
+        search("full", snapshot=snapshot)
+
+
+def test_messages_name_the_file_of_a_snapshot(snapshot: Snapshot) -> None:
+    snapshot.values["pycma"] = "3"
+    with pytest.raises(InputError, match=r"^the search state x\.y: expected"):
+        search("full", snapshot=replace(snapshot, source="the search state x.y"))
 
 
 def test_a_snapshot_of_another_pycma_is_refused(snapshot: Snapshot) -> None:

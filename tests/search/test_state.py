@@ -18,6 +18,7 @@ from wm_pipeline.common.checkpoints import (
     save_checkpoint,
     write_safetensors,
 )
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.search.snapshots import Snapshot
 from wm_pipeline.search.state import SearchState, load_state, save_state
@@ -181,6 +182,68 @@ def test_a_log_with_columns_of_different_lengths_is_refused(path: Path) -> None:
     assert_refused(path, "same length")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("conditions", [1]),
+        ("values", None),
+        ("arrays", "3"),
+        ("arrays", 99),
+        ("arrays", 1),
+        ("columns", []),
+        ("columns", {"fitness_log": 3}),
+        ("columns", {"another_log": []}),
+        ("columns", {}),
+        ("stopped", 5),
+    ],
+)
+def test_a_header_of_another_shape_is_refused(
+    path: Path, name: str, value: Any
+) -> None:
+    header, tensors = read_safetensors(path)
+    header[name] = value
+    write_safetensors(path, tensors, header)
+    assert_refused(path, "found")
+
+
+@pytest.mark.parametrize("name", ["mean", "best"])
+@pytest.mark.parametrize(
+    "array", [np.zeros(11), np.zeros((12, 1)), np.zeros(12, np.float32)]
+)
+def test_a_vector_of_another_shape_is_refused(
+    path: Path, name: str, array: np.ndarray
+) -> None:
+    header, tensors = read_safetensors(path)
+    tensors[name] = array
+    write_safetensors(path, tensors, header)
+    assert_refused(path, rf"found {name}: .* in place of float64 \(12,\)")
+
+
+@pytest.mark.parametrize("name", ["mean", "best"])
+def test_a_vector_that_is_not_finite_is_refused(path: Path, name: str) -> None:
+    header, tensors = read_safetensors(path)
+    tensors[name][3] = np.nan
+    write_safetensors(path, tensors, header)
+    assert_refused(path, f"found {name} with NaN")
+
+
+def test_a_log_without_a_column_that_is_read_again_is_refused(path: Path) -> None:
+    state = load_state(path)
+    state.check(CONDITIONS, ["generation", "mean"])
+    with pytest.raises(InputError, match=rf"{path}: expected .* with sigma, found gen"):
+        state.check(CONDITIONS, ["mean", "sigma"])
+
+
+def test_flipped_bits_are_refused(path: Path) -> None:
+    whole = path.read_bytes()
+    places = np.random.default_rng(1).choice(len(whole), 200, replace=False)
+    for place in places.tolist():
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        assert_refused(path, "found")
+
+
 class Hostile:
     """Writes a file when it is unpickled."""
 
@@ -211,6 +274,11 @@ def test_a_full_disk_leaves_the_older_state(path: Path, state: SearchState) -> N
 
 def test_a_state_fits_its_own_conditions(path: Path) -> None:
     load_state(path).check(json.loads(json.dumps(CONDITIONS)))
+
+
+def test_a_state_that_does_not_fit_is_named_with_its_file(path: Path) -> None:
+    with pytest.raises(InputError, match=rf"resume: the search state {path} was"):
+        load_state(path).check({**CONDITIONS, "seed": 2})
 
 
 @pytest.mark.parametrize(

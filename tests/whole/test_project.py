@@ -20,6 +20,7 @@ from kedro.io import DataCatalog, DatasetError
 
 from tests.kedro_runs import KEDRO, ROOT, load, run
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.episodes.sets import unfinished_set
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.reporting.animations import PAUSE
@@ -53,20 +54,13 @@ def contents(project: Path) -> dict[Path, bytes]:
     record from its beginning.
     """
     files = [path for path in project.glob("data/**/*") if path.is_file()]
+    gathering = [unfinished_set(path) for path in project.glob("data/0[14]_*/*/*")]
     return {
         path: path.read_bytes()
         for path in files
-        if not is_gathering(path.parent)
+        if path.parent not in gathering
         and not {"tensorboard", "run_record.json", ".test.lock"} & set(path.parts)
     }
-
-
-def is_gathering(folder: Path) -> bool:
-    """Whether it is that of a set that does not count yet."""
-    current = folder.parent / "current"
-    return folder.name.startswith("set-") and (
-        not current.exists() or current.read_text() != folder.name
-    )
 
 
 def games(session: int) -> list[psutil.Process]:
@@ -420,7 +414,7 @@ def test_a_truncated_checkpoint_is_refused(own_project: Path, name: str) -> None
 def test_an_episodes_file_cut_short_is_refused(own_project: Path) -> None:
     shard = max(own_project.glob("data/01_raw/test/episodes/*/*.parquet"))
     shard.write_bytes(shard.read_bytes()[:-100])
-    with pytest.raises(DatasetError, match=f"{shard.name}: expected the content"):
+    with pytest.raises(DatasetError, match=f"{shard.name}: expected the file of"):
         run(own_project, "vision")
 
 

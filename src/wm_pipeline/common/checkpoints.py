@@ -1,10 +1,12 @@
 """Checkpoints: weights as safetensors, and what builds the module in its header.
 
-Nothing is ever a pickle, and nothing half-written bears a final name.
+Nothing is ever a pickle, nothing half-written bears a final name, and what a file says of
+itself is compared with what is in it before any of it is used.
 """
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, cast
 
@@ -17,12 +19,22 @@ from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.files import replacing
 
 _HEADER, _SUM = "wm_pipeline", "sha256"
+_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+"""safetensors' names of types, as torch and NumPy call them."""
+_DIFFERENCES_TOLD = 3
+
+Described = dict[str, str]
+"""Tensors by name, each as its type and shape, e.g. ``float32 (3, 2)``."""
 
 
 def write_safetensors(
     path: str | Path, tensors: dict[str, np.ndarray], header: dict[str, Any]
 ) -> None:
-    """Write arrays and JSON values as one safetensors file, with a sum of them all.
+    """Write arrays and JSON values as one safetensors file, with a sum over all of it.
 
     Args:
         path: The file, conventionally ``*.safetensors``.
@@ -31,52 +43,52 @@ def write_safetensors(
     """
     # safetensors writes an array's memory as it lies.
     plain = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    text = json.dumps(header)
-    metadata = {_HEADER: text, _SUM: _sum(text, plain)}
+    summed = header | {_SUM: _checksum(header, plain)}
+    # safetensors writes several keys in any order; the same content is the same file.
+    metadata = {_HEADER: json.dumps(summed)}
     with replacing(path) as partial:
         save_file(plain, partial, metadata=metadata)
 
 
 def read_safetensors(
     path: str | Path,
+    check: Callable[[dict[str, Any], Described], None] | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read the header and the arrays of a file of ``write_safetensors``.
+
+    Args:
+        path: The file.
+        check: Given the header and what the file says of its tensors before one of them
+            is read; it raises what it finds wrong.
 
     Returns:
         The header, empty when wm_pipeline did not write the file, and the arrays.
 
     Raises:
-        InputError: The file is missing, cut short, damaged or no safetensors.
+        ValueError: The file is missing, cut short, no safetensors, or its content is
+            not that of its sum. Files of earlier versions have none.
     """
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
+            header = _read_header(metadata.get(_HEADER, ""))
+            expected = header.pop(_SUM, None)
+            names = sorted(file.keys())
+            if check is not None:
+                check(header, {name: _in_file(file, name) for name in names})
+            arrays = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path}: expected a safetensors file, found one that is missing, cut "
             f"short or of another format ({error})"
         ) from error
-    text = metadata.get(_HEADER, "")
-    expected, found = metadata.get(_SUM), _sum(text, arrays)
-    # Files of version 0.1 have no sum.
-    if expected not in (None, found):
+    # Earlier versions wrote no sum.
+    if expected is not None and expected != (found := _checksum(header, arrays)):
         raise InputError(
-            f"{path}: expected the content that was written (SHA-256 "
-            f"{expected[:12]}), found another ({found[:12]}): it is damaged"
+            f"{path}: expected content with the SHA-256 {expected}, found {found}: the "
+            "file is damaged, or was changed after it was written"
         )
-    return _read_header(text), arrays
-
-
-def _sum(header: str, arrays: dict[str, np.ndarray]) -> str:
-    """The SHA-256 of a file's content, in hexadecimal digits."""
-    state = hashlib.sha256(header.encode())
-    for name, array in sorted(arrays.items()):
-        state.update(f"\0{name}\0{array.dtype}\0{array.shape}\0".encode())
-        state.update(
-            np.ascontiguousarray(array).view(np.uint8).data if array.size else b""
-        )
-    return state.hexdigest()
+    return header, arrays
 
 
 class Checkpointable(Protocol):
@@ -122,61 +134,80 @@ def load_checkpoint(path: str | Path, model: type[Module]) -> Module:
         The module, in evaluation mode.
 
     Raises:
-        InputError: The file is missing, empty, damaged, no safetensors, of another
+        ValueError: The file is missing, empty, damaged, no safetensors, of another
             class, its tensors are not those its config asks for, or not finite.
     """
-    header, arrays = read_safetensors(path)
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    built: list[Module] = []
+
+    def check(header: dict[str, Any], found: Described) -> None:
+        built.append(_build(path, model, header))
+        _compare(path, built[0], found)
+
+    _, arrays = read_safetensors(path, check)
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"{path}: expected finite weights, found NaN or infinite ones in {name}"
+            )
+    network = cast(torch.nn.Module, built[0])
+    network.to_empty(device="cpu")
+    network.load_state_dict({n: torch.from_numpy(a) for n, a in arrays.items()})
+    network.eval()
+    return built[0]
+
+
+def _build(path: str | Path, model: type[Module], header: dict[str, Any]) -> Module:
+    """The module of a header, without memory for its weights yet."""
     if header.get("class") != model.__name__:
         raise InputError(
             f"{path}: expected a checkpoint of {model.__name__}, found "
             f"{header.get('class', 'one that wm_pipeline did not write')}"
         )
-    _check_sizes(path, header, tensors, model)
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise InputError(
-                f"{path}: expected finite weights, found "
-                f"{tensor[~tensor.isfinite()][0]} in {name}"
-            )
-    module = model.from_config(header["config"])
-    network = cast(torch.nn.Module, module)
-    network.load_state_dict(tensors)
-    network.eval()
-    return module
-
-
-def _check_sizes(
-    path: str | Path,
-    header: dict[str, Any],
-    tensors: dict[str, torch.Tensor],
-    model: type[Module],
-) -> None:
-    """Compare the tensors with those of the header's config, which may ask for any."""
     try:
-        with torch.device("meta"):  # where sizes take no memory
-            expected = _sizes(model.from_config(header["config"]).state_dict())
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        with torch.device("meta"):
+            return model.from_config(header["config"])
+    # torch says so of sizes that are negative or beyond any memory.
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InputError(
             f"{path}: expected the config of a {model.__name__}, found one that builds "
             f"none: {error}"
         ) from error
-    found = _sizes(tensors)
-    if expected != found:
-        differing = sorted(
-            f"{name}: expected {expected.get(name)}, found {found.get(name)}"
-            for name in expected.keys() | found.keys()
-            if expected.get(name) != found.get(name)
-        )
-        raise InputError(f"{path}: tensors of other sizes: {'; '.join(differing)}")
 
 
-def _sizes(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
-    """Shape and dtype of each tensor, as messages show them."""
-    return {
-        name: f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
-        for name, tensor in tensors.items()
+def _compare(path: str | Path, module: Checkpointable, found: Described) -> None:
+    """Refuse a file whose tensors are not a module's."""
+    expected = {
+        name: f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+        for name, tensor in module.state_dict().items()
     }
+    differing = [
+        f"{name}: expected {expected.get(name, 'none')}, "
+        f"found {found.get(name, 'none')}"
+        for name in sorted(expected.keys() | found.keys())
+        if expected.get(name) != found.get(name)
+    ]
+    if differing:
+        more = len(differing) - _DIFFERENCES_TOLD
+        told = differing[:_DIFFERENCES_TOLD] + ([f"{more} more"] if more > 0 else [])
+        raise InputError(
+            f"{path}: tensors that are not those of its config: {'; '.join(told)}"
+        )
+
+
+def _in_file(file: Any, name: str) -> str:
+    """What a safetensors file says of a tensor."""
+    part = file.get_slice(name)
+    kind = part.get_dtype()
+    return f"{_DTYPES.get(kind, kind)} {tuple(part.get_shape())}"
+
+
+def _checksum(header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of a header and of arrays with their names, types and shapes."""
+    state = hashlib.sha256(json.dumps(header).encode())
+    for name, array in sorted(arrays.items()):
+        state.update(f"\n{name!r} {array.dtype} {array.shape}\n".encode())
+        state.update(np.ascontiguousarray(array).data)
+    return state.hexdigest()
 
 
 def _read_header(text: str) -> dict[str, Any]:

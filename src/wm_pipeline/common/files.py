@@ -27,6 +27,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         partial.replace(final)
+        _sync_folder(final.parent)
     except OSError as error:
         # Of a full disk the system does not say where.
         if error.filename in (None, str(partial)):
@@ -40,3 +41,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Keep a folder's names through a crash of the machine."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

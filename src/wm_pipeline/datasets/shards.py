@@ -8,8 +8,13 @@ from typing import Any
 from kedro.io import AbstractDataset, DatasetError
 
 from wm_pipeline.datasets.local_file import local_path
-from wm_pipeline.episodes.file_set import LIST, FileSet
-from wm_pipeline.episodes.shards import EpisodeShards, Shard, finished_shards
+from wm_pipeline.episodes.sets import (
+    MANIFEST,
+    current_set,
+    finished_shards,
+    is_complete,
+)
+from wm_pipeline.episodes.shards import EpisodeShards, Shard
 
 
 class ShardsDataset(AbstractDataset[Any, Any]):
@@ -48,8 +53,9 @@ class ShardsDataset(AbstractDataset[Any, Any]):
 
     def path_read(self) -> Path | None:
         """The list of the set that counts; None if there is none."""
-        files = FileSet(self._folder)
-        return files.current() / LIST if files.is_there() else None
+        if not is_complete(self._folder):
+            return None
+        return current_set(self._folder) / MANIFEST
 
     def path_saved(self) -> Path | None:
         """The list of the set, once its last shard is saved."""
@@ -60,7 +66,7 @@ class ShardsDataset(AbstractDataset[Any, Any]):
         EpisodeShards(self._folder)
 
     def _exists(self) -> bool:
-        return not self.outdated and FileSet(self._folder).is_there()
+        return not self.outdated and is_complete(self._folder)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._folder)}

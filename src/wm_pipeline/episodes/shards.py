@@ -1,9 +1,11 @@
-"""Episodes on disk: a set of Parquet shards, one row a step, a row group an episode."""
+"""Episodes on disk: Parquet shards, one row a step, a row group an episode.
 
-import json
+A set of shards is described in ``episodes/sets.py``.
+"""
+
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,19 @@ import pyarrow.parquet as pq
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.files import replacing
-from wm_pipeline.common.options import check_same
 from wm_pipeline.episodes.columns import Steps, to_array, to_table
-from wm_pipeline.episodes.file_set import AGAIN, FileSet, check, listed
+from wm_pipeline.episodes.sets import (
+    Entry,
+    Manifest,
+    begin_set,
+    check_files,
+    complete_set,
+    file_name,
+    finish_set,
+    remove_temporary,
+    sum_of_file,
+    unfinished_set,
+)
 
 # Doom frames of 12,288 bytes take 2,730 at level 3 and 2,490 at 5, which takes 2.5 times
 # as long, and as long as a third of a step of the game.
@@ -39,78 +51,91 @@ class Shard:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> Path:
-        """Write the shard; the last one lets the set count in an older set's place.
+        """Write the shard; the last one puts the set in an older set's place.
 
-        An interrupted stage leaves the older set whole. Shards are saved in the order
-        of their index.
+        Until then an older set counts, so that an interrupted stage leaves it whole.
+        Shards are saved in the order of their index.
 
         Args:
-            folder: Of the sets.
+            folder: The set's folder.
 
         Returns:
             The file written.
 
         Raises:
-            InputError: A value is not finite.
+            InputError: A column is of another type or shape than in the set's first
+                episode, or not finite.
         """
-        files = FileSet(folder)
+        first = {name: _kind(values) for name, values in self.episodes[0].items()}
         if self.index == 0:
-            files.begin()
-        for steps in self.episodes:
-            _check_finite(steps)
-        shapes = {name: list(v.shape[1:]) for name, v in self.episodes[0].items()}
+            self._check(folder, first)
+            begin_set(folder, Manifest(self.of, self.metadata, first))
+        new = unfinished_set(folder)
+        if new is None:
+            raise ValueError(f"{folder}: expected shard 0 first, found {self.index}")
+        manifest = Manifest.read(new)
+        self._check(folder, manifest.columns)
+        remove_temporary(new)
+        path = new / file_name(self.index, self.of)
         tables = [to_table(steps) for steps in self.episodes]
-        described = {"shapes": shapes, "metadata": self.metadata}
-        schema = tables[0].schema.with_metadata({"wm_pipeline": json.dumps(described)})
-        path = files.unfinished() / _name(self.index, self.of)
         with (
             replacing(path) as partial,
             pq.ParquetWriter(
                 partial,
-                schema,
+                tables[0].schema,
                 compression="zstd",
                 compression_level=_COMPRESSION_LEVEL,
                 use_dictionary=False,
             ) as writer,
         ):
             for table in tables:
-                writer.write_table(table.cast(schema), row_group_size=len(table))
-        files.add(path.name)
+                writer.write_table(table, row_group_size=len(table))
+        steps = sum(map(len, tables))
+        entry = Entry(path.name, sum_of_file(path), len(tables), steps)
+        shards = [*manifest.shards[: self.index], entry]
+        replace(manifest, shards=shards).write(new)
         if self.index + 1 == self.of:
-            files.finish()
+            finish_set(folder, new)
         return path
+
+    def _check(self, folder: Path, columns: dict[str, list[Any]]) -> None:
+        """Refuse episodes that do not have a set's columns."""
+        for number, steps in enumerate(self.episodes):
+            where = f"{folder}: episode {number} of shard {self.index}"
+            if steps.keys() != columns.keys():
+                raise InputError(
+                    f"{where}: expected the columns {', '.join(columns)}, found "
+                    f"{', '.join(steps)}"
+                )
+            for name, values in steps.items():
+                _check_values(where, name, values, columns[name])
 
 
 class EpisodeShards:
     """A complete set of shards, read an episode at a time.
 
+    Opening it reads every file once and compares it with its sum, at about the speed of
+    SHA-256 or of the disk.
+
     Args:
         folder: The folder that ``Shard.save`` filled.
 
     Raises:
-        InputError: The folder holds no set, or a damaged file.
+        ValueError: The folder holds no set, or a file is damaged or of another set.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        current = FileSet(self.folder).current()
-        files = listed(current)
-        names = [_name(index, len(files)) for index in range(len(files))]
-        if not files or [each.name for each in files] != names:
-            raise InputError(
-                f"{current}: expected a complete set of episode shards, found "
-                f"{len(files)} of its files. {AGAIN}"
-            )
-        check(current, files)
-        self._files = [_open(current / name) for name in names]
+        current, manifest = complete_set(self.folder)
+        paths = check_files(current, manifest.shards)
+        self._files = [_open(path) for path in paths]
         self._places = [
-            (file, group)
-            for file in self._files
+            (path, file, group)
+            for path, file in zip(paths, self._files, strict=True)
             for group in range(file.metadata.num_row_groups)
         ]
-        described = _described(self._files[0])
-        self.metadata: dict[str, Any] = described["metadata"]
-        self._shapes: dict[str, list[int]] = described["shapes"]
+        self.metadata: dict[str, Any] = manifest.metadata
+        self._columns = manifest.columns
 
     def __len__(self) -> int:
         """How many episodes there are."""
@@ -120,7 +145,7 @@ class EpisodeShards:
     def lengths(self) -> np.ndarray:
         """The steps of each episode, (episodes,) int64; reads no data."""
         return np.array(
-            [file.metadata.row_group(group).num_rows for file, group in self._places]
+            [file.metadata.row_group(group).num_rows for _, file, group in self._places]
         )
 
     @property
@@ -138,15 +163,25 @@ class EpisodeShards:
         Returns:
             A read-only array for each name, its first axis the step.
         """
-        file, group = self._places[episode]
-        names = columns if columns is not None else list(self._shapes)
+        path, file, group = self._places[episode]
+        names = columns if columns is not None else list(self._columns)
+        if missing := sorted(set(names) - self._columns.keys()):
+            raise InputError(
+                f"{self.folder}: expected episodes with {', '.join(missing)}, found "
+                f"{', '.join(self._columns)}"
+            )
         try:
             table = file.read_row_group(group, columns=names, use_threads=False)
-        except (OSError, pa.ArrowException) as error:
+            steps = {n: to_array(table[n], self._columns[n][1]) for n in names}
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise InputError(
-                f"{self.folder}: episode {episode} cannot be read ({error}). {AGAIN}"
+                f"{path}: episode {episode} cannot be read ({error}). Run the stage "
+                "that writes it again"
             ) from error
-        return {name: to_array(table[name], self._shapes[name]) for name in names}
+        for name, values in steps.items():
+            where = f"{path}: episode {episode}"
+            _check_values(where, name, values, self._columns[name])
+        return steps
 
     def in_order(self) -> Iterator[Steps]:
         """All columns of every episode; the next one is read meanwhile."""
@@ -159,63 +194,29 @@ class EpisodeShards:
                 yield steps
 
 
-def finished_shards(folder: Path, of: int, metadata: dict[str, Any]) -> int:
-    """How many shards of an interrupted set are finished, so that it can be resumed.
+def _kind(values: np.ndarray) -> list[Any]:
+    """Type and shape of a step's value, as JSON values."""
+    return [str(values.dtype), list(values.shape[1:])]
 
-    Args:
-        folder: Of the sets, as in ``Shard.save``.
-        of: How many shards the set is to have.
-        metadata: What is to hold for the whole set, as JSON values.
 
-    Returns:
-        The index of the shard to resume at, 0 if there are none; the last one is always
-        made again, which lets the set count.
-
-    Raises:
-        InputError: They are of another set.
-    """
-    unfinished = FileSet(folder).unfinished()
-    files = listed(unfinished)
-    if not files:
-        return 0
-    if files[0].name != _name(0, of):
+def _check_values(where: str, name: str, values: np.ndarray, kind: list[Any]) -> None:
+    """Refuse a column of another type or shape, or one that is not finite."""
+    if _kind(values) != kind:
         raise InputError(
-            f"collection.resume: expected an interrupted set of {of} shards in "
-            f"{unfinished}, found {files[0].name}"
+            f"{where}: expected {name} to be {kind[0]} {kind[1]}, found "
+            f"{values.dtype} {list(values.shape[1:])}"
         )
-    check(unfinished, files)
-    written = _described(_open(unfinished / files[0].name))["metadata"]
-    check_same(f"collection.resume: {unfinished}", written, metadata)
-    return min(len(files), of - 1)
-
-
-def _check_finite(steps: Steps) -> None:
-    for name, values in steps.items():
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise InputError(
-                f"an episode's {name}: expected finite numbers, found "
-                f"{values[~np.isfinite(values)][0]}"
-            )
-
-
-def _name(index: int, of: int) -> str:
-    return f"shard-{index:05d}-of-{of:05d}.parquet"
-
-
-def _described(file: pq.ParquetFile) -> dict[str, Any]:
-    """The shapes and metadata of the set of a shard."""
-    described: dict[str, Any] = json.loads(file.schema_arrow.metadata[b"wm_pipeline"])
-    return described
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise InputError(
+            f"{where}: expected {name} to be finite, found NaN or infinity"
+        )
 
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        file = pq.ParquetFile(path, memory_map=True)
+        return pq.ParquetFile(path, memory_map=True)
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"{path}: expected a complete Parquet file, found a damaged one "
-            f"({error}). {AGAIN}"
+            f"({error}). Run the stage that writes it again"
         ) from error
-    if b"wm_pipeline" not in (file.schema_arrow.metadata or {}):
-        raise InputError(f"{path}: not a shard of episodes written by wm_pipeline")
-    return file

@@ -78,11 +78,12 @@ class MDNRNN(nn.Module):
         self.head = nn.Linear(
             options.hidden_size, 3 * latent_size * options.mixtures + 2
         )
-        # Rewards are learned scaled and paid within the range ever seen.
+        # Rewards are learned scaled and paid within the range ever seen; weights that are
+        # not finite are damage, so no range is one that limits nothing.
+        most = torch.finfo(torch.float32).max
         self.register_buffer("reward_mean", torch.zeros(()))
         self.register_buffer("reward_scale", torch.ones(()))
-        widest = torch.finfo(torch.float32).max  # a checkpoint holds finite numbers
-        self.register_buffer("reward_range", torch.tensor([-widest, widest]))
+        self.register_buffer("reward_range", torch.tensor([-most, most]))
 
     reward_mean: Tensor
     reward_scale: Tensor

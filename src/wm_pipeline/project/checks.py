@@ -88,7 +88,7 @@ class CheckInputs:
     def on_pipeline_error(self, error: Exception) -> None:
         """Note that the run had begun; add which stage writes what could not be read."""
         setattr(error, _IN_A_STAGE, True)
-        if isinstance(error, DatasetError) and (
+        if isinstance(error, DatasetError | InputError) and (
             stages := self._writers([self._reading])
         ):
             error.add_note(f"The {stages[0]} stage writes it: {self._run(stages)}.")

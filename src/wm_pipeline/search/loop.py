@@ -19,6 +19,15 @@ from wm_pipeline.search.strategies import CMAES, StrategyOptions
 
 LONGEST = 1e9
 """Seconds, 30 years: a search is over before."""
+_READ_AGAIN = (
+    "generation",
+    "mean",
+    "best_so_far",
+    "ask_seconds",
+    "evaluate_seconds",
+    "tell_seconds",
+)
+"""Columns of the fitness log that a resumed search reads."""
 
 
 class StopOptions(Options):
@@ -172,7 +181,7 @@ class _Search:
             **evaluator.conditions(),
         }
         if before is not None:
-            before.check(self._conditions)
+            before.check(self._conditions, _READ_AGAIN)
         snapshot = None if before is None else before.snapshot
         self._strategy = CMAES(options.strategy, size, pycma_seed, snapshot)
         self._best = self._strategy.mean

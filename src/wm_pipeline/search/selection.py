@@ -43,7 +43,13 @@ def select(
 
     Raises:
         InputError: Both fail.
+        InputError: The search is of another controller.
     """
+    if len(state.mean) != evaluator.controller.size:
+        raise InputError(
+            f"{state.snapshot.source}: expected the {evaluator.controller.size} "
+            f"parameters of the options' controller, found {len(state.mean)}"
+        )
     finalists = np.stack((state.mean, state.best))
     result = evaluator.evaluate(finalists, final_rollouts, "final dreams")
     scores = result.returns.double().mean(1).numpy()

@@ -42,10 +42,12 @@ class Snapshot:
         values: JSON values: pycma's version, the search's attributes, and the state of
             its random numbers. ``{"array": n}`` stands for the n-th array.
         arrays: Each once, so that what was one array in the search is one again.
+        source: What messages call it; with its file, if it was read from one.
     """
 
     values: dict[str, Any]
     arrays: list[np.ndarray]
+    source: str = "the search state"
 
 
 def take(search: Any, random: np.random.RandomState) -> Snapshot:
@@ -79,7 +81,7 @@ def restore(search: Any, random: np.random.RandomState, snapshot: Snapshot) -> N
     written = snapshot.values.get("pycma")
     if written != VERSION:
         raise InputError(
-            f"the search state: expected one written with pycma {VERSION}, found "
+            f"{snapshot.source}: expected one written with pycma {VERSION}, found "
             f"{written or 'one that names no version'}"
         )
     # One copy of each array: what was shared is shared again.
@@ -89,7 +91,7 @@ def restore(search: Any, random: np.random.RandomState, snapshot: Snapshot) -> N
         random.set_state(reader.decode(snapshot.values["random"]))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"the search state: expected that of a search of this kind, found {error}"
+            f"{snapshot.source}: expected that of a search of this kind, found {error}"
         ) from error
 
 
@@ -206,8 +208,18 @@ class _Reader:
             raise TypeError(f"one that lacks {', '.join(missing)}")
         for attribute, value in attributes.items():
             before = getattr(owner, attribute, None)
-            setattr(owner, attribute, self.decode(value, before))
+            decoded = self.decode(value, before)
+            if _shape(before) and _shape(decoded) != _shape(before):
+                raise TypeError(
+                    f"{attribute} {_shape(decoded)} in place of {_shape(before)}"
+                )
+            setattr(owner, attribute, decoded)
         return owner
+
+
+def _shape(value: Any) -> str:
+    """The shape of an array; nothing of a 0-d one, which may grow, and other values."""
+    return str(value.shape) if isinstance(value, np.ndarray) and value.ndim else ""
 
 
 def _items(value: Any) -> Iterable[Any]:

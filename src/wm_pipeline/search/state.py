@@ -1,5 +1,6 @@
 """The state and the logs of a search, by which it is resumed, and their file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,14 @@ from wm_pipeline.common.options import check_same
 from wm_pipeline.search.snapshots import Snapshot
 
 _KIND = "search state"
+_VALUES: dict[str, tuple[type, ...]] = {
+    "conditions": (dict,),
+    "values": (dict,),
+    "arrays": (int,),
+    "columns": (dict,),
+    "stopped": (str, type(None)),
+}
+"""What the header holds beside its class."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +56,23 @@ class SearchState:
         """The same, stopped for a reason."""
         return replace(self, stopped=reason)
 
-    def check(self, conditions: dict[str, Any]) -> None:
-        """Raise ValueError unless a search under these conditions can resume this one."""
-        check_same("controller.resume: the search state", self.conditions, conditions)
+    def check(self, conditions: dict[str, Any], columns: Sequence[str] = ()) -> None:
+        """Refuse a state that a search cannot resume.
+
+        Args:
+            conditions: Those of the search.
+            columns: Of the fitness log, which it reads.
+
+        Raises:
+            InputError: The state is of other conditions, or its log has no such columns.
+        """
+        what = f"controller.resume: {self.snapshot.source}"
+        check_same(what, self.conditions, conditions)
+        if missing := [name for name in columns if name not in self.fitness_log]:
+            raise InputError(
+                f"{what}: expected a fitness log with {', '.join(missing)}, found "
+                f"{', '.join(map(str, self.fitness_log))}"
+            )
 
 
 def save_state(path: str | Path, state: SearchState) -> None:
@@ -74,7 +97,7 @@ def load_state(path: str | Path) -> SearchState:
     """Read a state back.
 
     Raises:
-        ValueError: The file is missing, cut short, of another format or no state.
+        ValueError: The file is missing, damaged, of another format or no whole state.
     """
     header, tensors = read_safetensors(path)
     if header.get("class") != _KIND:
@@ -83,20 +106,37 @@ def load_state(path: str | Path) -> SearchState:
             f"{header.get('class', 'a file that wm_pipeline did not write')}"
         )
     try:
+        for name, kinds in _VALUES.items():
+            if not isinstance(header[name], kinds):
+                raise TypeError(f"{name} {header[name]!r:.40}")
         tables = {
-            name: pd.DataFrame({c: tensors[f"{name}.{c}"] for c in columns})
+            name: pd.DataFrame({c: tensors.pop(f"{name}.{c}") for c in columns})
             for name, columns in header["columns"].items()
         }
-        arrays = [tensors[f"snapshot.{n}"] for n in range(header["arrays"])]
-        return SearchState(
+        arrays = [tensors.pop(f"snapshot.{n}") for n in range(header["arrays"])]
+        size = header["conditions"].get("parameters", tensors["mean"].size)
+        for name in ("mean", "best"):
+            found = f"{tensors[name].dtype} {tensors[name].shape}"
+            if found != (expected := f"float64 ({size},)"):
+                raise TypeError(f"{name}: {found} in place of {expected}")
+            if not np.isfinite(tensors[name]).all():
+                raise ValueError(f"{name} with NaN or infinity")
+        state = SearchState(
             conditions=header["conditions"],
-            snapshot=Snapshot(header["values"], arrays),
-            mean=tensors["mean"],
-            best=tensors["best"],
+            snapshot=Snapshot(header["values"], arrays, f"the search state {path}"),
+            mean=tensors.pop("mean"),
+            best=tensors.pop("best"),
             stopped=header["stopped"],
             **tables,
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if tensors:
+            raise TypeError(f"one with {', '.join(sorted(tensors))}, which it has not")
+    except KeyError as error:
         raise InputError(
             f"{path}: expected a whole search state, found one that lacks {error}"
         ) from error
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: expected a whole search state, found {error}"
+        ) from error
+    return state
