@@ -172,7 +172,8 @@ def test_an_ended_search_keeps_every_finished_generation(
 
 
 def test_no_controller_is_selected_from_an_interrupted_search(mock: Path) -> None:
-    interrupted(mock, options(), lambda: rows_on_disk(mock) >= 1, signal.SIGKILL)
+    # Two rows: the state of the first generation is saved behind its row.
+    interrupted(mock, options(), lambda: rows_on_disk(mock) >= 2, signal.SIGKILL)
     with pytest.raises(ValueError, match=r"search_state.*controller\.resume=true"):
         run(
             mock,

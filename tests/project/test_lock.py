@@ -34,7 +34,7 @@ def test_a_second_run_is_refused_and_the_dead_hold_nothing(
     refused = []
 
     def at_work() -> bool:
-        if not list(project.glob("data/01_raw/test/episodes/set-1/*.parquet")):
+        if not list(project.glob("data/01_raw/test/episodes/*/*.parquet")):
             return False
         refused.append(second(project, "--pipelines", "collection"))
         with pytest.raises(InputError, match="Another run writes"):
@@ -50,7 +50,7 @@ def test_a_second_run_is_refused_and_the_dead_hold_nothing(
     assert "Traceback" not in done.stderr
     # Its options were others, so there is nothing to resume; but it may run.
     run(project, "collection")
-    assert (project / "data/01_raw/test/episodes/current").exists()
+    assert (project / "data/01_raw/test/episodes/current.json").exists()
 
 
 def test_looking_at_runs_needs_no_lock(own_project: Path) -> None:
