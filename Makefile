@@ -9,7 +9,7 @@ PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PORT ?= 4141
 TENSORBOARD_PORT ?= 6006
 
-.PHONY: run viz tensorboard notebooks results screenshots check test lint format clean
+.PHONY: run viz tensorboard notebooks results screenshots check test chaos lint format clean
 .DEFAULT_GOAL := run
 
 run: .venv/installed
@@ -40,6 +40,10 @@ check: lint
 
 test: lint .venv/chromium
 	$(PYTEST) --cov --cov-report=term
+
+# Runs, workers and games killed, options changed, files damaged: half an hour.
+chaos: .venv/installed-dev
+	$(BIN)/python -m tests.chaos
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

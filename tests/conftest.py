@@ -34,7 +34,15 @@ LATENT, HIDDEN, MIXTURES, FRAME_SKIP = 4, 8, 3, 2
 
 
 # They start worker processes, each of which takes seconds to import torch.
-SLOW_MODULES = {"test_subjects", "test_evaluators", "test_playing", "test_pool"}
+SLOW_MODULES = {
+    "test_evaluators",
+    "test_leftovers",
+    "test_playing",
+    "test_pool",
+    "test_scratch",
+    "test_subjects",
+    "test_worker",
+}
 # They took more than two seconds of an idle core, compiling or by many examples.
 SLOW_TESTS = {
     "test_the_c_code_keeps_to_its_memory",

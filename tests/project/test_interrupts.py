@@ -1,5 +1,6 @@
 """How a run ends by Ctrl-C and SIGTERM; `kedro run` itself is in test_controller_stage."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -42,9 +43,15 @@ def start(shutdown: float, ignored: bool = False) -> subprocess.Popen[str]:
 
 
 def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or (
-        psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    )
+    """Whether a process has ended, or does within some seconds."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.02)
+                continue
+        return True
+    return False
 
 
 @pytest.mark.slow
