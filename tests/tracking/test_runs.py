@@ -10,7 +10,7 @@ from rich.console import Console
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.datasets import TableDataset
-from wm_pipeline.tracking.runs import list_runs, runs_tables
+from wm_pipeline.tracking.runs import list_runs, runs_tables, whole
 
 COMMIT = "0123456789" * 4
 FIRST, SECOND, THIRD = (f"2026-01-0{n}T00.00.00.000Z" for n in (1, 2, 3))
@@ -164,3 +164,28 @@ def test_what_all_runs_share_is_said_once(documents: dict[str, Any]):
 def test_without_a_run_there_is_no_table():
     with pytest.raises(InputError, match="`kedro run`"):
         list_runs({})
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "place"),
+    [
+        ("run_record", {}, "options"),
+        ("run_record", {"options": 7, "stages": []}, "options"),
+        ("run_record", {"options": {}, "stages": [1]}, "stages.0"),
+        ("stage_seconds", {"vision": {"real": 3}}, "vision"),
+        ("stage_seconds", {"vision": None}, "vision"),
+    ],
+)
+def test_what_is_of_another_shape_is_left_out(
+    documents: dict[str, dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    values: dict[str, Any],
+    place: str,
+):
+    assert whole(documents) == documents
+    documents[SECOND][name] = values
+    assert name not in whole(documents)[SECOND]
+    (message,) = caplog.messages
+    assert message.startswith(f"{name} of the run {SECOND} is left out: {place}: ")
+    assert len(list_runs(documents)) == 3

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
+from wm_pipeline.common.origins import Origin, sha256
 from wm_pipeline.datasets.local_file import local_path
 
 logger = logging.getLogger(__name__)
@@ -15,8 +16,8 @@ logger = logging.getLogger(__name__)
 class VersionsDataset(AbstractDataset[None, dict[str, dict[str, Any]]]):
     """Versioned JSON files of a task, by run; read only.
 
-    What is not there, or only half, e.g. because its run still goes on or was killed,
-    is left out, with a warning.
+    What is not there, damaged or only half, e.g. because its run still goes on or was
+    killed, is left out, with a warning.
 
     Example:
         .. code-block:: yaml
@@ -49,7 +50,7 @@ class VersionsDataset(AbstractDataset[None, dict[str, dict[str, Any]]]):
             for folder in sorted((self._folder / f"{name}.json").glob("*")):
                 path = folder / f"{name}.json"
                 try:
-                    values = json.loads(path.read_text())
+                    values = _whole(path)
                 except (OSError, ValueError) as error:
                     logger.warning("%s: left out, it cannot be read (%s)", path, error)
                     continue
@@ -65,3 +66,14 @@ class VersionsDataset(AbstractDataset[None, dict[str, dict[str, Any]]]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._folder), "names": self._names}
+
+
+def _whole(path: Path) -> dict[str, Any]:
+    """A file's values; ValueError where it is not what was written."""
+    origin = Origin.read(path)
+    if origin is not None and origin.sha256 != sha256(path):
+        raise ValueError("it is damaged")
+    values = json.loads(path.read_text())
+    if not isinstance(values, dict):
+        raise ValueError("expected names with values")
+    return values

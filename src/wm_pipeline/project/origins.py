@@ -12,7 +12,7 @@ from kedro.pipeline.node import Node
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options
-from wm_pipeline.tracking.origins import Origin, sha256
+from wm_pipeline.common.origins import Origin, sha256
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.reporting.figures import POLICY_NAMES
 from wm_pipeline.reporting.tables import duration
-from wm_pipeline.tracking.runs import IMPORTANT, Documents, flat_options
+from wm_pipeline.tracking.runs import IMPORTANT, Documents, flat_options, whole
 
 NEEDED = (
     "stage_seconds",
@@ -38,7 +38,7 @@ def results_page(documents: Documents, docs: Path = Path("docs")) -> str:
     Raises:
         InputError: No run of the whole chain has finished.
     """
-    version, run = finished_chain(documents)
+    version, run = finished_chain(whole(documents))
     parts = [
         "# Results",
         f"What `kedro run` gave in the run {version}. `make results` wrote this page "

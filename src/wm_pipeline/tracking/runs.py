@@ -1,15 +1,19 @@
 """All runs of a task side by side, from what they left."""
 
 import json
+import logging
 from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.reporting.tables import duration
+
+logger = logging.getLogger(__name__)
 
 IMPORTANT = (
     "seed",
@@ -24,6 +28,43 @@ IMPORTANT = (
 
 Documents = Mapping[str, Mapping[str, Any]]
 """What runs left: JSON values by version and name."""
+
+
+class _Record(BaseModel):
+    """What is read of a record; there may be more."""
+
+    options: dict[str, Any]
+    stages: list[str]
+    git: dict[str, Any] | None = None
+    versions: dict[str, Any] = {}
+    machine: dict[str, Any] = {}
+    cpu: dict[str, float] = {}
+
+
+_SHAPES = {
+    "run_record": TypeAdapter[Any](_Record),
+    "stage_seconds": TypeAdapter[Any](dict[str, float]),
+}
+"""Of what runs write themselves; scores are known by their origins."""
+
+
+def whole(documents: Documents) -> Documents:
+    """What runs left, without what is of another shape, of which a warning tells."""
+    kept: dict[str, dict[str, Any]] = {}
+    for version, left in documents.items():
+        kept[version] = dict(left)
+        for name in _SHAPES.keys() & left.keys():
+            try:
+                _SHAPES[name].validate_python(left[name])
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                place = ".".join(map(str, first["loc"])) or name
+                logger.warning(
+                    "%s of the run %s is left out: %s: %s",
+                    *(name, version, place, first["msg"]),
+                )
+                del kept[version][name]
+    return kept
 
 
 def list_runs(documents: Documents) -> pd.DataFrame:
@@ -45,6 +86,7 @@ def list_runs(documents: Documents) -> pd.DataFrame:
     Raises:
         InputError: There is no run.
     """
+    documents = whole(documents)
     if not documents:
         raise InputError(
             "Found no run of this task. Run the whole chain first: `kedro run`."
