@@ -8,19 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from tests.chaos.contents import Contents, contents
 from tests.chaos.runs import Ended, copy_of, kedro, make_project
+from tests.kedro_runs import ROOT
 
-STAGES = (
-    "collection",
-    "vision",
-    "memory",
-    "dream",
-    "controller",
-    "evaluation",
-    "pictures",
-)
+STAGES = tuple(yaml.safe_load((ROOT / "conf/base/globals.yml").read_text())["stages"])
 
 
 class Verdict(enum.Enum):

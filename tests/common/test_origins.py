@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from wm_pipeline.common.origins import ORIGIN, Origin, sha256
+from wm_pipeline.common.files import sha256
+from wm_pipeline.common.origins import ORIGIN, Origin
 
 OPTIONS = {"vision": {"seed": 1, "model": {"latent_size": 32, "layers": [1, 2]}}}
 

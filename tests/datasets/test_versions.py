@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from kedro.io import DatasetError
 
-from wm_pipeline.common.origins import Origin, sha256
+from wm_pipeline.common.files import sha256
+from wm_pipeline.common.origins import Origin
 from wm_pipeline.datasets import VersionsDataset
 
 OLD, NEW = "2026-01-01T00.00.00.000Z", "2026-01-02T00.00.00.000Z"

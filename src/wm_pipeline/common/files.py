@@ -1,5 +1,6 @@
-"""Writing files so that nothing half-written ever bears a final name."""
+"""Files: nothing half-written ever bears a final name, and each has a sum."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -41,6 +42,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """Where an output comes from: the options and inputs that made it, beside it as JSON."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -56,16 +55,6 @@ class Origin:
             ):
                 return said
         return None
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _difference(before: Any, now: Any, name: str) -> str | None:

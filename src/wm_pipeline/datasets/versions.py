@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
-from wm_pipeline.common.origins import Origin, sha256
+from wm_pipeline.common.files import sha256
+from wm_pipeline.common.origins import Origin
 from wm_pipeline.datasets.local_file import local_path
 
 logger = logging.getLogger(__name__)

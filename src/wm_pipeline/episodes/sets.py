@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.files import replacing
+from wm_pipeline.common.files import replacing, sha256
 from wm_pipeline.common.options import check_same
 
 _CURRENT, MANIFEST = "current.json", "set.json"
@@ -221,16 +221,10 @@ def finished_shards(folder: Path, of: int, metadata: dict[str, Any]) -> int:
     whole = 0
     for entry in manifest.shards:
         path = unfinished / entry.file
-        if not path.is_file() or sum_of_file(path) != entry.sha256:
+        if not path.is_file() or sha256(path) != entry.sha256:
             break
         whole += 1
     return min(whole, of - 1)
-
-
-def sum_of_file(path: Path) -> str:
-    """The SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_files(folder: Path, entries: list[Entry]) -> list[Path]:
@@ -254,7 +248,7 @@ def check_files(folder: Path, entries: list[Entry]) -> list[Path]:
 
 def _sum_or_none(path: Path) -> str | None:
     try:
-        return sum_of_file(path)
+        return sha256(path)
     except OSError:
         return None
 

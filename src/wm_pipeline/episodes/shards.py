@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.files import replacing
+from wm_pipeline.common.files import replacing, sha256
 from wm_pipeline.episodes.columns import Steps, to_array, to_table
 from wm_pipeline.episodes.sets import (
     Entry,
@@ -25,7 +25,6 @@ from wm_pipeline.episodes.sets import (
     file_name,
     finish_set,
     remove_temporary,
-    sum_of_file,
     unfinished_set,
 )
 
@@ -91,7 +90,7 @@ class Shard:
             for table in tables:
                 writer.write_table(table, row_group_size=len(table))
         steps = sum(map(len, tables))
-        entry = Entry(path.name, sum_of_file(path), len(tables), steps)
+        entry = Entry(path.name, sha256(path), len(tables), steps)
         shards = [*manifest.shards[: self.index], entry]
         replace(manifest, shards=shards).write(new)
         if self.index + 1 == self.of:

@@ -69,9 +69,8 @@ def _check_shape(path: Path, known: Any, given: Any, name: str = "") -> None:
     """
     for key in given:
         theirs = None
-        with contextlib.suppress(
-            OmegaConfBaseException
-        ):  # it may refer to a later file
+        # It may refer to a later file.
+        with contextlib.suppress(OmegaConfBaseException):
             theirs = OmegaConf.select(known, str(key))
         ours, here = given._get_node(key), f"{name}{key!s}"  # noqa: SLF001  as written
         pair = (type(theirs), type(ours))

@@ -11,8 +11,9 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.files import sha256
 from wm_pipeline.common.options import Options
-from wm_pipeline.common.origins import Origin, sha256
+from wm_pipeline.common.origins import Origin
 
 logger = logging.getLogger(__name__)
 

@@ -86,8 +86,8 @@ def evolve(
 
     Yields:
         The state, ``save_every`` seconds or more after the one before, and at the end,
-        when its ``stopped`` says why, unless every candidate has failed; on Ctrl-C that after the last complete
-        generation, before the interrupt is raised again.
+        when its ``stopped`` says why, unless every candidate has failed; on Ctrl-C that
+        after the last complete generation, before the interrupt is raised again.
 
     Raises:
         ValueError: ``before`` is of a search under other conditions, or the strategy is

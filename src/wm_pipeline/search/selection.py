@@ -42,8 +42,7 @@ def select(
         The better of the two.
 
     Raises:
-        InputError: Both fail.
-        InputError: The search is of another controller.
+        InputError: Both fail, or the search is of another controller.
     """
     if len(state.mean) != evaluator.controller.size:
         raise InputError(
