@@ -130,6 +130,33 @@ def test_the_seed_decides_the_order(episodes: EpisodeShards):
     assert first != other
 
 
+@pytest.mark.parametrize("skipped", [1, 3, 4, 16, 17, 50])
+def test_what_is_skipped_is_left_out_and_nothing_else(
+    episodes: EpisodeShards, skipped: int
+):
+    random = np.random.default_rng(1)
+    rest = shuffled_frames(episodes, np.arange(8), 4, 16, random, skipped)
+    assert take(rest, 100) == take(deal(episodes), 4 * skipped + 100)[4 * skipped :]
+
+
+def test_what_is_skipped_is_not_read(
+    episodes: EpisodeShards, monkeypatch: pytest.MonkeyPatch
+):
+    read: list[int] = []
+    original = EpisodeShards.read
+
+    def counted(self: EpisodeShards, episode: int, columns: list[str]) -> Steps:
+        read.append(LENGTHS[episode])
+        return original(self, episode, columns)
+
+    monkeypatch.setattr(EpisodeShards, "read", counted)
+    random = np.random.default_rng(1)
+    rest = shuffled_frames(episodes, np.arange(8), 5, 16, random, 13 * 100)
+    next(rest)  # a hundred epochs later
+    rest.close()
+    assert sum(read) <= 4 * max(*LENGTHS, 16)
+
+
 def test_epochs_differ_in_order(episodes: EpisodeShards):
     dealt = take(deal(episodes, batch_size=5), 2 * 65)
     assert dealt[:65] != dealt[65:130]

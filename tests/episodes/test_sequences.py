@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,6 +194,39 @@ def test_the_seed_decides_the_order(stored: EpisodeShards):
 
     assert order(1) == order(1)
     assert order(1) != order(2)
+
+
+@pytest.mark.parametrize("pool_steps", [9, 1_000_000])
+def test_what_is_skipped_is_left_out_and_nothing_else(
+    stored: EpisodeShards, monkeypatch: pytest.MonkeyPatch, pool_steps: int
+):
+    monkeypatch.setattr(sequences, "POOL_STEPS", pool_steps)
+    for skipped in (1, 2, 7, 40):
+        random = np.random.default_rng(1)
+        windows = training_windows(
+            stored, np.arange(len(LENGTHS)), 2, 2, 3, random, skipped
+        )
+        expected = training(stored, skipped + 30)[skipped:]
+        for found, wanted in zip(windows, expected, strict=False):
+            for name, values in vars(wanted).items():
+                np.testing.assert_array_equal(getattr(found, name), values)
+
+
+def test_what_is_skipped_is_not_read(
+    stored: EpisodeShards, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sequences, "POOL_STEPS", 9)
+    read: list[int] = []
+    original = EpisodeShards.read
+
+    def counted(self: EpisodeShards, episode: int, *columns: Any) -> Steps:
+        read.append(episode)
+        return original(self, episode, *columns)
+
+    monkeypatch.setattr(EpisodeShards, "read", counted)
+    random = np.random.default_rng(1)
+    next(training_windows(stored, np.arange(len(LENGTHS)), 2, 2, 3, random, 500))
+    assert len(read) <= len(LENGTHS)
 
 
 def test_pools_hold_every_sequence_too(

@@ -2,11 +2,13 @@
 
 import copy
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -19,6 +21,7 @@ from wm_pipeline.models.mdn_rnn import (
 )
 from wm_pipeline.models.mdn_rnn_training import (
     MDNRNNTrainingOptions,
+    Sequences,
     TrivialPredictors,
     Window,
     mdn_rnn_loss,
@@ -83,6 +86,10 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def drawn(window: Window, seed: int = 0) -> Sequences:
+    return Sequences.drawn(window, generator(seed))
+
+
 def random_state(batch: int, seed: int) -> State:
     h, c = torch.randn(2, batch, 8, generator=generator(seed))
     return h, c
@@ -91,10 +98,12 @@ def random_state(batch: int, seed: int) -> State:
 def losses(
     mdn_rnn: MDNRNN, window: Window, state: State, weight: float = DONE_WEIGHT
 ) -> tuple[float, dict[str, Any], State]:
+    """The loss; its parts step by step, of those that exist; the state after it."""
     with torch.no_grad():
-        loss, _, steps, state = mdn_rnn_loss(
-            mdn_rnn, window, state, generator(), weight
-        )
+        loss, _, steps, state = mdn_rnn_loss(mdn_rnn, drawn(window), state, weight)
+    exist = {"nll": torch.from_numpy(window.has_next)}
+    valid = torch.from_numpy(window.valid)
+    steps = {name: part[exist.get(name, valid)] for name, part in steps.items()}
     return loss.item(), steps, state
 
 
@@ -121,10 +130,29 @@ def waves(
     )
 
 
-def many_waves(batch: int, length: int, noise: float = -6.0) -> Iterator[Window]:
-    random = np.random.default_rng(1)
-    while True:
-        yield waves(batch, length, random, noise)
+Windows = Callable[[int], Iterator[Window]]
+
+
+def many_waves(batch: int, length: int, noise: float = -6.0) -> Windows:
+    def windows(first: int) -> Iterator[Window]:
+        for number in itertools.count(first):
+            yield waves(batch, length, np.random.default_rng((1, number)), noise)
+
+    return windows
+
+
+def trained(
+    mdn_rnn: MDNRNN,
+    windows: Windows,
+    validation: list[Window],
+    trivial: TrivialPredictors,
+    options: MDNRNNTrainingOptions,
+    seed: int = 1,
+) -> pd.DataFrame:
+    """The history of a training to its end; M has its best weights."""
+    *_, last = train_mdn_rnn(mdn_rnn, windows, validation, trivial, options, seed)
+    assert last.finished
+    return last.history
 
 
 @pytest.fixture
@@ -164,7 +192,7 @@ def test_loss_by_hand(mdn_rnn: MDNRNN, window: Window) -> None:
     ]
     assert found == pytest.approx(expected, rel=1e-5)
     assert loss == pytest.approx(sum(expected), rel=1e-5)
-    means = mdn_rnn_loss(mdn_rnn, window, state, generator(), DONE_WEIGHT).parts
+    means = mdn_rnn_loss(mdn_rnn, drawn(window), state, DONE_WEIGHT).parts
     assert list(means) == ["nll", "reward_error", "done_loss"]
     assert [mean.item() for mean in means.values()] == pytest.approx(expected, rel=1e-5)
 
@@ -234,7 +262,7 @@ def test_the_state_carries_a_sequence_from_window_to_window(
 
 def test_the_state_handed_on_holds_no_gradient(mdn_rnn: MDNRNN, window: Window) -> None:
     loss, _, _, state = mdn_rnn_loss(
-        mdn_rnn, window, mdn_rnn.initial_state(2), generator(), DONE_WEIGHT
+        mdn_rnn, drawn(window), mdn_rnn.initial_state(2), DONE_WEIGHT
     )
     assert loss.requires_grad
     assert not any(part.requires_grad for part in state)
@@ -252,7 +280,7 @@ def test_padding_does_not_influence_the_loss(mdn_rnn: MDNRNN, window: Window) ->
         soiled[name][1, 4:] = True
     found, soiled_parts, _ = losses(mdn_rnn, changed(window, **soiled), state)
     assert found == expected
-    assert len(parts["done"]) == 10
+    assert len(parts["done_loss"]) == 10
     for name, tensor in parts.items():
         assert torch.equal(soiled_parts[name], tensor)
 
@@ -264,24 +292,16 @@ def test_a_window_without_any_following_latent_has_a_finite_loss(
     valid = np.zeros((2, 6), bool)
     valid[:, 0] = True
     last = changed(window, valid=valid, has_next=np.zeros((2, 6), bool))
-    loss, *_ = mdn_rnn_loss(mdn_rnn, last, random_state(2, 1), generator(), DONE_WEIGHT)
+    loss, *_ = mdn_rnn_loss(mdn_rnn, drawn(last), random_state(2, 1), DONE_WEIGHT)
     loss.backward()
     assert loss.isfinite()
     assert all(bool(p.grad.isfinite().all()) for p in mdn_rnn.parameters())
 
 
-def test_latents_are_samples_of_the_posterior(mdn_rnn: MDNRNN, window: Window) -> None:
+def test_latents_are_samples_of_the_posterior(window: Window) -> None:
     spread = changed(window, log_variances=np.full_like(window.means, math.log(4)))
-    with torch.no_grad():
-        samples = torch.cat(
-            [
-                mdn_rnn_loss(
-                    mdn_rnn, spread, random_state(2, 1), generator(seed), DONE_WEIGHT
-                ).steps["targets"]
-                for seed in range(400)
-            ]
-        ).view(400, 9, 4)
-    means = torch.from_numpy(window.means[:, 1:][window.has_next])
+    samples = torch.stack([drawn(spread, seed).latents for seed in range(400)])
+    means = torch.from_numpy(window.means)
     # Five standard errors of a mean over 400 draws with deviation 2.
     torch.testing.assert_close(samples.mean(0), means, rtol=0, atol=0.5)
     assert samples.std(0).mean().item() == pytest.approx(2, rel=0.05)
@@ -390,9 +410,7 @@ def test_training_beats_both_trivial_predictors(held_out: list[Window]) -> None:
         validate_every=50,
     )
     before = validate_mdn_rnn(mdn_rnn, held_out, trivial, 2.0, seed=1)
-    history = train_mdn_rnn(
-        mdn_rnn, many_waves(24, 12), held_out, trivial, options, seed=1
-    )
+    history = trained(mdn_rnn, many_waves(24, 12), held_out, trivial, options)
     after = validate_mdn_rnn(mdn_rnn, held_out, trivial, 2.0, seed=1)
     assert before["nll"] > min(before["nll_unchanged"], before["nll_marginal"])
     assert after["nll"] < after["nll_unchanged"] - 1
@@ -419,9 +437,9 @@ def test_the_best_weights_by_likelihood_are_kept(
 ) -> None:
     held_out = waves(4, 6, np.random.default_rng(2))
     away = changed(held_out, means=held_out.means + 5)
-    windows = iter([held_out] * 4 + [away] * 8)
+    windows = lambda _: iter([held_out] * 4 + [away] * 8)  # noqa: E731
     options = options.model_copy(update={"learning_rate": 0.1})
-    history = train_mdn_rnn(mdn_rnn, windows, [held_out], trivial, options, seed=1)
+    history = trained(mdn_rnn, windows, [held_out], trivial, options)
     nlls = history[
         (history["split"] == "validation") & (history["metric"] == "nll")
     ].set_index("step")["value"]
@@ -439,9 +457,7 @@ def test_the_last_step_is_validated_too(
     held_out: list[Window],
 ) -> None:
     options = options.model_copy(update={"steps": 5})
-    history = train_mdn_rnn(
-        mdn_rnn, many_waves(4, 6), held_out, trivial, options, seed=1
-    )
+    history = trained(mdn_rnn, many_waves(4, 6), held_out, trivial, options)
     assert sorted(history["step"].unique()) == [4, 5]
 
 
@@ -465,7 +481,7 @@ def test_each_step_cuts_the_gradient_and_lowers_the_rate(
 
     monkeypatch.setattr(torch.optim.Adam, "step", watched)
     options = options.model_copy(update={"clip_norm": 0.01})
-    train_mdn_rnn(mdn_rnn, many_waves(4, 6), held_out, trivial, options, seed=1)
+    trained(mdn_rnn, many_waves(4, 6), held_out, trivial, options)
     assert norms == pytest.approx([0.01] * 12, rel=1e-3)
     assert rates == [cosine(0.02, step, 12) for step in range(12)]
 
@@ -476,13 +492,13 @@ def test_same_seed_same_weights_other_seed_other_weights(
     trivial: TrivialPredictors,
     held_out: list[Window],
 ) -> None:
-    def trained(seed: int) -> str:
+    def weights(seed: int) -> str:
         twin = copy.deepcopy(mdn_rnn)
-        train_mdn_rnn(twin, many_waves(4, 6), held_out, trivial, options, seed)
+        trained(twin, many_waves(4, 6), held_out, trivial, options, seed)
         return digest(twin)
 
-    assert trained(1) == trained(1)
-    assert trained(1) != trained(2)
+    assert weights(1) == weights(1)
+    assert weights(1) != weights(2)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,11 @@ def test_without_a_last_layer_everything_decodes_to_the_mean_image(
 def test_reparameterise_has_the_posteriors_moments() -> None:
     mean = torch.full((100_000, 1), 2.0)
     log_variance = torch.full((100_000, 1), np.log(0.25))
-    samples = reparameterise(mean, log_variance, torch.Generator().manual_seed(0))
+    samples = reparameterise(
+        mean,
+        log_variance,
+        torch.randn(mean.shape, generator=torch.Generator().manual_seed(0)),
+    )
     assert samples.mean().item() == pytest.approx(2.0, abs=0.01)
     assert samples.std().item() == pytest.approx(0.5, abs=0.01)
 

@@ -3,10 +3,11 @@
 import copy
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -57,6 +58,12 @@ def fixed(vae: ConvVAE) -> ConvVAE:
     return vae
 
 
+def noise(seed: int) -> torch.Tensor:
+    return torch.randn(2, 4, generator=torch.Generator().manual_seed(seed))
+
+
+NOISE = noise(0)
+
 FIXED_KL = 0.5 * ((1 + 4) + (math.exp(-1) - 1 + 1))
 
 
@@ -73,19 +80,36 @@ def halves() -> np.ndarray:
     return np.stack([red_rows(0, 32), red_rows(32, 64)])
 
 
-def drawn(frames: np.ndarray, seed: int = 0) -> Iterator[np.ndarray]:
-    random = np.random.default_rng(seed)
-    while True:
-        yield frames[random.integers(len(frames), size=8)]
+Batches = Callable[[int], Iterator[np.ndarray]]
+
+
+def drawn(frames: np.ndarray, seed: int = 0) -> Batches:
+    def batches(first: int) -> Iterator[np.ndarray]:
+        for number in itertools.count(first):
+            random = np.random.default_rng((seed, number))
+            yield frames[random.integers(len(frames), size=8)]
+
+    return batches
+
+
+def trained(
+    vae: ConvVAE,
+    batches: Batches,
+    validation: np.ndarray,
+    options: VAETrainingOptions,
+    seed: int = 1,
+) -> pd.DataFrame:
+    """The history of a training to its end; V has its best weights."""
+    *_, last = train_vae(vae, batches, validation, options, seed)
+    assert last.finished
+    return last.history
 
 
 def test_loss_weighs_salient_pixels_seen_or_reconstructed(
     fixed: ConvVAE, options: VAETrainingOptions
 ) -> None:
     frames = np.stack([red_rows(4, 12), red_rows(0, 0)])
-    loss, parts = vae_loss(
-        fixed, to_pixels(frames), options, torch.Generator().manual_seed(0)
-    )
+    loss, parts = vae_loss(fixed, to_pixels(frames), NOISE, options)
     # Rows of the first frame: 0-3 only reconstructed, 4-7 both, 8-11 only seen, 52 neither.
     reconstructed_only = 4 * WEIGHT * (0.9**2 + 2 * 0.1**2)
     both = 4 * WEIGHT * (0.1**2 + 2 * 0.1**2)
@@ -108,7 +132,7 @@ def test_only_the_salient_channel_is_looked_at(
     salience = options.salience.model_copy(update={"channel": channel})
     options = options.model_copy(update={"salience": salience})
     pixels = to_pixels(red_rows(4, 12)[None])
-    _, parts = vae_loss(fixed, pixels, options, torch.Generator().manual_seed(0))
+    _, parts = vae_loss(fixed, pixels, NOISE[:1], options)
     assert parts["salient"] == parts["salient_reconstructed"] == 0
     error = 64 * (8 * 0.9**2 + 4 * 0.1**2 + 52 * 0.1**2 + 64 * 2 * 0.1**2)
     assert parts["reconstruction"].item() == pytest.approx(error, rel=1e-4)
@@ -120,7 +144,7 @@ def test_kl_below_the_free_nats_costs_nothing_more(
 ) -> None:
     options = options.model_copy(update={"free_nats": free_nats})
     pixels = to_pixels(red_rows(4, 12)[None])
-    loss, parts = vae_loss(fixed, pixels, options, torch.Generator().manual_seed(0))
+    loss, parts = vae_loss(fixed, pixels, NOISE[:1], options)
     charged = (loss.item() - parts["reconstruction"].item()) / BETA
     assert charged == pytest.approx(max(FIXED_KL, 4 * free_nats), abs=0.02)
     assert parts["kl"].item() == pytest.approx(FIXED_KL, rel=1e-5)
@@ -131,8 +155,7 @@ def test_the_sample_decides_what_is_decoded(
 ) -> None:
     pixels = to_pixels(halves)
     first, second, again = (
-        vae_loss(vae, pixels, options, torch.Generator().manual_seed(seed))[0].item()
-        for seed in (0, 1, 0)
+        vae_loss(vae, pixels, noise(seed), options)[0].item() for seed in (0, 1, 0)
     )
     assert first == again
     assert first != second
@@ -191,20 +214,20 @@ def test_training_reduces_the_loss_and_finds_the_salient_pixels(
     salience = options.salience.model_copy(update={"weight": 2.0})
     options = options.model_copy(
         update={
-            "steps": 150,
+            "steps": 250,
             "validate_every": 50,
             "learning_rate": 0.02,
             "salience": salience,
         }
     )
     before = validate_vae(vae, halves, options, seed=1)
-    history = train_vae(vae, drawn(halves), halves, options, seed=1)
+    history = trained(vae, drawn(halves), halves, options)
     after = validate_vae(vae, halves, options, seed=1)
     assert after["loss"] < 0.3 * before["loss"]
     assert after["salient_recall"] > 0.9
     assert after["salient_iou"] > 0.7
     assert list(history.columns) == ["step", "split", "metric", "value"]
-    assert sorted(history["step"].unique()) == [50, 100, 150]
+    assert sorted(history["step"].unique()) == [50, 100, 150, 200, 250]
     assert set(history["metric"][history["split"] == "training"]) == set(after)
     assert set(history["metric"][history["split"] == "validation"]) == set(after)
 
@@ -214,7 +237,7 @@ def test_training_records_what_validation_would(
 ) -> None:
     frames = np.stack([red_rows(4, 12), red_rows(0, 0)])
     options = options.model_copy(update={"learning_rate": 1e-12})
-    history = train_vae(fixed, itertools.repeat(frames), frames, options, seed=1)
+    history = trained(fixed, lambda _: itertools.repeat(frames), frames, options)
     table = history.pivot(index=["step", "metric"], columns="split", values="value")
     assert len(table) == 3 * 6
     np.testing.assert_allclose(table["training"], table["validation"], rtol=1e-4)
@@ -226,8 +249,8 @@ def test_the_best_weights_by_validation_are_kept(
     white = np.full((8, 64, 64, 3), 255, np.uint8)
     black = np.zeros_like(white)
     options = options.model_copy(update={"learning_rate": 0.05})
-    batches = iter([white] * 10 + [black] * 20)
-    history = train_vae(vae, batches, white, options, seed=1)
+    batches = lambda _: iter([white] * 10 + [black] * 20)  # noqa: E731
+    history = trained(vae, batches, white, options)
     losses = history[
         (history["split"] == "validation") & (history["metric"] == "loss")
     ].set_index("step")["value"]
@@ -241,7 +264,7 @@ def test_the_last_step_is_validated_too(
     vae: ConvVAE, options: VAETrainingOptions, halves: np.ndarray
 ) -> None:
     options = options.model_copy(update={"steps": 5, "validate_every": 3})
-    history = train_vae(vae, drawn(halves), halves, options, seed=1)
+    history = trained(vae, drawn(halves), halves, options)
     assert sorted(history["step"].unique()) == [3, 5]
 
 
@@ -260,7 +283,7 @@ def test_the_learning_rate_falls_along_the_cosine(
 
     monkeypatch.setattr(torch.optim.Adam, "step", watched)
     options = options.model_copy(update={"steps": 4})
-    train_vae(vae, drawn(halves), halves, options, seed=1)
+    trained(vae, drawn(halves), halves, options)
     assert rates == [cosine(0.01, step, 4) for step in range(4)]
 
 
@@ -269,13 +292,13 @@ def test_same_seed_same_weights_other_seed_other_weights(
 ) -> None:
     options = options.model_copy(update={"steps": 3})
 
-    def trained(seed: int) -> str:
+    def weights(seed: int) -> str:
         twin = copy.deepcopy(vae)
-        train_vae(twin, drawn(halves), halves, options, seed)
+        trained(twin, drawn(halves), halves, options, seed)
         return digest(twin)
 
-    assert trained(1) == trained(1)
-    assert trained(1) != trained(2)
+    assert weights(1) == weights(1)
+    assert weights(1) != weights(2)
 
 
 def test_cosine_falls_from_the_start_to_zero() -> None:

@@ -9,6 +9,8 @@ import pytest
 from kedro.io import DataCatalog
 
 from tests.pipelines.in_memory import catalog_of, options, run_node
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.models.training_state import TrainingState
 from wm_pipeline.models.world_model import WorldModel, digest
 from wm_pipeline.pipelines.collection.nodes import collect_episodes
 from wm_pipeline.pipelines.dream.nodes import (
@@ -16,12 +18,21 @@ from wm_pipeline.pipelines.dream.nodes import (
     check_dream,
     load_world_model,
 )
-from wm_pipeline.pipelines.memory.nodes import train_memory
+from wm_pipeline.pipelines.memory.nodes import (
+    score_memory,
+    select_memory,
+    train_memory,
+)
 from wm_pipeline.pipelines.vision.nodes import (
     encode_episodes,
     score_vision,
+    select_vision,
     train_vision,
 )
+
+def nothing() -> None:
+    """No earlier state."""
+
 
 TIMES = "seconds|per_second"
 
@@ -47,9 +58,12 @@ def learned(
     catalog = catalog_of(tiny, tmp_path_factory.mktemp("shards"))
     catalog["unfinished_episodes"] = none_begun
     run_node(catalog, "collection", collect_episodes)
-    for function in (train_vision, score_vision, encode_episodes):
+    for stage in ("vae", "mdn_rnn"):
+        catalog[f"earlier_{stage}_training"] = nothing
+    for function in (train_vision, select_vision, score_vision, encode_episodes):
         run_node(catalog, "vision", function)
-    run_node(catalog, "memory", train_memory)
+    for function in (train_memory, select_memory, score_memory):
+        run_node(catalog, "memory", function)
     for function in (load_world_model, check_dream, animate_dream):
         run_node(catalog, "dream", function)
     return catalog
@@ -58,7 +72,9 @@ def learned(
 def beside(learned: DataCatalog, folder: Path, tiny: dict[str, Any]) -> DataCatalog:
     """A catalog with other options that reads what was learned."""
     catalog = catalog_of(tiny, folder)
-    for name in ("episodes", "latents", "vae", "unfinished_episodes"):
+    names = ("episodes", "latents", "vae", "unfinished_episodes")
+    earlier = ("earlier_vae_training", "earlier_mdn_rnn_training")
+    for name in (*names, *earlier):
         catalog[name] = learned.get(name)
     return catalog
 
@@ -146,7 +162,8 @@ def test_latents_of_another_vae_are_refused(
 ) -> None:
     changed = {**tiny, "vision": tiny["vision"].model_copy(update={"seed": 9})}
     catalog = beside(learned, tmp_path, changed)
-    run_node(catalog, "vision", train_vision)
+    for function in (train_vision, select_vision):
+        run_node(catalog, "vision", function)
     with pytest.raises(ValueError, match="Run the vision stage again"):
         run_node(catalog, "memory", train_memory)
     catalog["mdn_rnn"] = learned.get("mdn_rnn")
@@ -161,3 +178,64 @@ def test_fewer_episodes_than_a_split_needs_are_refused(
     catalog = beside(learned, tmp_path, {**tiny, "memory": memory})
     with pytest.raises(ValueError, match="both need at least 1"):
         run_node(catalog, "memory", train_memory)
+
+
+@pytest.mark.parametrize(
+    ("stage", "function", "things"),
+    [
+        ("vision", train_vision, "frames of the training"),
+        ("memory", train_memory, "sequences of the training"),
+    ],
+)
+def test_a_batch_larger_than_its_data_is_refused(
+    learned: DataCatalog,
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    stage: str,
+    function: Any,
+    things: str,
+) -> None:
+    training = tiny[stage].training.model_copy(update={"batch_size": 9_999})
+    changed = tiny[stage].model_copy(update={"training": training})
+    catalog = beside(learned, tmp_path, {**tiny, stage: changed})
+    message = rf"{stage}\.training\.batch_size: expected at most the \d+ {things}"
+    with pytest.raises(InputError, match=message):
+        run_node(catalog, stage, function)
+
+
+@pytest.mark.parametrize(
+    ("stage", "function", "state"),
+    [
+        ("vision", train_vision, "vae_training"),
+        ("memory", train_memory, "mdn_rnn_training"),
+    ],
+)
+def test_a_resumed_training_ends_with_the_same_bits(
+    learned: DataCatalog,
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    stage: str,
+    function: Any,
+    state: str,
+) -> None:
+    whole: TrainingState = learned.load(state)
+    training = tiny[stage].training.model_copy(update={"save_every": 0.0})
+    options = tiny[stage].model_copy(update={"training": training, "resume": True})
+    catalog = beside(learned, tmp_path, {**tiny, stage: options})
+    # Nothing to resume: it begins, and is interrupted after six steps.
+    inputs = {
+        "vision": ("episodes", "params:vision"),
+        "memory": ("latents", "vae", "params:environment", "params:memory"),
+    }[stage]
+    interrupted = function(*map(catalog.load, inputs), lambda: None)
+    for _ in range(6):
+        _, before = next(interrupted)
+    interrupted.close()
+    assert before.step == 6
+    catalog[f"earlier_{state}"] = lambda: before
+    *_, after = run_node(catalog, stage, function)
+    assert after.step == whole.step
+    assert after.arrays.keys() == whole.arrays.keys()
+    for name, array in whole.arrays.items():
+        np.testing.assert_array_equal(after.arrays[name], array)
+    pd.testing.assert_frame_equal(after.history, whole.history)

@@ -1,25 +1,49 @@
-"""The device of an option: the CPU, or the GPU if there is one."""
+"""The device of an option: the CPU, or the GPU if there is one; and its precision."""
 
 from typing import Literal
 
 import torch
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.machine import instructions
 
 Device = Literal["auto", "cpu", "cuda"]
 """``auto`` takes the GPU where torch finds one."""
 
+Precision = Literal["auto", "float32", "bfloat16"]
+"""``auto`` takes bfloat16 where the device multiplies it faster than float32."""
 
-def choose_device(device: Device) -> torch.device:
+
+def choose_device(device: Device, option: str = "device") -> torch.device:
     """The device of an option.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda``.
+        option: Its name, for the error.
 
     Raises:
         ValueError: ``cuda`` where torch finds no GPU.
     """
     found = torch.cuda.is_available()
     if device == "cuda" and not found:
-        raise InputError("device: expected a GPU for 'cuda', torch finds none")
+        raise InputError(
+            f"{option}: expected auto or cpu, as torch finds no GPU, found cuda"
+        )
     return torch.device("cuda" if found and device != "cpu" else "cpu")
+
+
+def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """The type of products in training.
+
+    Args:
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+        device: Where the training is.
+    """
+    if precision == "auto":
+        fast = (
+            torch.cuda.is_bf16_supported(including_emulation=False)
+            if device.type == "cuda"
+            else bool({"avx512_bf16", "amx_bf16"} & instructions())
+        )
+        return torch.bfloat16 if fast else torch.float32
+    return getattr(torch, precision)

@@ -15,7 +15,19 @@ def cores() -> int:
 
 def processor() -> str:
     """The processor's name, or else its architecture."""
-    about = Path("/proc/cpuinfo")  # Linux; platform.processor() is empty there
-    lines = about.read_text().splitlines() if about.is_file() else []
-    names = [line.split(":", 1)[1] for line in lines if line.startswith("model name")]
-    return (names or [platform.processor()])[0].strip() or platform.machine()
+    return _said("model name") or platform.processor() or platform.machine()
+
+
+def instructions() -> frozenset[str]:
+    """The processor's sets of instructions; empty where the system does not list them."""
+    return frozenset((_said("flags") or _said("Features")).split())
+
+
+def _said(name: str) -> str:
+    """What Linux says of the first core; empty elsewhere."""
+    about = Path("/proc/cpuinfo")
+    for line in about.read_text().splitlines() if about.is_file() else []:
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return ""

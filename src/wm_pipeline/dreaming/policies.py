@@ -134,7 +134,12 @@ class ScriptedPolicy:
 
 
 def script_of(
-    policy: Policy, dreams: int, steps: int, frame_skip: int, seed: int
+    policy: Policy,
+    dreams: int,
+    steps: int,
+    frame_skip: int,
+    seed: int,
+    device: torch.device | None = None,
 ) -> ScriptedPolicy:
     """A policy's controls for dreams, averaged over each step of M.
 
@@ -144,7 +149,8 @@ def script_of(
         steps: Steps of M in each.
         frame_skip: Steps of the environment in one of M's.
         seed: Dream i is played with seed + i.
+        device: Where the dreams are; None is the CPU.
     """
     seeds = range(seed, seed + dreams)
     controls = controls_for_dreams(policy, seeds, steps, frame_skip)
-    return ScriptedPolicy(torch.from_numpy(controls))
+    return ScriptedPolicy(torch.from_numpy(controls).to(device))

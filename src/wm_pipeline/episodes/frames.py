@@ -1,12 +1,11 @@
 """Frames of stored episodes as shuffled batches, in bounded memory."""
 
 import contextlib
-import queue
-import threading
 from collections.abc import Generator, Iterator
 
 import numpy as np
 
+from wm_pipeline.common.ahead import ahead
 from wm_pipeline.episodes.choosing import in_groups
 from wm_pipeline.episodes.shards import EpisodeShards
 from wm_pipeline.models.vae import FRAME_SHAPE
@@ -18,6 +17,7 @@ def shuffled_frames(
     batch_size: int,
     pool_frames: int,
     random: np.random.Generator,
+    skipped: int = 0,
 ) -> Generator[np.ndarray]:
     """Endless batches of frames, every frame once an epoch.
 
@@ -30,46 +30,21 @@ def shuffled_frames(
         batch_size: Frames a batch.
         pool_frames: Frames a pool, at least ``batch_size``.
         random: Draws the order.
+        skipped: Batches at the beginning that are left out; their frames are not read.
 
     Yields:
         (batch_size, 64, 64, 3) uint8.
     """
-    pools: queue.Queue[np.ndarray | BaseException] = queue.Queue(maxsize=1)
-    closed = threading.Event()
-
-    def hand_over(pool: np.ndarray | BaseException) -> None:
-        while not closed.is_set():
-            with contextlib.suppress(queue.Full):
-                pools.put(pool, timeout=0.1)
-                return
-
-    def fill() -> None:
-        try:
-            for pool in _pools(episodes, chosen, pool_frames, random):
-                hand_over(pool)
-                if closed.is_set():
-                    return
-        except BaseException as error:  # noqa: BLE001  raised again by the consumer
-            hand_over(error)
-
-    thread = threading.Thread(target=fill, name="frame pools", daemon=True)
-    thread.start()
+    pools = _pools(episodes, chosen, pool_frames, random, skipped * batch_size)
     rest = np.empty((0, *FRAME_SHAPE), np.uint8)
-    try:
-        while True:
-            pool = pools.get()
-            if isinstance(pool, BaseException):
-                raise pool
+    with contextlib.closing(ahead(pools, "frame pools")) as read:
+        for pool in read:
             # What does not fill a batch waits for the next pool.
-            if len(rest):
-                pool = np.concatenate((rest, pool))
-            whole = len(pool) - len(pool) % batch_size
+            frames = np.concatenate((rest, pool)) if len(rest) else pool
+            whole = len(frames) - len(frames) % batch_size
             for start in range(0, whole, batch_size):
-                yield pool[start : start + batch_size]
-            rest = pool[whole:].copy()
-    finally:
-        closed.set()
-        thread.join()
+                yield frames[start : start + batch_size]
+            rest = frames[whole:].copy()
 
 
 def sample_frames(
@@ -110,16 +85,22 @@ def _pools(
     chosen: np.ndarray,
     pool_frames: int,
     random: np.random.Generator,
+    skipped: int,
 ) -> Iterator[np.ndarray]:
+    """Endless pools of shuffled frames, without so many at the beginning."""
     lengths = episodes.lengths
     while True:
         for group in in_groups(random.permutation(chosen), lengths, pool_frames):
             total = int(lengths[group].sum())
-            pool = np.empty((total, *FRAME_SHAPE), np.uint8)
             places = random.permutation(total)
+            if skipped >= total:
+                skipped -= total
+                continue
+            pool = np.empty((total, *FRAME_SHAPE), np.uint8)
             start = 0
             for episode in group:
                 frames = episodes.read(episode, ["frame"])["frame"]
                 pool[places[start : start + len(frames)]] = frames
                 start += len(frames)
-            yield pool
+            yield pool[skipped:]
+            skipped = 0

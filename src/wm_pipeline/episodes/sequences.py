@@ -1,5 +1,6 @@
 """Latents of stored episodes as windows of sequences for M, in bounded memory."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -65,6 +66,7 @@ def training_windows(
     batch_size: int,
     length: int,
     random: np.random.Generator,
+    skipped: int = 0,
 ) -> Iterator[Window]:
     """Endless windows for truncated backpropagation through time.
 
@@ -78,17 +80,18 @@ def training_windows(
         batch_size: Rows.
         length: Steps of M in a window.
         random: Draws the order.
+        skipped: Windows at the beginning that are left out; they are not read.
     """
     source = _shuffled_sequences(latents, chosen, frame_skip, random)
-    rows: list[tuple[Sequence, int]] = [(next(source), 0) for _ in range(batch_size)]
-    while True:
-        yield _window(rows, length)
-        rows = [
-            (sequence, position + length)
-            if position + length < len(sequence.rewards)
-            else (next(source), 0)
-            for sequence, position in rows
-        ]
+    rows = [_Row(next(source)) for _ in range(batch_size)]
+    for number in itertools.count():
+        if number >= skipped:
+            pieces = [(row.stored.sequence(), row.position) for row in rows]
+            yield _window(pieces, length)
+        for row in rows:
+            row.position += length
+            if row.position >= row.stored.length:
+                row.stored, row.position = next(source), 0
 
 
 def validation_windows(
@@ -224,20 +227,74 @@ def latent_statistics(
     )
 
 
+class _Pool:
+    """Episodes whose latents are in memory together, from when one of them is asked for.
+
+    Args:
+        latents: The stored latents.
+        episodes: Which of them.
+    """
+
+    def __init__(self, latents: EpisodeShards, episodes: list[int]) -> None:
+        self._latents, self._episodes = latents, episodes
+        self._steps: dict[int, Steps] = {}
+        self._current = True
+
+    def steps(self, episode: int) -> Steps:
+        """The columns of one of its episodes."""
+        if not self._current:
+            return self._latents.read(episode)
+        if not self._steps:
+            self._steps = {e: self._latents.read(e) for e in self._episodes}
+        return self._steps[episode]
+
+    def leave(self) -> None:
+        """Free the memory; what is asked for afterwards is read alone."""
+        self._current, self._steps = False, {}
+
+
+@dataclass
+class _Stored:
+    """A sequence that is read when it is first needed."""
+
+    pool: _Pool
+    episode: int
+    phase: int
+    frame_skip: int
+    length: int
+    _sequence: Sequence | None = None
+
+    def sequence(self) -> Sequence:
+        """It."""
+        if self._sequence is None:
+            steps = self.pool.steps(self.episode)
+            self._sequence = to_sequence(steps, self.phase, self.frame_skip)
+        return self._sequence
+
+
+@dataclass
+class _Row:
+    """A row of the batch: the sequence it follows, and how far it has come."""
+
+    stored: _Stored
+    position: int = 0
+
+
 def _shuffled_sequences(
     latents: EpisodeShards,
     chosen: np.ndarray,
     frame_skip: int,
     random: np.random.Generator,
-) -> Iterator[Sequence]:
+) -> Iterator[_Stored]:
     """All phases of the chosen episodes, in a new order each epoch, a pool at a time."""
     lengths = latents.lengths
     groups = list(in_groups(chosen, lengths, POOL_STEPS))
-    held: tuple[int, dict[int, Steps]] = (-1, {})
+    number, pool = -1, _Pool(latents, [])
     while True:
-        for number in random.permutation(len(groups)).tolist():
-            if held[0] != number:
-                held = (number, {e: latents.read(e) for e in groups[number]})
+        for following in random.permutation(len(groups)).tolist():
+            if following != number:
+                pool.leave()
+                number, pool = following, _Pool(latents, groups[following])
             pairs = [
                 (episode, phase)
                 for episode in groups[number]
@@ -245,7 +302,8 @@ def _shuffled_sequences(
             ]
             for place in random.permutation(len(pairs)).tolist():
                 episode, phase = pairs[place]
-                yield to_sequence(held[1][episode], phase, frame_skip)
+                steps = -(-(int(lengths[episode]) - phase) // frame_skip)
+                yield _Stored(pool, episode, phase, frame_skip, steps)
 
 
 def _window(rows: list[tuple[Sequence, int]], length: int) -> Window:

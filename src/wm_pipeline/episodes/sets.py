@@ -92,6 +92,11 @@ class Manifest:
         values["sha256"] = _sum_of_values(values)
         _write_json(folder / MANIFEST, values)
 
+    @property
+    def digest(self) -> str:
+        """A fingerprint of all of it, SHA-256."""
+        return _sum_of_values(json.loads(json.dumps(asdict(self))))
+
 
 def file_name(index: int, of: int) -> str:
     """That of a shard."""

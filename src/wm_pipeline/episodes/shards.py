@@ -134,6 +134,7 @@ class EpisodeShards:
             for group in range(file.metadata.num_row_groups)
         ]
         self.metadata: dict[str, Any] = manifest.metadata
+        self.digest = manifest.digest
         self._columns = manifest.columns
 
     def __len__(self) -> int:

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.machine import processor
+from wm_pipeline.common.machine import instructions, processor
 from wm_pipeline.common.scratch import scratch_folder
 
 FLAGS = (
@@ -100,11 +100,7 @@ def _features() -> str:
 
     Where the system does not list them, the machine's name: its cache may be shared.
     """
-    about = Path("/proc/cpuinfo")
-    for line in about.read_text().splitlines() if about.is_file() else []:
-        if line.startswith(("flags", "Features")):
-            return line
-    return platform.node()
+    return " ".join(sorted(instructions())) or platform.node()
 
 
 def _compile(

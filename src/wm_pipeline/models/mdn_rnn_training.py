@@ -1,19 +1,20 @@
 """Training M on windows of latent sequences."""
 
+import collections
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from wm_pipeline.common.randomness import torch_stream
 from wm_pipeline.models.mdn_rnn import MDNRNN, State, mixture_negative_log_likelihood
-from wm_pipeline.models.training import FittingOptions, fit
+from wm_pipeline.models.training import FittingOptions, Learner, fit, sent
+from wm_pipeline.models.training_state import TrainingState
 from wm_pipeline.models.vae import reparameterise
 
 
@@ -78,16 +79,54 @@ class TrivialPredictors:
         return unchanged, marginal
 
 
-class WindowLoss(NamedTuple):
+class Sequences(NamedTuple):
+    """A window as M is trained on it: with latents drawn, on a device.
+
+    Attributes:
+        latents: Samples of z, (batch, time + 1, latent): the targets are one ahead.
+        actions: (batch, time, action).
+        rewards: (batch, time).
+        done: (batch, time), 1 where the episode ends.
+        valid: (batch, time), 1 where the step exists.
+        has_next: (batch, time), 1 where the step is followed by a latent.
+        kept: (batch, 1), 0 where the piece begins an episode.
+    """
+
+    latents: Tensor
+    actions: Tensor
+    rewards: Tensor
+    done: Tensor
+    valid: Tensor
+    has_next: Tensor
+    kept: Tensor
+
+    @classmethod
+    def drawn(cls, window: Window, generator: torch.Generator) -> Self:
+        """A window, with a sample of each of its latents.
+
+        The sample is a fresh one at each use (World Models, appendix A.2).
+        """
+        means = torch.from_numpy(window.means)
+        noise = torch.randn(means.shape, generator=generator)
+        flags = (window.done, window.valid, window.has_next, ~window.fresh[:, None])
+        return cls(
+            reparameterise(means, torch.from_numpy(window.log_variances), noise),
+            torch.from_numpy(window.actions),
+            torch.from_numpy(window.rewards),
+            *(torch.from_numpy(flag).float() for flag in flags),
+        )
+
+
+class SequencesLoss(NamedTuple):
     """The loss of one window.
 
     Attributes:
         loss: A scalar, the sum of its parts.
         parts: Scalars, each a mean: ``nll`` in nats a latent dimension,
             ``reward_error`` and ``done_loss``.
-        steps: The same step by step: ``latents``, ``targets`` and ``nll`` (steps,
-            latent) of the steps with a next latent; ``reward_error``, ``done_loss``,
-            ``done_logits`` and ``done`` (steps,) of all.
+        steps: The same step by step, those that do not exist included: ``nll`` (batch,
+            time, latent); ``reward_error``, ``done_loss`` and ``done_logits`` (batch,
+            time).
         state: M's after the window, without gradients.
     """
 
@@ -98,109 +137,94 @@ class WindowLoss(NamedTuple):
 
 
 def mdn_rnn_loss(
-    mdn_rnn: MDNRNN,
-    window: Window,
-    state: State,
-    generator: torch.Generator,
-    done_weight: float,
-) -> WindowLoss:
+    mdn_rnn: MDNRNN, sequences: Sequences, state: State, done_weight: float
+) -> SequencesLoss:
     """The loss of one window: next latent, reward and done.
-
-    The latents are a fresh sample at each use (World Models, appendix A.2).
 
     Args:
         mdn_rnn: M.
-        window: The data.
-        state: M's state before it; reset where the window's pieces are fresh.
-        generator: Draws the samples of z.
+        sequences: The window.
+        state: M's state before it; reset where the window's pieces begin an episode.
         done_weight: Weight of steps in which an episode ends.
     """
-    samples = reparameterise(
-        torch.from_numpy(window.means),
-        torch.from_numpy(window.log_variances),
-        generator,
-    )
-    latents, targets = samples[:, :-1], samples[:, 1:]
-    kept = torch.from_numpy(~window.fresh)[:, None].float()
-    state = (state[0] * kept, state[1] * kept)
-    prediction, state = mdn_rnn(latents, torch.from_numpy(window.actions), state)
-    valid, has_next = torch.from_numpy(window.valid), torch.from_numpy(window.has_next)
-    nll = mixture_negative_log_likelihood(prediction, targets)[has_next]
-    rewards = torch.from_numpy(window.rewards)
-    scaled = (rewards - mdn_rnn.reward_mean) / mdn_rnn.reward_scale
-    reward_error = (prediction.reward - scaled)[valid].square()
-    done = torch.from_numpy(window.done)[valid].float()
-    done_loss = torch.nn.functional.binary_cross_entropy_with_logits(
-        prediction.done[valid],
-        done,
-        pos_weight=torch.tensor(done_weight),
-        reduction="none",
-    )
+    latents, targets = sequences.latents[:, :-1], sequences.latents[:, 1:]
+    state = (state[0] * sequences.kept, state[1] * sequences.kept)
+    prediction, state = mdn_rnn(latents, sequences.actions, state)
+    scaled = (sequences.rewards - mdn_rnn.reward_mean) / mdn_rnn.reward_scale
+    steps = {
+        "nll": mixture_negative_log_likelihood(prediction, targets),
+        "reward_error": (prediction.reward - scaled).square(),
+        "done_loss": torch.nn.functional.binary_cross_entropy_with_logits(
+            prediction.done,
+            sequences.done,
+            pos_weight=torch.tensor(done_weight),
+            reduction="none",
+        ),
+        "done_logits": prediction.done,
+    }
     parts = {
-        # A window of last steps has no latent to predict.
-        "nll": nll.sum() / max(nll.numel(), 1),
-        "reward_error": reward_error.mean(),
-        "done_loss": done_loss.mean(),
+        "nll": _mean(steps["nll"].mean(-1), sequences.has_next),
+        "reward_error": _mean(steps["reward_error"], sequences.valid),
+        "done_loss": _mean(steps["done_loss"], sequences.valid),
     }
     loss = parts["nll"] + parts["reward_error"] + parts["done_loss"]
-    steps = {
-        "latents": latents[has_next],
-        "targets": targets[has_next],
-        "nll": nll,
-        "reward_error": reward_error,
-        "done_loss": done_loss,
-        "done_logits": prediction.done[valid],
-        "done": done,
-    }
-    return WindowLoss(loss, parts, steps, (state[0].detach(), state[1].detach()))
+    return SequencesLoss(loss, parts, steps, (state[0].detach(), state[1].detach()))
 
 
 def train_mdn_rnn(
     mdn_rnn: MDNRNN,
-    windows: Iterator[Window],
+    windows: Callable[[int], Iterator[Window]],
     validation: list[Window],
     trivial: TrivialPredictors,
     options: MDNRNNTrainingOptions,
     seed: int,
-) -> pd.DataFrame:
+    conditions: dict[str, Any] | None = None,
+    before: TrainingState | None = None,
+) -> Generator[TrainingState]:
     """Train M in place and leave it with its best weights by validation likelihood.
 
     The likelihood of the latents decides, not the whole loss: the few ends of held-out
     episodes say too little, and by them the least trained M is the best.
 
     Args:
-        mdn_rnn: M, freshly initialised.
-        windows: Endless windows of ``batch_size`` sequences.
+        mdn_rnn: M, freshly initialised, on the device of its training.
+        windows: Endless windows of ``batch_size`` sequences behind so many.
         validation: Windows of held-out sequences, each from the episode's start.
         trivial: The predictors to compare with.
         options: How to train.
         seed: Draws the samples of z.
+        conditions: All that the result depends on beside, as JSON values.
+        before: A state to resume from.
 
-    Returns:
-        The history: step, split, metric, value.
+    Yields:
+        The training's states; see ``fit``.
     """
-    generator = torch_stream(seed, "mdn-rnn noise")
-    state = mdn_rnn.initial_state(options.batch_size)
 
-    def batch_loss() -> tuple[Tensor, dict[str, Tensor]]:
-        nonlocal state
-        loss, parts, _, state = mdn_rnn_loss(
-            mdn_rnn, next(windows), state, generator, options.done_weight
-        )
-        return loss, parts
+    def batches(first: int) -> Iterator[Sequences]:
+        for number, window in enumerate(windows(first), first):
+            yield Sequences.drawn(window, torch_stream(seed, "mdn-rnn noise", number))
 
-    return fit(
-        "M",
-        mdn_rnn,
-        batch_loss,
-        lambda: validate_mdn_rnn(
+    def loss(
+        sequences: Sequences, state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, ...]]:
+        h, c = state
+        found = mdn_rnn_loss(mdn_rnn, sequences, (h, c), options.done_weight)
+        return found.loss, found.parts, found.state
+
+    learner = Learner(
+        name="M",
+        option="memory",
+        module=mdn_rnn,
+        loss=loss,
+        validate=lambda: validate_mdn_rnn(
             mdn_rnn, validation, trivial, options.done_weight, seed
         ),
-        options,
         select="nll",
         show="nll",
+        carried=mdn_rnn.initial_state(options.batch_size),
         clip_norm=options.clip_norm,
     )
+    return fit(learner, batches, options, conditions or {}, before)
 
 
 @torch.inference_mode()
@@ -227,18 +251,27 @@ def validate_mdn_rnn(
         (share of the other steps predicted to be one).
     """
     generator = torch_stream(seed, "mdn-rnn validation noise")
-    parts = []
+    device = mdn_rnn.head.weight.device
+    parts: dict[str, list[Tensor]] = collections.defaultdict(list)
     for window in windows:
         state = mdn_rnn.initial_state(len(window.fresh))
-        result = mdn_rnn_loss(mdn_rnn, window, state, generator, done_weight)
-        parts.append(result.steps)
-    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    unchanged, marginal = trivial.scores(joined["latents"], joined["targets"])
+        drawn = Sequences.drawn(window, generator)
+        found = mdn_rnn_loss(mdn_rnn, sent(drawn, device), state, done_weight)
+        valid, has_next = drawn.valid.bool(), drawn.has_next.bool()
+        for name, values in found.steps.items():
+            some = has_next if name == "nll" else valid
+            parts[name].append(values.cpu()[some])
+        latents = drawn.latents
+        unchanged, marginal = trivial.scores(latents[:, :-1], latents[:, 1:])
+        parts["unchanged"].append(unchanged[has_next])
+        parts["marginal"].append(marginal[has_next])
+        parts["done"].append(drawn.done[valid])
+    joined = {name: torch.cat(some) for name, some in parts.items()}
     done, predicted = joined["done"].bool(), joined["done_logits"] > 0
     scores = {
         "nll": joined["nll"].mean().item(),
-        "nll_unchanged": unchanged.mean().item(),
-        "nll_marginal": marginal.mean().item(),
+        "nll_unchanged": joined["unchanged"].mean().item(),
+        "nll_marginal": joined["marginal"].mean().item(),
         "reward_error": joined["reward_error"].mean().item(),
         "done_loss": joined["done_loss"].mean().item(),
         "done_recall": predicted[done].float().mean().item(),
@@ -246,6 +279,11 @@ def validate_mdn_rnn(
     }
     loss = scores["nll"] + scores["reward_error"] + scores["done_loss"]
     return {"loss": loss, **scores}
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    """The mean of values where the weights, 0 or 1, are 1; 0 where none is."""
+    return (values * weights).sum() / weights.sum().clamp(min=1)
 
 
 def _gaussian_nll(deviations: Tensor, sigma: Tensor) -> Tensor:

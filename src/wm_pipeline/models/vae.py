@@ -17,6 +17,9 @@ FRAME_SHAPE = (FRAME_SIZE, FRAME_SIZE, 3)
 MOST_FEATURES, MOST_PIXELS = 65_536, 1024
 """Of the encoder's end, and of a side in the decoder: more is no use, but memory."""
 
+ENCODED_TOGETHER = {"cpu": 64, "cuda": 1024, "meta": 1024}
+"""Frames in a batch of the encoder, by device."""
+
 LOG_VARIANCE_RANGE = (-10.0, 10.0)
 
 
@@ -144,8 +147,18 @@ class ConvVAE(nn.Module):
 
     @torch.inference_mode()
     def encode_frames(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Like ``encode``, for frames (batch, 64, 64, 3) uint8, without gradients."""
-        return self.encode(to_pixels(frames, self.image.device))
+        """Like ``encode``, for frames (batch, 64, 64, 3) uint8, without gradients.
+
+        A few at a time: their activations stay in the cache, or in a GPU's memory.
+        """
+        device = self.image.device
+        some = ENCODED_TOGETHER[device.type]
+        parts = [
+            self.encode(to_pixels(frames[first : first + some], device))
+            for first in range(0, len(frames), some)
+        ]
+        means, log_variances = zip(*parts, strict=True)
+        return torch.cat(means), torch.cat(log_variances)
 
     @torch.inference_mode()
     def decode_frames(self, latents: Tensor) -> np.ndarray:
@@ -154,22 +167,21 @@ class ConvVAE(nn.Module):
         return (pixels * 255).round().to(torch.uint8).cpu().numpy()
 
 
-def to_pixels(frames: np.ndarray, device: torch.device | None = None) -> Tensor:
+def to_pixels(
+    frames: np.ndarray | Tensor, device: torch.device | None = None
+) -> Tensor:
     """Frames (batch, 64, 64, 3) uint8 as pixels (batch, 3, 64, 64) float32 in [0, 1].
 
-    The one place where stored frames become numbers a network reads.
+    The one place where stored frames become numbers a network reads; they travel to the
+    device as bytes.
     """
-    if not frames.flags.writeable:
-        frames = frames.copy()
-    bytes_ = torch.from_numpy(frames).to(device)
-    return bytes_.permute(0, 3, 1, 2).float().div_(255)
+    if isinstance(frames, np.ndarray):
+        frames = torch.from_numpy(frames if frames.flags.writeable else frames.copy())
+    return frames.to(device).permute(0, 3, 1, 2).float().div_(255)
 
 
-def reparameterise(
-    mean: Tensor, log_variance: Tensor, generator: torch.Generator
-) -> Tensor:
-    """A sample of z, mean + exp(log_variance / 2) * noise, of the same shape."""
-    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+def reparameterise(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
+    """A sample of z, mean + exp(log_variance / 2) * noise, all of the same shape."""
     return mean + torch.exp(log_variance / 2) * noise
 
 

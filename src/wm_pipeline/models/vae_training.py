@@ -1,17 +1,18 @@
 """Training V on a stream of frames."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from wm_pipeline.common.options import Options
 from wm_pipeline.common.randomness import torch_stream
-from wm_pipeline.models.training import FittingOptions, fit
+from wm_pipeline.models.training import FittingOptions, Learner, fit
+from wm_pipeline.models.training_state import TrainingState
 from wm_pipeline.models.vae import ConvVAE, reparameterise, to_pixels
 
 MEANS = ("loss", "reconstruction", "kl")
@@ -54,16 +55,16 @@ class VAETrainingOptions(FittingOptions):
 def vae_loss(
     vae: ConvVAE,
     pixels: Tensor,
+    noise: Tensor,
     options: VAETrainingOptions,
-    generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted squared error summed over pixels, plus KL with free bits.
 
     Args:
         vae: V.
         pixels: (batch, 3, 64, 64) in [0, 1].
+        noise: Standard normal, by which z is sampled, (batch, latent).
         options: Weights of the terms.
-        generator: Draws the samples of z.
 
     Returns:
         The loss, a scalar (mean over the batch), and its parts, scalars:
@@ -74,7 +75,7 @@ def vae_loss(
     Source: World Models, appendix A.1; its KL tolerance is the free bits here.
     """
     mean, log_variance = vae.encode(pixels)
-    decoded = vae.decode(reparameterise(mean, log_variance, generator))
+    decoded = vae.decode(reparameterise(mean, log_variance, noise))
     salience = options.salience
     seen = pixels[:, salience.channel] > salience.threshold
     reconstructed = decoded.detach()[:, salience.channel] > salience.threshold
@@ -93,40 +94,65 @@ def vae_loss(
     return loss, parts
 
 
+class Frames(NamedTuple):
+    """A batch to train V on.
+
+    Attributes:
+        frames: (batch, 64, 64, 3) uint8.
+        noise: Standard normal, by which z is sampled, (batch, latent) float32.
+    """
+
+    frames: Tensor
+    noise: Tensor
+
+
 def train_vae(
     vae: ConvVAE,
-    batches: Iterator[np.ndarray],
+    frames: Callable[[int], Iterator[np.ndarray]],
     validation: np.ndarray,
     options: VAETrainingOptions,
     seed: int,
-) -> pd.DataFrame:
+    conditions: dict[str, Any] | None = None,
+    before: TrainingState | None = None,
+) -> Generator[TrainingState]:
     """Train V in place and leave it with its best weights by validation loss.
 
     Args:
-        vae: V, freshly initialised.
-        batches: Endless batches of frames (batch, 64, 64, 3) uint8.
+        vae: V, freshly initialised, on the device of its training.
+        frames: Endless batches of frames (batch, 64, 64, 3) uint8 behind so many.
         validation: Frames (frames, 64, 64, 3) uint8 of held-out episodes.
         options: How to train.
         seed: Draws the samples of z.
+        conditions: All that the result depends on beside, as JSON values.
+        before: A state to resume from.
 
-    Returns:
-        The history: step, split, metric, value.
+    Yields:
+        The training's states; see ``fit``.
     """
-    generator = torch_stream(seed, "vae noise")
 
-    def batch_loss() -> tuple[Tensor, dict[str, Tensor]]:
-        return vae_loss(vae, to_pixels(next(batches)), options, generator)
+    def batches(first: int) -> Iterator[Frames]:
+        for number, batch in enumerate(frames(first), first):
+            generator = torch_stream(seed, "vae noise", number)
+            noise = torch.randn(len(batch), vae.latent_size, generator=generator)
+            yield Frames(torch.from_numpy(batch), noise)
 
-    return fit(
-        "V",
-        vae,
-        batch_loss,
-        lambda: validate_vae(vae, validation, options, seed),
-        options,
+    def loss(
+        batch: Frames, _: tuple[Tensor, ...]
+    ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, ...]]:
+        pixels = to_pixels(batch.frames)
+        return *vae_loss(vae, pixels, batch.noise, options), ()
+
+    learner = Learner(
+        name="V",
+        option="vision",
+        module=vae,
+        loss=loss,
+        validate=lambda: validate_vae(vae, validation, options, seed),
         select="loss",
         show="salient_recall",
         metrics=_metrics,
     )
+    return fit(learner, batches, options, conditions or {}, before)
 
 
 @torch.inference_mode()
@@ -149,9 +175,11 @@ def validate_vae(
     """
     generator = torch_stream(seed, "vae validation noise")
     totals: dict[str, float] = {}
+    device = vae.image.device
     for start in range(0, len(frames), 250):
-        pixels = to_pixels(frames[start : start + 250])
-        loss, parts = vae_loss(vae, pixels, options, generator)
+        pixels = to_pixels(frames[start : start + 250], device)
+        noise = torch.randn(len(pixels), vae.latent_size, generator=generator)
+        loss, parts = vae_loss(vae, pixels, noise.to(device), options)
         for name, value in {"loss": loss, **parts}.items():
             weight = len(pixels) if name in MEANS else 1
             totals[name] = totals.get(name, 0.0) + value.item() * weight

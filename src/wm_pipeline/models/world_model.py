@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.models.mdn_rnn import MDNRNN, State, sample_mixture
-from wm_pipeline.models.vae import ConvVAE
+from wm_pipeline.models.vae import ConvVAE, reparameterise
 
 
 class WorldModel(nn.Module):
@@ -68,8 +68,8 @@ class WorldModel(nn.Module):
         Returns:
             z, (batch, latent).
         """
-        deviations = torch.exp(self.start_log_variances[choices] / 2)
-        return self.start_means[choices] + deviations * normal
+        means = self.start_means[choices]
+        return reparameterise(means, self.start_log_variances[choices], normal)
 
     def step(
         self,

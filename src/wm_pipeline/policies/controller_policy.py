@@ -10,6 +10,7 @@ from torch import Tensor
 from wm_pipeline.common.randomness import standard_gumbel, torch_stream
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.vae import reparameterise
 from wm_pipeline.models.world_model import WorldModel
 
 ROWS = 4
@@ -101,7 +102,7 @@ class ControllerPolicy:
         )
         filled = np.concatenate((frames, *[frames[:1]] * missing))
         mean, log_variance = self.world_model.vae.encode_frames(filled)
-        latents = mean + torch.exp(log_variance / 2) * latent_noise
+        latents = reparameterise(mean, log_variance, latent_noise)
         outputs = self.controller(latents, h, c, normal)
         controls = self.actions.decide(outputs, gumbel)
         h, c = self.world_model.mdn_rnn.remember(latents, controls, (h, c))

@@ -12,7 +12,7 @@ from kedro.pipeline import Pipeline
 
 from wm_pipeline.common.devices import choose_device
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.options import did_you_mean
+from wm_pipeline.common.options import Options, did_you_mean
 from wm_pipeline.kernels.compiler import find_compiler
 from wm_pipeline.project.stages import known_stages
 from wm_pipeline.reporting.tables import dataset_path
@@ -48,10 +48,8 @@ class CheckInputs:
         """
         find_compiler()  # it refuses a CC that is no command
         for name in sorted(filter(_is_option, pipeline.inputs())):
-            if name in catalog and (
-                evaluator := getattr(catalog.load(name), "evaluator", None)
-            ):
-                choose_device(evaluator.device)  # it refuses a GPU that is not there
+            if name in catalog:
+                _check_devices(catalog.load(name), name.removeprefix("params:"))
         for name, version in (run_params["load_versions"] or {}).items():
             if _missing(catalog, name):
                 others = _versions(catalog, name)
@@ -128,6 +126,14 @@ def in_a_stage(error: BaseException) -> bool:
 
 def _is_option(name: str) -> bool:
     return name == "parameters" or name.startswith("params:")
+
+
+def _check_devices(options: Any, name: str) -> None:
+    """Refuse a GPU that is not there, wherever it is asked for among some options."""
+    for key, value in options if isinstance(options, Options) else ():
+        if key == "device":
+            choose_device(value, f"{name}.device")
+        _check_devices(value, f"{name}.{key}")
 
 
 def _missing(catalog: DataCatalog, name: str) -> bool:

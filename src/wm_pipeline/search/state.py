@@ -52,6 +52,11 @@ class SearchState:
         """How many there were."""
         return len(self.fitness_log)
 
+    @property
+    def finished(self) -> bool:
+        """Whether the search is over."""
+        return self.stopped is not None
+
     def over(self, reason: str | None) -> Self:
         """The same, stopped for a reason."""
         return replace(self, stopped=reason)

@@ -2,12 +2,14 @@
 
 import logging
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import torch
 from gymnasium.utils.env_checker import check_env
 from pydantic import Field
 
+from wm_pipeline.common.devices import Device, choose_device
 from wm_pipeline.common.options import Options, Rollouts, Seed, StepRange
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
@@ -42,12 +44,15 @@ class DreamCheckOptions(Options):
         rollouts: Dreams of standing still, and of the random policy.
         hold: The least and the most steps a random action is held.
         animation_steps: The most steps of M in the animation.
+        device: Where the dreams are.
     """
 
+    indifferent: ClassVar[frozenset[str]] = frozenset({"device"})
     seed: Seed
     rollouts: Rollouts
     hold: StepRange
     animation_steps: int = Field(ge=1, le=10_000)
+    device: Device = "auto"
 
 
 def load_world_model(
@@ -117,10 +122,12 @@ def check_dream(
         warnings.filterwarnings("ignore", ".*Box observation space")
         check_env(env, skip_render_check=True)
     logger.info("The dream environment passes Gymnasium's checker")
+    device = choose_device(check.device)
+    world_model = world_model.to(device)
 
     def lasts(policy: Policy, purpose: str) -> float:
         script = script_of(
-            policy, check.rollouts, steps, mdn_rnn.frame_skip, check.seed
+            policy, check.rollouts, steps, mdn_rnn.frame_skip, check.seed, device
         )
         noise = DreamNoise.draw(world_model, check.rollouts, check.seed, purpose)
         result = dream(world_model, script, 1, noise, options.temperature, steps)

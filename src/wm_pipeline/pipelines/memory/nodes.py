@@ -1,11 +1,17 @@
 """Train M on the latents of whole episodes."""
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field
 
+from wm_pipeline.common.devices import choose_device
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Seed
 from wm_pipeline.common.randomness import seeded_initialisation, stream
 from wm_pipeline.environments.real import EnvironmentOptions
@@ -21,9 +27,12 @@ from wm_pipeline.episodes.shards import EpisodeShards
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.mdn_rnn_training import (
     MDNRNNTrainingOptions,
+    Window,
     train_mdn_rnn,
     validate_mdn_rnn,
 )
+from wm_pipeline.models.training import best_module
+from wm_pipeline.models.training_state import TrainingState
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import digest
 
@@ -35,12 +44,15 @@ class MemoryOptions(Options):
 
     Attributes:
         seed: Of the weights, the order of the sequences and the samples of z.
+        resume: Whether to resume the newest training.
         validation_fraction: Share of the episodes held out.
         model: The sizes.
         training: The training.
     """
 
+    indifferent: ClassVar[frozenset[str]] = frozenset({"resume"})
     seed: Seed
+    resume: bool = False
     validation_fraction: float = Field(gt=0, lt=1)
     model: MDNRNNOptions
     training: MDNRNNTrainingOptions
@@ -51,7 +63,8 @@ def train_memory(
     vae: ConvVAE,
     environment: EnvironmentOptions,
     options: MemoryOptions,
-) -> tuple[MDNRNN, pd.DataFrame, dict[str, float]]:
+    earlier_mdn_rnn_training: Callable[[], TrainingState | None],
+) -> Iterator[tuple[pd.DataFrame, TrainingState]]:
     """Train M to predict the next latent, the reward and the end of the episode.
 
     Args:
@@ -59,43 +72,86 @@ def train_memory(
         vae: V.
         environment: The game; its action mapping gives the size of a control.
         options: How.
+        earlier_mdn_rnn_training: Reads the newest state, if there is one, which is
+            resumed if asked for.
 
-    Returns:
-        M, its history (step, split, metric, value), and its scores on held-out
-        episodes beside the trivial predictors'.
+    Yields:
+        While it is trained: its history (step, split, metric, value), and the state.
 
     Raises:
         ValueError: The latents were made by another V, or there are too few episodes.
     """
+    before = earlier_mdn_rnn_training() if options.resume else None
+    if options.resume and before is None:
+        logger.info("The training begins: there is nothing to resume")
     check_latents(latents, vae)
-    longest = longest_episode(latents, options.model.frame_skip)
-    training, held_out = split_episodes(
-        len(latents), options.validation_fraction, stream(options.seed, "split")
-    )
+    settings, frame_skip = options.training, options.model.frame_skip
+    longest = longest_episode(latents, frame_skip)
+    training, _ = _split(latents, options)
+    sequences = int(np.minimum(latents.lengths[training], frame_skip).sum())
+    if settings.batch_size > sequences:
+        raise InputError(
+            f"memory.training.batch_size: expected at most the {sequences} sequences of "
+            f"the training episodes, found {settings.batch_size}"
+        )
     with seeded_initialisation(options.seed, "mdn-rnn weights"):
         mdn_rnn = MDNRNN(
             options.model, vae.latent_size, environment.actions.size, digest(vae)
         )
-    frame_skip = options.model.frame_skip
     statistics = latent_statistics(latents, training, frame_skip)
     mdn_rnn.reward_mean.fill_(statistics.reward_mean)
     mdn_rnn.reward_scale.fill_(statistics.reward_scale)
     mdn_rnn.reward_range.copy_(torch.tensor(statistics.reward_range))
-    settings = options.training
-    windows = training_windows(
-        latents,
-        training,
-        frame_skip,
-        settings.batch_size,
-        min(settings.sequence_length, longest),
-        stream(options.seed, "sequence order"),
+    mdn_rnn.to(choose_device(settings.device))
+    states = train_mdn_rnn(
+        mdn_rnn,
+        lambda first: training_windows(
+            latents,
+            training,
+            frame_skip,
+            settings.batch_size,
+            min(settings.sequence_length, longest),
+            stream(options.seed, "sequence order"),
+            first,
+        ),
+        _held_out(latents, options),
+        statistics.trivial,
+        settings,
+        options.seed,
+        {"latents": latents.digest, "memory": options.determining()},
+        before,
     )
-    validation = validation_windows(latents, held_out, frame_skip, settings.batch_size)
-    history = train_mdn_rnn(
-        mdn_rnn, windows, validation, statistics.trivial, settings, options.seed
-    )
+    with closing(states):
+        for state in states:
+            yield state.history, state
+
+
+def select_memory(mdn_rnn_training: TrainingState) -> MDNRNN:
+    """M with its best weights on held-out episodes."""
+    return best_module(mdn_rnn_training, MDNRNN)
+
+
+def score_memory(
+    latents: EpisodeShards, mdn_rnn: MDNRNN, options: MemoryOptions
+) -> dict[str, float]:
+    """How well M predicts held-out episodes, beside the trivial predictors.
+
+    Args:
+        latents: Of the real game's episodes.
+        mdn_rnn: M.
+        options: As in training, so that the same episodes are held out.
+
+    Returns:
+        The scores of ``validate_mdn_rnn``.
+    """
+    training, _ = _split(latents, options)
+    statistics = latent_statistics(latents, training, options.model.frame_skip)
     scores = validate_mdn_rnn(
-        mdn_rnn, validation, statistics.trivial, settings.done_weight, options.seed
+        mdn_rnn.to(choose_device(options.training.device)),
+        _held_out(latents, options),
+        statistics.trivial,
+        options.training.done_weight,
+        options.seed,
     )
     logger.info(
         "On held-out episodes M's negative log-likelihood is %.3f nats a dimension "
@@ -107,4 +163,21 @@ def train_memory(
         100 * scores["done_recall"],
         100 * scores["done_false_alarms"],
     )
-    return mdn_rnn, history, scores
+    return scores
+
+
+def _split(
+    latents: EpisodeShards, options: MemoryOptions
+) -> tuple[np.ndarray, np.ndarray]:
+    return split_episodes(
+        len(latents), options.validation_fraction, stream(options.seed, "split")
+    )
+
+
+def _held_out(latents: EpisodeShards, options: MemoryOptions) -> list[Window]:
+    return validation_windows(
+        latents,
+        _split(latents, options)[1],
+        options.model.frame_skip,
+        options.training.batch_size,
+    )

@@ -2,7 +2,9 @@
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -10,11 +12,15 @@ import torch
 from pydantic import Field, model_validator
 
 from wm_pipeline.common import progress
+from wm_pipeline.common.devices import choose_device
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Seed
 from wm_pipeline.common.randomness import seeded_initialisation, stream
 from wm_pipeline.episodes.choosing import split_episodes
 from wm_pipeline.episodes.frames import mean_frame, sample_frames, shuffled_frames
 from wm_pipeline.episodes.shards import EpisodeShards, Shard
+from wm_pipeline.models.training import best_module
+from wm_pipeline.models.training_state import TrainingState
 from wm_pipeline.models.vae import ConvVAE, VAEOptions
 from wm_pipeline.models.vae_training import (
     SalienceOptions,
@@ -35,6 +41,7 @@ class VisionOptions(Options):
 
     Attributes:
         seed: Of the weights, the order of the frames and the samples of z.
+        resume: Whether to resume the newest training.
         validation_fraction: Share of the episodes held out.
         pool_frames: Frames shuffled together; about 12 kB each, three pools at most
             are in memory.
@@ -42,7 +49,9 @@ class VisionOptions(Options):
         training: The training.
     """
 
+    indifferent: ClassVar[frozenset[str]] = frozenset({"resume"})
     seed: Seed
+    resume: bool = False
     validation_fraction: float = Field(gt=0, lt=1)
     pool_frames: int = Field(ge=1, le=1_000_000)
     model: VAEOptions
@@ -59,37 +68,63 @@ class VisionOptions(Options):
 
 
 def train_vision(
-    episodes: EpisodeShards, options: VisionOptions
-) -> tuple[ConvVAE, pd.DataFrame]:
-    """Train V on shuffled frames; keep its best weights on held-out episodes.
+    episodes: EpisodeShards,
+    options: VisionOptions,
+    earlier_vae_training: Callable[[], TrainingState | None],
+) -> Iterator[tuple[pd.DataFrame, TrainingState]]:
+    """Train V on shuffled frames.
 
     Args:
         episodes: Of the real game.
         options: How.
+        earlier_vae_training: Reads the newest state, if there is one, which is resumed if
+            asked for.
 
-    Returns:
-        V, and its history (step, split, metric, value).
+    Yields:
+        While it is trained: its history (step, split, metric, value), and the state.
     """
+    before = earlier_vae_training() if options.resume else None
+    if options.resume and before is None:
+        logger.info("The training begins: there is nothing to resume")
     training, _ = _split(episodes, options)
     held_out = _validation_frames(episodes, options)
+    batch_size = options.training.batch_size
+    if batch_size > (frames := int(episodes.lengths[training].sum())):
+        raise InputError(
+            f"vision.training.batch_size: expected at most the {frames} frames of the "
+            f"training episodes, found {batch_size}"
+        )
     with seeded_initialisation(options.seed, "vae weights"):
         vae = ConvVAE(options.model)
     some = sample_frames(
         episodes, training, len(held_out), stream(options.seed, "mean image")
     )
     vae.set_mean_image(torch.from_numpy(mean_frame(some)).permute(2, 0, 1))
-    batches = shuffled_frames(
-        episodes,
-        training,
-        options.training.batch_size,
-        options.pool_frames,
-        stream(options.seed, "frame order"),
+    vae.to(choose_device(options.training.device))
+    states = train_vae(
+        vae,
+        lambda first: shuffled_frames(
+            episodes,
+            training,
+            batch_size,
+            options.pool_frames,
+            stream(options.seed, "frame order"),
+            first,
+        ),
+        held_out,
+        options.training,
+        options.seed,
+        {"episodes": episodes.digest, "vision": options.determining()},
+        before,
     )
-    try:
-        history = train_vae(vae, batches, held_out, options.training, options.seed)
-    finally:
-        batches.close()
-    return vae, history
+    with closing(states):
+        for state in states:
+            yield state.history, state
+
+
+def select_vision(vae_training: TrainingState) -> ConvVAE:
+    """V with its best weights on held-out episodes."""
+    return best_module(vae_training, ConvVAE)
 
 
 def score_vision(
@@ -106,6 +141,7 @@ def score_vision(
         The scores of ``validate_vae``; and originals above their reconstructions,
         from few salient pixels (a fireball far away) to many.
     """
+    vae.to(choose_device(options.training.device))
     frames = _validation_frames(episodes, options)
     scores = validate_vae(vae, frames, options.training, options.seed)
     logger.info(
@@ -146,12 +182,15 @@ def salient_examples(
     return np.resize(chosen, count)
 
 
-def encode_episodes(episodes: EpisodeShards, vae: ConvVAE) -> Iterator[Shard]:
+def encode_episodes(
+    episodes: EpisodeShards, vae: ConvVAE, options: VisionOptions
+) -> Iterator[Shard]:
     """Encode every frame of every episode.
 
     Args:
         episodes: Of the real game.
         vae: V.
+        options: The device.
 
     Yields:
         Shards with mean and log_variance (latent,) float16 in place of the frame; the
@@ -159,6 +198,7 @@ def encode_episodes(episodes: EpisodeShards, vae: ConvVAE) -> Iterator[Shard]:
     """
     sizes = episodes.episodes_per_shard
     metadata = {**episodes.metadata, "vae_digest": digest(vae)}
+    vae.to(choose_device(options.training.device))
     in_order = episodes.in_order()
     with progress.task("Encoding", len(episodes), "episodes") as task:
         for index, size in enumerate(sizes):
@@ -166,8 +206,8 @@ def encode_episodes(episodes: EpisodeShards, vae: ConvVAE) -> Iterator[Shard]:
             for read in itertools.islice(in_order, size):
                 steps = dict(read)
                 mean, log_variance = vae.encode_frames(steps.pop("frame"))
-                steps["mean"] = mean.numpy().astype(np.float16)
-                steps["log_variance"] = log_variance.numpy().astype(np.float16)
+                steps["mean"] = mean.cpu().numpy().astype(np.float16)
+                steps["log_variance"] = log_variance.cpu().numpy().astype(np.float16)
                 encoded.append(steps)
                 task.advance()
             yield Shard(index, len(sizes), encoded, metadata)

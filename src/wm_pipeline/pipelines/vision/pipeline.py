@@ -5,6 +5,7 @@ from kedro.pipeline import Node, Pipeline
 from wm_pipeline.pipelines.vision.nodes import (
     encode_episodes,
     score_vision,
+    select_vision,
     train_vision,
 )
 
@@ -15,9 +16,15 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 train_vision,
-                inputs=["episodes", "params:vision"],
-                outputs=["vae", "vae_history"],
+                inputs=["episodes", "params:vision", "earlier_vae_training"],
+                outputs=["vae_history", "vae_training"],
                 name="train_vision",
+            ),
+            Node(
+                select_vision,
+                inputs="vae_training",
+                outputs="vae",
+                name="select_vision",
             ),
             Node(
                 score_vision,
@@ -27,7 +34,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 encode_episodes,
-                inputs=["episodes", "vae"],
+                inputs=["episodes", "vae", "params:vision"],
                 outputs="latents",
                 name="encode_episodes",
             ),

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from kedro.io import DatasetError, Version
 
-from wm_pipeline.datasets import EarlierSearchDataset, SearchStateDataset
+from wm_pipeline.datasets import EarlierStateDataset, StateDataset
 from wm_pipeline.search.snapshots import Snapshot
 from wm_pipeline.search.state import SearchState
 
@@ -45,14 +45,16 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "search_state.safetensors"
 
 
-def of_run(path: Path, version: str | None) -> SearchStateDataset:
+def of_run(path: Path, version: str | None) -> StateDataset:
     """The dataset as a run of that version has it."""
     versions = None if version is None else Version(None, version)
-    return SearchStateDataset(filepath=str(path), version=versions)
+    return StateDataset(filepath=str(path), of="search", version=versions)
 
 
-def earlier(path: Path, load: str | None = None) -> EarlierSearchDataset:
-    return EarlierSearchDataset(filepath=str(path), version=Version(load, "now"))
+def earlier(path: Path, load: str | None = None) -> EarlierStateDataset:
+    return EarlierStateDataset(
+        filepath=str(path), of="search", version=Version(load, "now")
+    )
 
 
 @pytest.mark.parametrize("version", [None, RUNS[0]])
@@ -83,7 +85,7 @@ def test_a_search_exists_once_it_is_over(path: Path, version: str | None):
 def test_a_new_search_under_way_hides_an_old_one_that_is_over(path: Path):
     of_run(path, RUNS[0]).save(state_after(3, "the budget is spent"))
     of_run(path, RUNS[1]).save(state_after(1))
-    newest = SearchStateDataset(filepath=str(path), version=Version(None, None))
+    newest = StateDataset(filepath=str(path), of="search", version=Version(None, None))
     assert not newest.exists()
 
 
@@ -115,13 +117,17 @@ def test_what_this_run_saves_is_not_earlier(path: Path):
 
 def test_an_unversioned_search_is_earlier_too(path: Path):
     of_run(path, None).save(state_after(2))
-    read = EarlierSearchDataset(filepath=str(path)).load()
+    read = EarlierStateDataset(filepath=str(path), of="search").load()
     assert_same(read(), state_after(2))
 
 
 @pytest.mark.parametrize("versioned", [True, False])
 def test_without_an_earlier_search_there_is_none(path: Path, versioned: bool):
-    dataset = earlier(path) if versioned else EarlierSearchDataset(filepath=str(path))
+    dataset = (
+        earlier(path)
+        if versioned
+        else EarlierStateDataset(filepath=str(path), of="search")
+    )
     assert not dataset.exists()
     assert dataset.load()() is None
 

@@ -1,0 +1,101 @@
+"""The states of searches and of trainings as Kedro datasets."""
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from kedro.io.core import VersionNotFoundError
+
+from wm_pipeline.datasets.local_file import LocalFile
+from wm_pipeline.models.training_state import load_training_state, save_training_state
+from wm_pipeline.search.state import load_state, save_state
+
+_LOAD: dict[str, Callable[[Path], Any]] = {
+    "search": load_state,
+    "training": load_training_state,
+}
+_SAVE: dict[str, Callable[[Path, Any], None]] = {
+    "search": save_state,
+    "training": save_training_state,
+}
+
+
+class StateDataset(LocalFile, AbstractVersionedDataset[Any, Any]):
+    """The state of a search or of a training, on a local path, saved while it runs.
+
+    It counts as existing when the work is finished, so that Kedro's
+    ``--only-missing-outputs`` does not take an interrupted one for finished.
+
+    Example:
+        .. code-block:: yaml
+
+            search_state:
+              type: wm_pipeline.datasets.StateDataset
+              of: search
+              filepath: data/06_models/doom/search_state.safetensors
+              versioned: true
+
+    Args:
+        filepath: The file.
+        of: ``search`` or ``training``.
+        version: Set by Kedro.
+        metadata: Anything, e.g. kedro-viz's layer; ignored here.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        of: Literal["search", "training"],
+        version: Version | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(PurePosixPath(filepath), version)
+        if of not in _LOAD:
+            raise DatasetError(f"of: expected {' or '.join(_LOAD)}, found {of!r}")
+        self._of = of
+        self.metadata = metadata
+
+    def load(self) -> Any:
+        """Read the state."""
+        return self._read(Path(self._get_load_path()))
+
+    def write(self, path: Path, data: Any) -> None:
+        """Write the state."""
+        _SAVE[self._of](path, data)
+
+    def _exists(self) -> bool:
+        path = Path(self._get_load_path())
+        return path.is_file() and self._read(path).finished
+
+    def _read(self, path: Path) -> Any:
+        return _LOAD[self._of](path)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath, "of": self._of}
+
+
+class EarlierStateDataset(StateDataset):
+    """The newest state there is before a run begins, read only if it is asked for."""
+
+    only_to_resume = True
+    """A run that resumes nothing does without it."""
+
+    def path_read(self) -> None:
+        """None: what it reads is no result."""
+
+    def load(self) -> Callable[[], Any]:
+        """A function that reads the state; it returns None if there is none."""
+        try:
+            path = Path(self._get_load_path())
+        except VersionNotFoundError:
+            return lambda: None
+        return lambda: self._read(path) if path.exists() else None
+
+    def save(self, data: Any) -> None:
+        """Refused: the stage's own state is where a run saves."""
+        raise DatasetError(f"{self._filepath}: an earlier state is only read")
+
+    def _exists(self) -> bool:
+        return Path(self._filepath).exists()
