@@ -215,6 +215,22 @@ def test_an_unfinished_training_has_no_result() -> None:
         best_module(states_of(Point())[2], Point)
 
 
+@pytest.mark.parametrize("name", ["weights.weight", "best.weight", "adam.0000.step"])
+def test_a_state_that_lacks_something_is_refused(name: str) -> None:
+    whole = states_of(Point())
+    for state in (whole[3], whole[-1]):
+        arrays = {k: v for k, v in state.arrays.items() if k != name}
+        with pytest.raises(InputError, match="expected a whole state of its training"):
+            states_of(Point(), replace(state, arrays=arrays))
+
+
+def test_a_finished_state_without_its_best_weights_has_no_result() -> None:
+    last = states_of(Point())[-1]
+    arrays = {k: v for k, v in last.arrays.items() if k != "best.weight"}
+    with pytest.raises(InputError, match="expected a whole state of its training"):
+        best_module(replace(last, arrays=arrays), Point)
+
+
 @pytest.mark.parametrize("score", [math.nan, math.inf])
 def test_a_training_that_diverges_says_what_to_lower(score: float) -> None:
     with pytest.raises(

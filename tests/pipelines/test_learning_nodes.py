@@ -30,6 +30,7 @@ from wm_pipeline.pipelines.vision.nodes import (
     train_vision,
 )
 
+
 def nothing() -> None:
     """No earlier state."""
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -168,9 +168,10 @@ def best_module(state: TrainingState, model: type[Module]) -> Module:
             f"{state.name}: expected a training that is finished, found one interrupted "
             f"after step {state.step}. Resume it with `resume: true` among its options"
         )
-    module = model.from_config(state.config)
-    network = cast(nn.Module, module)
-    network.load_state_dict(_tensors(state.part("best")))
+    with _whole(state):
+        module = model.from_config(state.config)
+        network = cast(nn.Module, module)
+        network.load_state_dict(_tensors(state.part("best")))
     network.eval()
     return module
 
@@ -199,7 +200,8 @@ class _Training:
         self._means = _RunningMeans()
         if before is not None:
             before.check(f"{learner.option}.resume", conditions)
-            self._restore(before)
+            with _whole(before):
+                self._restore(before)
 
     @property
     def finished(self) -> bool:
@@ -282,13 +284,15 @@ class _Training:
             moments = _tensors(before.part(f"adam.{number}"))
             # In the parameter's own layout of memory, as the optimiser makes them.
             self._optimiser.state[parameter] = {
-                name: moment
-                if name == "step"
-                else torch.zeros_like(parameter).copy_(moment)
-                for name, moment in moments.items()
+                "step": moments["step"],
+                **{
+                    name: torch.zeros_like(parameter).copy_(moments[name])
+                    for name in ("exp_avg", "exp_avg_sq")
+                },
             }
         self.step = before.step
-        self.best_weights = _tensors(before.part("best"))
+        best = _tensors(before.part("best"))
+        self.best_weights = {name: best[name] for name in module.state_dict()}
         self._best = math.inf if before.best is None else before.best
         self._carried = tuple(
             array.to(self._device)
@@ -306,7 +310,10 @@ class _Training:
                 for split, part in rows.groupby("split")
             }
             _record(
-                self._learner.name, int(str(step)), by_split["training"], by_split["validation"]
+                self._learner.name,
+                int(str(step)),
+                by_split["training"],
+                by_split["validation"],
             )
 
 
@@ -343,6 +350,19 @@ def _record(
 ) -> None:
     curves = {f"training_{k}": v for k, v in training.items()}
     progress.record(name, step, {**curves, **scores})
+
+
+@contextmanager
+def _whole(state: TrainingState) -> Iterator[None]:
+    """InputError where a state lacks what a training of its module has."""
+    try:
+        yield
+    # torch raises a RuntimeError for weights of other names or shapes.
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{state.name}: expected a whole state of its training, found one of "
+            f"another module or version ({error}). Train it anew"
+        ) from error
 
 
 def _is_short_of_memory(error: Exception) -> bool:
