@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import logging
 import multiprocessing
 import os
 import sys
@@ -12,19 +13,14 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two runs at a time
 
-# What a run needs, so that a fork has it.
 import click
-import pandas  # noqa: F401
-import plotly  # noqa: F401
-import pyarrow.parquet  # noqa: F401
-import torch  # noqa: F401
-from rich.progress import track
 
-import wm_pipeline.cli  # noqa: F401
 from tests.chaos.kills import complete
 from tests.chaos.plan import PLAYING, Trial, all_trials
 from tests.chaos.trials import GOOD, STAGES, Outcome, Reference, Verdict, make_reference
 from tests.kedro_runs import ROOT
+from wm_pipeline.common import progress
+from wm_pipeline.common.machine import cores
 
 PAGE = ROOT / "docs/chaos.md"
 
@@ -51,6 +47,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, help="so many only, and no page")
     parser.add_argument("--kind", default="", help="only kinds that begin so")
     chosen = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="chaos_") as name:
         folder = Path(name).resolve()
@@ -69,28 +66,37 @@ def main() -> int:
     minutes = (time.monotonic() - began) / 60
     table += (
         f"\n{len(outcomes)} trials with the seed {chosen.seed} in {minutes:.0f} minutes, "
-        f"on {os.cpu_count()} cores.\n"
+        f"on {cores()} cores.\n"
     )
     click.echo(table)
-    bad = [outcome for outcome in outcomes if outcome.verdict not in GOOD]
-    for outcome in bad:
-        click.echo(
-            f"\n{outcome.verdict.value}: {outcome.kind}, {outcome.what}\n{outcome.why}"
-        )
     if chosen.trials is None and not chosen.kind:
         PAGE.write_text(HEAD + table)
-    return int(bool(bad))
+    return int(any(outcome.verdict not in GOOD for outcome in outcomes))
 
 
 def do(
     trials: Sequence[Trial], references: dict[str, Reference], folder: Path, seed: int
 ) -> list[Outcome]:
-    """Do trials, one a core at a time."""
+    """Do trials, two a core at a time: half of a trial is waiting.
+
+    What goes wrong is said at once.
+    """
     global _shared  # noqa: PLW0603  for the forks
     _shared = references, folder, seed
-    with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
-        found = pool.imap_unordered(_one, trials)
-        return list(track(found, "Chaos", len(trials)))
+    with (
+        multiprocessing.get_context("fork").Pool(2 * cores()) as pool,
+        progress.task("Chaos", len(trials), "trials") as task,
+    ):
+        outcomes = []
+        for outcome in pool.imap_unordered(_one, trials):
+            outcomes.append(outcome)
+            task.advance()
+            if outcome.verdict not in GOOD:
+                click.echo(
+                    f"\n{outcome.verdict.value}: {outcome.kind}, {outcome.what}\n"
+                    f"{outcome.why}"
+                )
+        return outcomes
 
 
 def _one(trial: Trial) -> Outcome:

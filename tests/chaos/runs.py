@@ -1,6 +1,6 @@
 """Kedro runs in processes of their own, started fast: by a fork of this one.
 
-A fork has everything imported already, so a run that is refused takes half a second.
+A fork has everything imported already, which else takes most of the time of such runs.
 """
 
 import contextlib
@@ -15,9 +15,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+# ruff: noqa: F401  imported so that a fork has it
+import kedro_datasets.plotly
+import kedro_viz.integrations.kedro.hooks
+import plotly.offline
 import psutil
+import torch._dynamo
+import torch.utils.tensorboard
 from kedro.framework.cli.cli import main
 
+import wm_pipeline.cli
+import wm_pipeline.pipeline_registry
+import wm_pipeline.settings
 from tests.kedro_runs import ROOT
 
 STUCK_SECONDS = 90

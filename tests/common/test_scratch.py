@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wm_pipeline.common.scratch import LOCK, UNLOCKED_SECONDS, scratch_folder
+from wm_pipeline.common.scratch import NEW_SECONDS, _held, scratch_folder
 
 OWNER = """
 import sys, time
@@ -60,12 +60,31 @@ def test_only_what_the_dead_left_is_removed(tmp_path: Path):
     living.wait()
 
 
-@pytest.mark.parametrize("age", [0, 2 * UNLOCKED_SECONDS])
-def test_a_folder_whose_lock_does_not_come_is_removed(tmp_path: Path, age: int):
-    young = tmp_path / "wm_test_x"
-    young.mkdir()
+@pytest.mark.parametrize("age", [0, 2 * NEW_SECONDS])
+def test_a_folder_that_is_not_yet_locked_is_given_time(tmp_path: Path, age: int):
+    new = tmp_path / ".wm_test_x"
+    new.mkdir()
     then = time.time() - age
-    os.utime(young, (then, then))
+    os.utime(new, (then, then))
+    with scratch_folder("wm_test_", tmp_path):
+        assert new.exists() == (age == 0)
+
+
+def test_a_folder_of_a_process_that_died_removing_it_is_removed(tmp_path: Path):
+    (tmp_path / "wm_test_x").mkdir()
     with scratch_folder("wm_test_", tmp_path) as folder:
-        assert young.exists() == (age == 0)
-        assert (folder / LOCK).exists()
+        assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_is_locked_when_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rename, held = Path.rename, []
+
+    def watched(self: Path, target: Path) -> Path:
+        held.append(_held(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", watched)
+    with scratch_folder("wm_test_", tmp_path):
+        assert held == [True]

@@ -10,11 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LOCK = "in_use.lock"
-"""A file of every such folder, locked as long as its process lives."""
-
-UNLOCKED_SECONDS = 60
-"""Seconds that a folder may be without its lock, which comes just after it."""
+NEW_SECONDS = 60
+"""Seconds that a folder may have its first name, which it has until it is locked."""
 
 
 @contextmanager
@@ -26,7 +23,7 @@ def scratch_folder(
     """A new temporary folder, removed when the block ends.
 
     Those of the same prefix which a killed process has left there are removed first:
-    what tells them is a lock that ends with its process.
+    what tells them is a lock on the folder, which ends with its process.
 
     Args:
         prefix: Of its name.
@@ -41,31 +38,38 @@ def scratch_folder(
     for left in _left_by_the_dead(where, prefix):
         abandon(left)
         shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
+    new = Path(tempfile.mkdtemp(prefix=f".{prefix}", dir=where))
+    folder = new.with_name(new.name.removeprefix("."))
+    lock = os.open(new, os.O_RDONLY)
     try:
-        with (folder / LOCK).open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield folder
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        new.rename(folder)  # whoever finds it under this name finds it locked
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
 
 
 def _left_by_the_dead(where: Path, prefix: str) -> Iterator[Path]:
     """This user's folders of that prefix which no process holds."""
-    for folder in where.glob(f"{prefix}*"):
+    for folder in (*where.glob(f"{prefix}*"), *where.glob(f".{prefix}*")):
         with contextlib.suppress(OSError):  # another run removes it just now
             about = folder.stat()
-            if about.st_uid == os.getuid() and not _held(folder, about.st_mtime):
+            new = (
+                folder.name.startswith(".")
+                and time.time() - about.st_mtime < NEW_SECONDS
+            )
+            if about.st_uid == os.getuid() and not new and not _held(folder):
                 yield folder
 
 
-def _held(folder: Path, made: float) -> bool:
+def _held(folder: Path) -> bool:
     """Whether its process lives."""
+    lock = os.open(folder, os.O_RDONLY)
     try:
-        with (folder / LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return time.time() - made < UNLOCKED_SECONDS
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    finally:
+        os.close(lock)
     return False

@@ -15,6 +15,8 @@ from typing import Any
 import cloudpickle
 import psutil
 
+from wm_pipeline.common.errors import InputError
+
 PARENT_EVERY = 1.0
 """Seconds between a worker's checks that its parent is alive."""
 
@@ -83,7 +85,8 @@ def _answer(connection: Connection, action: Callable[..., Any]) -> None:
 def _pickled(error: Exception) -> bytes:
     """The error as an answer; as text, where it does not survive the journey."""
     report = "".join(traceback.format_exception(error))
-    error.add_note(f"In a worker process:\n{report}")
+    if not isinstance(error, InputError):  # that says itself what is to be mended
+        error.add_note(f"In a worker process:\n{report}")
     try:
         answer = cloudpickle.dumps((False, error))
         cloudpickle.loads(answer)
