@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.chaos.runs import Run
 from tests.chaos.trials import Bad, Reference, Verdict, broken, orderly
 
-PATIENCE_SECONDS = 6
+PATIENCE_SECONDS = 4
 """A run of a large option may work so long before it is interrupted."""
 
 MEMORY = 12 * 2**30

@@ -20,10 +20,11 @@ GAMES = "a game"
 DAMAGE = "files damaged"
 OPTIONS = "options changed"
 
-COUNTS = {MOMENTS: 60, SIGNALS: 30, CHAINS: 10, WORKERS: 40, GAMES: 20, DAMAGE: 400}
-"""How many of each; of the moves all, and of the options all or so many."""
+COUNTS = {MOMENTS: 25, SIGNALS: 15, CHAINS: 5, WORKERS: 20, GAMES: 10, DAMAGE: 400}
+"""How many of each."""
 
-MOST_OPTIONS = 1000
+MOST_MOVES, MOST_OPTIONS = 140, 1000
+"""Of the moves and of the options all, or so many."""
 
 PLAYING = ("collection", "evaluation", "pictures")
 
@@ -100,9 +101,13 @@ def all_trials(references: dict[str, Reference], seed: int) -> list[Trial]:
 def _trials(references: dict[str, Reference], seed: int) -> Iterator[Trial]:
     balance = references["balance"]
     stages = [stage for stage in STAGES if stage in balance.steps]
-    for stage in stages:
-        for number in range(1, balance.steps[stage] + 1):
-            yield Trial(MOVES, number, stage)
+    random = np.random.default_rng(seed)
+    moves = [
+        Trial(MOVES, number, stage)
+        for stage in stages
+        for number in range(1, balance.steps[stage] + 1)
+    ]
+    yield from (moves[n] for n in random.permutation(len(moves))[:MOST_MOVES])
     places = {MOMENTS: stages, SIGNALS: stages, WORKERS: list(kills.WORKERS)}
     for kind, where in places.items():
         known = [stage for stage in where if stage in stages]
@@ -117,6 +122,6 @@ def _trials(references: dict[str, Reference], seed: int) -> Iterator[Trial]:
     for number in range(COUNTS[DAMAGE]):
         yield Trial(DAMAGE, number)
     cases = list(option_cases(seed))
-    chosen = np.random.default_rng(seed).permutation(len(cases))[:MOST_OPTIONS]
+    chosen = random.permutation(len(cases))[:MOST_OPTIONS]
     for number in sorted(chosen):
         yield Trial(OPTIONS, int(number), option=cases[number])
