@@ -31,6 +31,8 @@ SECOND = ("--params", "seed=2")
 
 RESUMED = {
     "collection": "collection.resume=true",
+    "vision": "vision.resume=true",
+    "memory": "memory.resume=true",
     "controller": "controller.resume=true",
 }
 """What makes a stage go on where it was killed, for those that can."""

@@ -6,10 +6,10 @@ import torch
 from wm_pipeline.common import devices
 from wm_pipeline.common.devices import (
     Device,
-    Precision,
     choose_device,
     choose_precision,
 )
+from wm_pipeline.common.errors import InputError
 
 GPU = torch.cuda.is_available()
 
@@ -34,27 +34,29 @@ def test_a_gpu_can_be_used(device: Device) -> None:
     assert torch.ones(2, device=choose_device(device)).sum().item() == 2
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_precision_that_is_named_is_taken(precision: Precision) -> None:
-    chosen = choose_precision(precision, torch.device("cpu"))
-    assert chosen is getattr(torch, precision)
-
-
 @pytest.mark.parametrize(
-    ("flags", "expected"),
+    ("flags", "there"),
     [
-        ({"avx2"}, torch.float32),
-        ({"avx2", "avx512_bf16"}, torch.bfloat16),
-        ({"amx_bf16"}, torch.bfloat16),
-        (set(), torch.float32),
+        ({"avx2"}, False),
+        ({"avx2", "avx512_bf16"}, True),
+        ({"amx_bf16"}, True),
+        (set(), False),
     ],
     ids=str,
 )
-def test_auto_takes_half_precision_where_the_processor_multiplies_it(
-    monkeypatch: pytest.MonkeyPatch, flags: set[str], expected: torch.dtype
+def test_half_precision_is_for_processors_that_multiply_it(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], there: bool
 ) -> None:
     monkeypatch.setattr(devices, "instructions", lambda: frozenset(flags))
-    assert choose_precision("auto", torch.device("cpu")) is expected
+    cpu = torch.device("cpu")
+    assert choose_precision("float32", cpu) is torch.float32
+    if there:
+        assert choose_precision("auto", cpu) is torch.bfloat16
+        assert choose_precision("bfloat16", cpu) is torch.bfloat16
+    else:
+        assert choose_precision("auto", cpu) is torch.float32
+        with pytest.raises(InputError, match="precision: expected auto or float32"):
+            choose_precision("bfloat16", cpu)
 
 
 @pytest.mark.parametrize("supported", [False, True])

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from wm_pipeline.common.devices import choose_precision
 from wm_pipeline.common.randomness import seeded_initialisation
 from wm_pipeline.models.mdn_rnn import (
     MDNRNN,
@@ -28,7 +29,7 @@ from wm_pipeline.models.mdn_rnn_training import (
     train_mdn_rnn,
     validate_mdn_rnn,
 )
-from wm_pipeline.models.training import cosine
+from wm_pipeline.models.training import cosine, sent
 from wm_pipeline.models.world_model import digest
 
 DONE_WEIGHT = 10.0
@@ -518,3 +519,35 @@ def test_options_out_of_range_are_refused_by_name(
 ) -> None:
     with pytest.raises(ValueError, match=name):
         MDNRNNTrainingOptions.model_validate({**options.model_dump(), name: value})
+
+
+def test_a_step_reads_no_value_on_the_host(mdn_rnn: MDNRNN, window: Window) -> None:
+    # Tensors without values: whatever asks for one, and so would wait for a GPU, fails.
+    there, device = mdn_rnn.to("meta"), torch.device("meta")
+    sequences = sent(drawn(window), device)
+    state = there.initial_state(2)
+    loss, parts, _, state = mdn_rnn_loss(there, sequences, state, DONE_WEIGHT)
+    loss.backward()
+    for part in (*parts.values(), *state):
+        assert part.device == device
+    assert all(p.grad is not None for p in there.parameters())
+
+
+@pytest.mark.skipif(
+    choose_precision("auto", torch.device("cpu")) is torch.float32,
+    reason="this processor multiplies no bfloat16",
+)
+def test_half_precision_trains_too_and_leaves_float32(
+    mdn_rnn: MDNRNN,
+    options: MDNRNNTrainingOptions,
+    trivial: TrivialPredictors,
+    held_out: list[Window],
+) -> None:
+    def nll() -> float:
+        return validate_mdn_rnn(mdn_rnn, held_out, trivial, DONE_WEIGHT, seed=1)["nll"]
+
+    options = options.model_copy(update={"precision": "bfloat16", "steps": 40})
+    before = nll()
+    trained(mdn_rnn, many_waves(4, 6), held_out, trivial, options)
+    assert nll() < before
+    assert {p.dtype for p in mdn_rnn.parameters()} == {torch.float32}

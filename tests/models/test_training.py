@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wm_pipeline.common import progress
+from wm_pipeline.common import devices, progress
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.models.training import FittingOptions, Learner, best_module, fit
 from wm_pipeline.models.training_state import (
@@ -266,7 +266,10 @@ def test_other_errors_of_a_step_are_not_hidden() -> None:
         list(fit(made, given, OPTIONS, {}))
 
 
-def test_half_precision_is_of_the_products_only() -> None:
+def test_half_precision_is_of_the_products_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "instructions", lambda: frozenset({"avx512_bf16"}))
     seen = []
 
     def loss(batch: Number, carried: Any) -> Any:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from wm_pipeline.common import devices
 from wm_pipeline.models.training import cosine
 from wm_pipeline.models.vae import ConvVAE, to_pixels
 from wm_pipeline.models.vae_training import (
@@ -332,3 +333,48 @@ def test_options_out_of_range_are_refused_by_name(
     holder[name] = value
     with pytest.raises(ValueError, match=name):
         VAETrainingOptions.model_validate(document)
+
+
+def test_a_step_reads_no_value_on_the_host(
+    vae: ConvVAE, options: VAETrainingOptions
+) -> None:
+    # Tensors without values: whatever asks for one, and so would wait for a GPU, fails.
+    there = vae.to("meta")
+    frames = torch.zeros(2, 64, 64, 3, dtype=torch.uint8, device="meta")
+    noise = torch.zeros(2, 4, device="meta")
+    loss, parts = vae_loss(there, to_pixels(frames), noise, options)
+    loss.backward()
+    assert all(part.device.type == "meta" for part in parts.values())
+    assert all(p.grad is not None for p in there.parameters())
+
+
+def test_frames_travel_as_bytes(
+    vae: ConvVAE,
+    options: VAETrainingOptions,
+    halves: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+
+    def watched(batch: Any, device: torch.device) -> Any:
+        seen.append([(part.dtype, tuple(part.shape)) for part in batch])
+        return batch
+
+    monkeypatch.setattr("wm_pipeline.models.training.sent", watched)
+    trained(vae, drawn(halves), halves, options.model_copy(update={"steps": 1}))
+    assert seen[0] == [(torch.uint8, (8, 64, 64, 3)), (torch.float32, (8, 4))]
+
+
+def test_half_precision_trains_too_and_leaves_float32(
+    vae: ConvVAE,
+    options: VAETrainingOptions,
+    halves: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # torch does it, slowly, where the processor does not.
+    monkeypatch.setattr(devices, "instructions", lambda: frozenset({"avx512_bf16"}))
+    options = options.model_copy(update={"precision": "bfloat16"})
+    before = validate_vae(vae, halves, options, seed=1)
+    trained(vae, drawn(halves), halves, options)
+    assert validate_vae(vae, halves, options, seed=1)["loss"] < before["loss"]
+    assert {p.dtype for p in vae.parameters()} == {torch.float32}

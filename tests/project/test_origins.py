@@ -43,7 +43,9 @@ def record(project: Path) -> dict[str, Any]:
 
 def test_an_output_says_what_made_it(project: Path) -> None:
     origin = json.loads(
-        newest(project, "mdn_rnn.safetensors").with_name("origin.json").read_text()
+        newest(project, "mdn_rnn_training.safetensors")
+        .with_name("origin.json")
+        .read_text()
     )
     assert origin["node"] == "memory.train_memory"
     assert set(origin["options"]) == {"environment", "memory"}

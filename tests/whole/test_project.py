@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+import torch
 import yaml
 from kedro.framework.session import KedroSession
 from kedro.io import DataCatalog, DatasetError
@@ -333,6 +334,23 @@ def test_a_bad_option_is_refused_before_anything_runs(
     with pytest.raises(InputError, match=re.escape(said)) as caught:
         run(unrun, "__default__", nested(option, value))
     assert repr(value) in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize(
+    "option",
+    [
+        "vision.training.device",
+        "memory.training.device",
+        "dream_check.device",
+        "controller.evaluator.device",
+    ],
+)
+def test_a_gpu_that_is_not_there_is_refused_before_anything_runs(
+    unrun: Path, option: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(f"{option}: expected auto or cpu")):
+        run(unrun, "__default__", nested(option, "cuda"))
 
 
 @pytest.mark.parametrize("env", ["base", "mock", "test", "paper"])

@@ -32,18 +32,28 @@ def choose_device(device: Device, option: str = "device") -> torch.device:
     return torch.device("cuda" if found and device != "cpu" else "cpu")
 
 
-def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
+def choose_precision(
+    precision: Precision, device: torch.device, option: str = "precision"
+) -> torch.dtype:
     """The type of products in training.
 
     Args:
         precision: ``auto``, ``float32`` or ``bfloat16``.
         device: Where the training is.
+        option: Its name, for the error.
+
+    Raises:
+        ValueError: ``bfloat16`` where the device has no products of it.
     """
-    if precision == "auto":
-        fast = (
-            torch.cuda.is_bf16_supported(including_emulation=False)
-            if device.type == "cuda"
-            else bool({"avx512_bf16", "amx_bf16"} & instructions())
+    there = (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if device.type == "cuda"
+        else bool({"avx512_bf16", "amx_bf16"} & instructions())
+    )
+    if precision == "bfloat16" and not there:
+        raise InputError(
+            f"{option}: expected auto or float32, as this "
+            f"{'GPU' if device.type == 'cuda' else 'processor'} multiplies no bfloat16, "
+            "found bfloat16"
         )
-        return torch.bfloat16 if fast else torch.float32
-    return getattr(torch, precision)
+    return torch.bfloat16 if there and precision != "float32" else torch.float32

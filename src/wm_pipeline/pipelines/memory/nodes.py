@@ -63,7 +63,7 @@ def train_memory(
     vae: ConvVAE,
     environment: EnvironmentOptions,
     options: MemoryOptions,
-    earlier_mdn_rnn_training: Callable[[], TrainingState | None],
+    earlier_mdn_rnn_training: Callable[[], TrainingState | None] = lambda: None,
 ) -> Iterator[tuple[pd.DataFrame, TrainingState]]:
     """Train M to predict the next latent, the reward and the end of the episode.
 

@@ -70,7 +70,7 @@ class VisionOptions(Options):
 def train_vision(
     episodes: EpisodeShards,
     options: VisionOptions,
-    earlier_vae_training: Callable[[], TrainingState | None],
+    earlier_vae_training: Callable[[], TrainingState | None] = lambda: None,
 ) -> Iterator[tuple[pd.DataFrame, TrainingState]]:
     """Train V on shuffled frames.
 
