@@ -155,7 +155,7 @@ class ConvVAE(nn.Module):
         some = ENCODED_TOGETHER[device.type]
         parts = [
             self.encode(to_pixels(frames[first : first + some], device))
-            for first in range(0, len(frames), some)
+            for first in range(0, max(len(frames), 1), some)
         ]
         means, log_variances = zip(*parts, strict=True)
         return torch.cat(means), torch.cat(log_variances)
