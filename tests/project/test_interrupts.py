@@ -11,6 +11,8 @@ import time
 import psutil
 import pytest
 
+from wm_pipeline.project.interrupts import ending_on_signals
+
 PROGRAM = """
     import subprocess, sys, time
     from wm_pipeline.project.interrupts import ending_on_signals
@@ -106,3 +108,36 @@ def test_what_a_shell_ignores_stays_ignored() -> None:
         program.send_signal(signal.SIGTERM)
         program.communicate(timeout=20)
     assert program.returncode == 143
+
+
+CLUMSY = """
+    import sys, time
+    from wm_pipeline.project.interrupts import ending_on_signals
+
+    with ending_on_signals():
+        try:
+            print("ready", flush=True)
+            time.sleep(1000)
+        finally:
+            raise AttributeError("no such flag")
+"""
+
+
+@pytest.mark.slow
+def test_an_error_that_an_interrupt_leads_to_is_no_other_end() -> None:
+    command = [sys.executable, "-c", textwrap.dedent(CLUMSY)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        program.stdout.readline()
+        program.send_signal(signal.SIGTERM)
+        _, said = program.communicate(timeout=20)
+    assert program.returncode == 143
+    assert said.startswith("Aborted! SIGTERM came.")
+    assert said.endswith("It ended with: no such flag\n")
+
+
+def test_an_error_without_a_signal_stays_what_it_is() -> None:
+    with pytest.raises(ArithmeticError), ending_on_signals():
+        raise ArithmeticError

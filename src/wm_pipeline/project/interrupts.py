@@ -42,12 +42,17 @@ def ending_on_signals() -> Iterator[None]:
     before = {each: signal.signal(each, signals.come) for each in taken}
     try:
         yield
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, Exception) as error:
+        interrupt = isinstance(error, KeyboardInterrupt)
+        if signals.first is None and not interrupt:
+            raise
         name = signal.Signals(signals.first or signal.SIGINT).name
         what = "Ctrl-C" if name == "SIGINT" else name
         sys.stderr.write(
             f"Aborted! {what} came. Finished stages, files of episodes and the state of "
             "a search are kept; docs/usage.md says how to resume.\n"
+            # What is interrupted amid its work may fail at that; OmegaConf does.
+            + ("" if interrupt else f"It ended with: {error}\n")
         )
         raise SystemExit(signals.code) from error
     finally:
