@@ -10,7 +10,7 @@ from kedro.io import AbstractVersionedDataset, DataCatalog, DatasetError
 from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
 
-from wm_pipeline.common.devices import choose_device, choose_precision
+from wm_pipeline.common.devices import Precision, choose_device, choose_precision
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, did_you_mean
 from wm_pipeline.kernels.compiler import find_compiler
@@ -133,7 +133,7 @@ def _check_devices(options: Any, name: str) -> None:
     for key, value in options if isinstance(options, Options) else ():
         if key == "device":
             device = choose_device(value, f"{name}.device")
-            precision = getattr(options, "precision", "auto")
+            precision: Precision = getattr(options, "precision", "auto")
             choose_precision(precision, device, f"{name}.precision")
         _check_devices(value, f"{name}.{key}")
 
