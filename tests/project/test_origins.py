@@ -79,7 +79,10 @@ def test_another_seed_makes_all_of_it_again(
     before = newest(own_project, "evaluation_episodes.parquet").read_bytes()
     run(own_project, "collection,vision", {"seed": 2})
     why = remake(own_project, caplog, {"seed": 2})
-    assert why["mdn_rnn"] == "memory.seed was 1, is 2"
+    assert why["mdn_rnn_training"] == "memory.seed was 1, is 2"
+    assert why["mdn_rnn"].endswith(
+        "made of mdn_rnn_training, and memory.seed was 1, is 2"
+    )
     assert why["world_model"].startswith("it was made of another")
     assert "vae" not in why
     assert "episodes" not in why
@@ -149,10 +152,10 @@ def test_a_stage_alone_says_that_its_inputs_are_of_other_options(
     assert sorted(warnings) == [
         "latents is not of these options: it was made of episodes, and "
         "collection.seed was 1, is 5",
-        "mdn_rnn is not of these options: it was made of latents, and it was made of "
+        "mdn_rnn is not of these options: it was made of mdn_rnn_training, and it was "
+        "made of latents, and it was made of episodes, and collection.seed was 1, is 5",
+        "vae is not of these options: it was made of vae_training, and it was made of "
         "episodes, and collection.seed was 1, is 5",
-        "vae is not of these options: it was made of episodes, and collection.seed was "
-        "1, is 5",
     ]
 
 
