@@ -22,12 +22,13 @@ from wm_pipeline.pipelines.pictures.nodes import (
     animate_real_episode,
 )
 from wm_pipeline.reporting.figures import dream_against_real
+from wm_pipeline.search.comparison_state import ComparisonState
 from wm_pipeline.search.state import SearchState
 
 CLOCKED = ["ask_seconds", "evaluate_seconds", "tell_seconds", "steps_per_second"]
 
 
-def no_search() -> SearchState:
+def nothing_earlier() -> SearchState:
     raise AssertionError("nothing is resumed")
 
 
@@ -59,7 +60,7 @@ def searching(mock: dict[str, Any], folder: Path) -> DataCatalog:
     """The mock world, and nothing searched yet."""
     catalog = catalog_of(mock, folder)
     run_node(catalog, "mock", mock_world_model)
-    catalog["earlier_search"] = no_search
+    catalog["earlier_search"] = catalog["earlier_comparison"] = nothing_earlier
     return catalog
 
 
@@ -131,6 +132,28 @@ def test_the_comparison_trains_all_under_one_budget(judged: DataCatalog) -> None
     assert judged.load("comparison_figure").data
 
 
+def test_a_comparison_goes_on_from_an_earlier_state(
+    judged: DataCatalog, mock: dict[str, Any], tmp_path: Path
+) -> None:
+    whole = judged.load("comparison_state")
+    assert whole.finished
+    begun = ComparisonState(whole.searches[:3], False)
+    resumed = mock["compare"].model_copy(update={"resume": True})
+    catalog = searching(mock | {"compare": resumed}, tmp_path)
+    catalog["earlier_comparison"] = lambda: begun
+    run_node(catalog, "compare", compare)
+    timed = ["seconds"]
+    pd.testing.assert_frame_equal(
+        catalog.load("comparison").drop(columns=timed),
+        judged.load("comparison").drop(columns=timed),
+        check_exact=True,
+    )
+    log = catalog.load("comparison_log")
+    # The three searches were kept, clocks and all; the fourth was run again.
+    kept = log["evaluate_seconds"].eq(judged.load("comparison_log")["evaluate_seconds"])
+    assert kept.tolist() == [True] * 6 + [False] * 2
+
+
 def test_the_seed_decides_the_search(
     judged: DataCatalog, mock: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -168,7 +191,7 @@ def test_an_interrupted_search_selects_nothing(
         mock["environment"],
         mock["dream"],
         stage.model_copy(update={"evolution": every}),
-        no_search,
+        nothing_earlier,
     )
     *_, state = next(iter(pending))
     pending.close()

@@ -1,10 +1,13 @@
 """Architectures under one budget: the order, the same searches, fresh dreams."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
+from wm_pipeline.common.checkpoints import read_safetensors, write_safetensors
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
 from wm_pipeline.environments.actions import ThresholdActions
@@ -13,8 +16,12 @@ from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.search.comparison import (
     ArchitectureOptions,
     ComparisonOptions,
-    TrainedArchitecture,
     train_architectures,
+)
+from wm_pipeline.search.comparison_state import (
+    ComparisonState,
+    load_comparison_state,
+    save_comparison_state,
 )
 from wm_pipeline.search.loop import evolve
 from wm_pipeline.search.selection import select
@@ -44,50 +51,151 @@ def compared() -> ComparisonOptions:
     )
 
 
+def states(
+    options: ComparisonOptions, *before: ComparisonState
+) -> list[ComparisonState]:
+    world_model = mock_world_model()
+    return list(train_architectures(world_model, ACTIONS, DREAMS, options, *before))
+
+
 @pytest.fixture(scope="module")
-def trained(compared: ComparisonOptions) -> list[TrainedArchitecture]:
-    return list(train_architectures(mock_world_model(), ACTIONS, DREAMS, compared))
+def trained(compared: ComparisonOptions) -> list[ComparisonState]:
+    return states(compared)
+
+
+def assert_same(found: ComparisonState, expected: ComparisonState) -> None:
+    """All but the clocks."""
+    assert found.finished == expected.finished
+    for one, other in zip(found.searches, expected.searches, strict=True):
+        for name in ("name", "strategy", "conditions", "selected"):
+            assert getattr(one, name) == getattr(other, name)
+        np.testing.assert_array_equal(one.parameters, other.parameters)
+        np.testing.assert_array_equal(one.dream_returns, other.dream_returns)
+        columns = ["generation", "evaluations", "best", "mean", "sigma"]
+        pd.testing.assert_frame_equal(
+            one.fitness_log[columns], other.fitness_log[columns], check_exact=True
+        )
 
 
 def test_every_architecture_is_trained_with_every_seed(
-    trained: list[TrainedArchitecture],
+    trained: list[ComparisonState],
 ) -> None:
-    assert [(each.architecture, each.seed, each.strategy) for each in trained] == [
+    assert [len(state.searches) for state in trained] == [1, 2, 3, 4]
+    assert [state.finished for state in trained] == [False, False, False, True]
+    searches = trained[-1].searches
+    assert [(each.architecture, each.seed, each.strategy) for each in searches] == [
         ("linear", 1, "full"),
         ("mlp", 1, "separable"),
         ("linear", 2, "full"),
         ("mlp", 2, "separable"),
     ]
-    assert trained[1].name == "mlp, seed 1"
-    for each in trained:
-        assert each.state.stopped == "all 3 generations are done"
+    assert searches[1].name == "mlp, seed 1"
+    for each in searches:
         assert each.seconds > 0
-        log = each.fitness_log
-        assert set(log["architecture"]) == {each.architecture}
-        assert set(log["seed"]) == {each.seed}
-        assert log["evaluations"].tolist() == [4, 8, 12]
+        assert each.fitness_log["evaluations"].tolist() == [4, 8, 12]
 
 
 def test_each_is_the_search_that_runs_alone(
-    compared: ComparisonOptions, trained: list[TrainedArchitecture]
+    compared: ComparisonOptions, trained: list[ComparisonState]
 ) -> None:
     world_model = mock_world_model()
     controller = Controller.for_world(MLP, world_model, ACTIONS.outputs)
     evaluator = DreamEvaluator(world_model, controller, ACTIONS, DREAMS, seed=2)
     *_, state = evolve(evaluator, compared.evolution("separable"), seed=2)
-    found = trained[3]
+    found = trained[-1].searches[3]
+    columns = ["generation", "best", "mean", "worst", "std", "sigma", "dream_steps"]
     pd.testing.assert_frame_equal(
-        found.state.candidate_log, state.candidate_log, check_exact=True
+        found.fitness_log[columns], state.fitness_log[columns], check_exact=True
     )
     result = select(evaluator, state, 5)
-    assert found.result.scores == result.scores
-    parameters = result.controller.get_parameters()
-    assert torch.equal(found.result.controller.get_parameters(), parameters)
+    assert found.selected == result.selected
+    parameters = result.controller.get_parameters().numpy()
+    np.testing.assert_array_equal(found.parameters, parameters)
     # Its score is of dreams by which nothing was selected.
     fresh = evaluator.evaluate(
-        parameters.double().numpy()[None], 5, "comparison dreams"
+        parameters.astype(np.float64)[None], 5, "comparison dreams"
     )
-    assert np.array_equal(found.dream_returns, fresh.returns[0])
+    np.testing.assert_array_equal(found.dream_returns, fresh.returns[0])
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_it_goes_on_after_the_searches_that_are_finished(
+    compared: ComparisonOptions,
+    trained: list[ComparisonState],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    after: int,
+) -> None:
+    path = tmp_path / "comparison_state.safetensors"
+    save_comparison_state(path, trained[after])
+    before = load_comparison_state(path)
+    assert_same(before, trained[after])
+    searched = []
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        searched.append(named["name"])
+        return evolve(*arguments, **named)
+
+    monkeypatch.setattr("wm_pipeline.search.comparison.evolve", counted)
+    resumed = states(compared, before)
+    assert searched == [each.name for each in trained[-1].searches[after + 1 :]]
+    assert_same(resumed[-1], trained[-1])
+    for one, other in zip(before.searches, resumed[-1].searches, strict=False):
+        assert one is other
+
+
+def test_a_comparison_may_grow_and_shrink_when_it_is_resumed(
+    compared: ComparisonOptions, trained: list[ComparisonState]
+) -> None:
+    architectures = {
+        "mlp": compared.architectures["mlp"],
+        "other": ArchitectureOptions(
+            model=ControllerOptions(bias=True), strategy="full"
+        ),
+    }
+    changed = compared.model_copy(update={"architectures": architectures})
+    searches = states(changed, trained[-1])[-1].searches
+    assert [search.name for search in searches] == [
+        "mlp, seed 1",
+        "other, seed 1",
+        "mlp, seed 2",
+        "other, seed 2",
+    ]
+    assert searches[0] is trained[-1].searches[1]
+
+
+def test_a_search_of_other_conditions_is_refused_before_any_search(
+    compared: ComparisonOptions, trained: list[ComparisonState]
+) -> None:
+    longer = compared.model_copy(update={"generations": 4})
+    with pytest.raises(
+        InputError,
+        match=r"compare\.resume: the search of linear, seed 1 was written under other "
+        r"options\. search\.generations: it has 3, the options 4",
+    ):
+        states(longer, trained[0])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"class": "search state"}, "expected a comparison state, found search state"),
+        ({"searches": [{}]}, "expected a whole comparison state, found one of another"),
+        ({"searches": None}, "expected a whole comparison state, found one of another"),
+    ],
+)
+def test_a_file_that_is_no_comparison_state_is_refused(
+    trained: list[ComparisonState],
+    tmp_path: Path,
+    damage: dict[str, Any],
+    message: str,
+) -> None:
+    path = tmp_path / "comparison_state.safetensors"
+    save_comparison_state(path, trained[0])
+    header, arrays = read_safetensors(path)
+    write_safetensors(path, arrays, header | damage)
+    with pytest.raises(InputError, match=message):
+        load_comparison_state(path)
 
 
 def test_a_strategy_that_is_not_for_its_architecture_is_refused_before_any_search() -> (

@@ -76,13 +76,7 @@ class BenchmarkOptions(Options):
         workers: Worker processes that share the candidates; 0 is this process alone.
         curve_hidden: LSTM units of the worlds of the cost curve.
         curve_dreams: Numbers of simultaneous dreams of the cost curve.
-        curve_steps: Steps
-
-    @model_validator(mode="after")
-    def _check_searches(self) -> Self:
-        for kind in self.strategies:
-            check_population(kind, self.population)
-        return self of M in one measured piece of it.
+        curve_steps: Steps of M in one measured piece of it.
     """
 
     seed: Seed

@@ -1,4 +1,4 @@
-"""The states of searches and of trainings as Kedro datasets."""
+"""The states of long work as Kedro datasets."""
 
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -9,20 +9,26 @@ from kedro.io.core import VersionNotFoundError
 
 from wm_pipeline.datasets.local_file import LocalFile
 from wm_pipeline.models.training_state import load_training_state, save_training_state
+from wm_pipeline.search.comparison_state import (
+    load_comparison_state,
+    save_comparison_state,
+)
 from wm_pipeline.search.state import load_state, save_state
 
 _LOAD: dict[str, Callable[[Path], Any]] = {
     "search": load_state,
     "training": load_training_state,
+    "comparison": load_comparison_state,
 }
 _SAVE: dict[str, Callable[[Path, Any], None]] = {
     "search": save_state,
     "training": save_training_state,
+    "comparison": save_comparison_state,
 }
 
 
 class StateDataset(LocalFile, AbstractVersionedDataset[Any, Any]):
-    """The state of a search or of a training, on a local path, saved while it runs.
+    """The state of a search, training or comparison on a local path, saved amid it.
 
     It counts as existing when the work is finished, so that Kedro's
     ``--only-missing-outputs`` does not take an interrupted one for finished.
@@ -38,7 +44,7 @@ class StateDataset(LocalFile, AbstractVersionedDataset[Any, Any]):
 
     Args:
         filepath: The file.
-        of: ``search`` or ``training``.
+        of: ``search``, ``training`` or ``comparison``.
         version: Set by Kedro.
         metadata: Anything, e.g. kedro-viz's layer; ignored here.
     """
@@ -47,7 +53,7 @@ class StateDataset(LocalFile, AbstractVersionedDataset[Any, Any]):
         self,
         *,
         filepath: str,
-        of: Literal["search", "training"],
+        of: Literal["search", "training", "comparison"],
         version: Version | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:

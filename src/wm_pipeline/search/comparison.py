@@ -1,11 +1,9 @@
 """Controllers of several architectures, each searched under the same budget."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
-import pandas as pd
-import torch
+import numpy as np
 from pydantic import Field, model_validator
 
 from wm_pipeline.common.options import (
@@ -14,14 +12,15 @@ from wm_pipeline.common.options import (
     Rollouts,
     Seed,
     Sigma,
+    check_same,
 )
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions, check_dreams
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.search.comparison_state import ComparisonState, FinishedSearch
 from wm_pipeline.search.loop import LONGEST, EvolutionOptions, evolve
-from wm_pipeline.search.selection import SearchResult, select
-from wm_pipeline.search.state import SearchState
+from wm_pipeline.search.selection import select
 from wm_pipeline.search.strategies import (
     Kind,
     StrategyOptions,
@@ -88,52 +87,13 @@ class ComparisonOptions(Options):
         )
 
 
-@dataclass(frozen=True)
-class TrainedArchitecture:
-    """One architecture, trained with one seed.
-
-    Attributes:
-        architecture: Its name.
-        seed: Of the search.
-        strategy: The kind of CMA-ES.
-        state: Of the search, which is over.
-        result: The selected controller.
-        dream_returns: Its returns in dreams that neither the search nor the selection
-            has met, (final_rollouts,) float64.
-    """
-
-    architecture: str
-    seed: int
-    strategy: Kind
-    state: SearchState
-    result: SearchResult
-    dream_returns: torch.Tensor
-
-    @property
-    def name(self) -> str:
-        """Architecture and seed in words."""
-        return f"{self.architecture}, seed {self.seed}"
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock time of the search."""
-        clocks = ["ask_seconds", "evaluate_seconds", "tell_seconds"]
-        return float(self.state.fitness_log[clocks].to_numpy().sum())
-
-    @property
-    def fitness_log(self) -> pd.DataFrame:
-        """That of the search, with the architecture and the seed in each row."""
-        return self.state.fitness_log.assign(
-            architecture=self.architecture, seed=self.seed
-        )
-
-
 def train_architectures(
     world_model: WorldModel,
     actions: Actions,
     dream: DreamOptions,
     options: ComparisonOptions,
-) -> Iterator[TrainedArchitecture]:
+    before: ComparisonState | None = None,
+) -> Iterator[ComparisonState]:
     """Train every architecture with every seed in the dream.
 
     Args:
@@ -141,13 +101,16 @@ def train_architectures(
         actions: The action mapping.
         dream: Temperature and length of the dreams.
         options: What is compared.
+        before: A state to resume from; its searches are not run again. Others may be
+            asked for than those it was of.
 
     Yields:
-        Each when its search is over: all architectures with the first seed, then with
-        the next.
+        The state, first what ``before`` has of it, then after each search: all
+        architectures with the first seed, then with the next.
 
     Raises:
-        InputError: A strategy is not for as many parameters as its architecture has.
+        InputError: A strategy is not for as many parameters as its architecture has, or
+            ``before`` has a search of other conditions.
     """
     controllers = {
         name: Controller.for_world(entry.model, world_model, actions.outputs)
@@ -155,9 +118,12 @@ def train_architectures(
     }
     for name, controller in controllers.items():
         check_size(options.architectures[name].strategy, controller.size)
-    for seed in options.seeds:
-        for name, controller in controllers.items():
-            evaluator = DreamEvaluator(
+    searches = [
+        _Search(
+            name,
+            seed,
+            options,
+            DreamEvaluator(
                 world_model,
                 controller,
                 actions,
@@ -165,20 +131,63 @@ def train_architectures(
                 seed,
                 options.evaluator.device,
                 options.evaluator.max_dreams,
-            )
-            yield _train(name, evaluator, seed, options)
+            ),
+        )
+        for seed in options.seeds
+        for name, controller in controllers.items()
+    ]
+    known = {} if before is None else {each.name: each for each in before.searches}
+    for search in searches:
+        if search.name in known:
+            what = f"compare.resume: the search of {search.name}"
+            check_same(what, known[search.name].conditions, search.conditions)
+    finished: list[FinishedSearch] = []
+    for search in searches:
+        finished.append(known.get(search.name) or search.run())
+        yield ComparisonState(tuple(finished), len(finished) == len(searches))
 
 
-def _train(
-    name: str, here: DreamEvaluator, seed: int, options: ComparisonOptions
-) -> TrainedArchitecture:
-    """One search, the choice of its controller, and that one's score."""
-    kind = options.architectures[name].strategy
-    evolution = options.evolution(kind)
-    with with_workers(here, options.evaluator.workers, options.population) as evaluator:
-        *_, state = evolve(evaluator, evolution, seed, name=f"{name}, seed {seed}")
-    result = select(here, state, options.final_rollouts)
-    vector = result.controller.get_parameters().double().numpy()[None]
-    fresh = here.evaluate(vector, options.final_rollouts, "comparison dreams")
-    returns = fresh.returns[0].double()
-    return TrainedArchitecture(name, seed, kind, state, result, returns)
+class _Search:
+    """One architecture's search with one seed."""
+
+    def __init__(
+        self,
+        architecture: str,
+        seed: int,
+        options: ComparisonOptions,
+        here: DreamEvaluator,
+    ) -> None:
+        self.name = f"{architecture}, seed {seed}"
+        self._architecture, self._seed = architecture, seed
+        self._options, self._here = options, here
+        self._kind = options.architectures[architecture].strategy
+        self._evolution = options.evolution(self._kind)
+        self.conditions: dict[str, Any] = {
+            "search": self._evolution.determining(),
+            "final_rollouts": options.final_rollouts,
+            **here.conditions(),
+        }
+
+    def run(self) -> FinishedSearch:
+        """Search, choose a controller, and score it in fresh dreams."""
+        here, options = self._here, self._options
+        workers = options.evaluator.workers
+        with with_workers(here, workers, options.population) as evaluator:
+            *_, state = evolve(evaluator, self._evolution, self._seed, name=self.name)
+        result = select(here, state, options.final_rollouts)
+        parameters = result.controller.get_parameters().numpy()
+        fresh = here.evaluate(
+            parameters.astype(np.float64)[None],
+            options.final_rollouts,
+            "comparison dreams",
+        )
+        return FinishedSearch(
+            architecture=self._architecture,
+            seed=self._seed,
+            strategy=self._kind,
+            conditions=self.conditions,
+            selected=result.selected,
+            parameters=parameters,
+            fitness_log=state.fitness_log,
+            dream_returns=fresh.returns[0].double().numpy(),
+        )

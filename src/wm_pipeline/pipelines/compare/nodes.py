@@ -1,12 +1,14 @@
 """Controllers of several architectures, trained under one budget in one dream."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import torch
 from pydantic import Field
 
 from wm_pipeline.common import progress
@@ -20,9 +22,9 @@ from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.reporting.figures import comparison_figure
 from wm_pipeline.search.comparison import (
     ComparisonOptions,
-    TrainedArchitecture,
     train_architectures,
 )
+from wm_pipeline.search.comparison_state import ComparisonState, FinishedSearch
 from wm_pipeline.workers.playing import play_episodes
 
 logger = logging.getLogger(__name__)
@@ -32,12 +34,14 @@ class CompareOptions(ComparisonOptions):
     """The compare stage: beside the searches, how the controllers are scored.
 
     Attributes:
+        resume: Whether to keep the searches that the newest comparison has finished.
         real_episodes: Real episodes by which each is scored; 0 leaves them out.
         sample_latents: As in the evaluation.
         workers: Real games side by side; null: one a core.
     """
 
-    indifferent: ClassVar[frozenset[str]] = frozenset({"workers"})
+    indifferent: ClassVar[frozenset[str]] = frozenset({"resume", "workers"})
+    resume: bool = False
     real_episodes: int = Field(default=0, ge=0, le=100_000)
     sample_latents: bool
     workers: Workers | None
@@ -48,7 +52,8 @@ def compare(
     environment: EnvironmentOptions,
     dream: DreamOptions,
     options: CompareOptions,
-) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    earlier_comparison: Callable[[], ComparisonState | None],
+) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, ComparisonState]]:
     """Train every architecture with every seed, and score what each selects.
 
     Args:
@@ -56,28 +61,31 @@ def compare(
         environment: The game.
         dream: Temperature and length of the dreams.
         options: What is compared.
+        earlier_comparison: Reads the newest state, if there is one, which is resumed if
+            asked for.
 
     Yields:
         After each search, all so far: one row a search (architecture, seed,
         parameters, strategy, evaluations, seconds, selected, and mean and standard
-        deviation of its return in fresh dreams and in the real game), and one row a
-        generation (architecture, seed, and the columns of the fitness log).
+        deviation of its return in fresh dreams and in the real game); one row a
+        generation (architecture, seed, and the columns of the fitness log); and the
+        state, saved last. It is finished when the real game was played, too.
     """
-    rows: list[dict[str, Any]] = []
-    logs: list[pd.DataFrame] = []
-    controllers: dict[str, Controller] = {}
-    for trained in train_architectures(
-        world_model, environment.actions, dream, options
+    before = earlier_comparison() if options.resume else None
+    if before is not None:
+        logger.info("%d searches are finished already", len(before.searches))
+    elif options.resume:
+        logger.info("The comparison begins: there is nothing to resume")
+    for state in train_architectures(
+        world_model, environment.actions, dream, options, before
     ):
-        rows.append(_row(trained))
-        logs.append(trained.fitness_log)
-        controllers[trained.name] = trained.result.controller
-        yield pd.DataFrame(rows), pd.concat(logs, ignore_index=True)
+        rows, log = [_row(each) for each in state.searches], _log(state)
+        yield pd.DataFrame(rows), log, replace(state, finished=False)
     if options.real_episodes:
-        returns = _play(world_model, controllers, environment, options)
+        returns = _play(world_model, state, environment, options)
         for row, real in zip(rows, returns.values(), strict=True):
             row |= {"real_return": float(real.mean()), "real_std": float(real.std())}
-        yield pd.DataFrame(rows), pd.concat(logs, ignore_index=True)
+    yield pd.DataFrame(rows), log, state
     for row in rows:
         logger.info(
             "%s, seed %d: %s parameters, dream %.0f, real %.0f",
@@ -96,31 +104,47 @@ def draw_comparison(
     return comparison_figure(comparison, comparison_log)
 
 
-def _row(trained: TrainedArchitecture) -> dict[str, Any]:
+def _row(search: FinishedSearch) -> dict[str, Any]:
     """A row of the comparison, before the real game was played."""
-    log, returns = trained.state.fitness_log, trained.dream_returns
     return {
-        "architecture": trained.architecture,
-        "seed": trained.seed,
-        "parameters": trained.result.controller.size,
-        "strategy": trained.strategy,
-        "evaluations": int(log["evaluations"].iloc[-1]),
-        "seconds": trained.seconds,
-        "selected": trained.result.selected,
-        "dream_return": returns.mean().item(),
-        "dream_std": returns.std(correction=0).item(),
+        "architecture": search.architecture,
+        "seed": search.seed,
+        "parameters": len(search.parameters),
+        "strategy": search.strategy,
+        "evaluations": int(search.fitness_log["evaluations"].iloc[-1]),
+        "seconds": search.seconds,
+        "selected": search.selected,
+        "dream_return": float(search.dream_returns.mean()),
+        "dream_std": float(search.dream_returns.std()),
         "real_return": float("nan"),
         "real_std": float("nan"),
     }
 
 
+def _log(state: ComparisonState) -> pd.DataFrame:
+    """The searches' fitness logs, with architecture and seed in each row."""
+    logs = [
+        each.fitness_log.assign(architecture=each.architecture, seed=each.seed)
+        for each in state.searches
+    ]
+    return pd.concat(logs, ignore_index=True)
+
+
 def _play(
     world_model: WorldModel,
-    controllers: dict[str, Controller],
+    state: ComparisonState,
     environment: EnvironmentOptions,
     options: CompareOptions,
 ) -> dict[str, np.ndarray]:
     """Each controller's returns in the same real games, (real_episodes,)."""
+    controllers = {}
+    for search in state.searches:
+        model = options.architectures[search.architecture].model
+        controller = Controller.for_world(
+            model, world_model, environment.actions.outputs
+        )
+        controller.set_parameters(torch.from_numpy(search.parameters))
+        controllers[search.name] = controller
     policies = {
         name: ControllerPolicy(
             world_model, controller, environment.actions, options.sample_latents
