@@ -138,6 +138,35 @@ def test_an_error_that_an_interrupt_leads_to_is_no_other_end() -> None:
     assert said.endswith("It ended with: no such flag\n")
 
 
+FINISHED = """
+    import sys, time
+    from wm_pipeline.project.interrupts import ending_on_signals
+
+    with ending_on_signals():
+        print("all is saved")
+    print("ready", file=sys.stderr, flush=True)
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_behind_the_end_ends_the_program_in_silence(
+    sign: int, code: int
+) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(FINISHED)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stderr is not None
+        program.stderr.readline()
+        program.send_signal(sign)
+        said, complained = program.communicate(timeout=20)
+    assert (program.returncode, said, complained) == (code, "all is saved\n", "")
+
+
 def test_an_error_without_a_signal_stays_what_it_is() -> None:
     with pytest.raises(ArithmeticError), ending_on_signals():
         raise ArithmeticError

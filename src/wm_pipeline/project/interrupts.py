@@ -28,7 +28,7 @@ def ending_on_signals() -> Iterator[None]:
 
     The first signal is raised as an exception, so that what is under way is kept. One
     that comes later, while that takes its time, ends the program at once; its children
-    are killed first.
+    are killed first. One that comes behind the block ends it in silence.
 
     Raises:
         SystemExit: 130 on Ctrl-C, 143 on SIGTERM.
@@ -39,7 +39,8 @@ def ending_on_signals() -> Iterator[None]:
     signals = _Signals()
     # A shell starts background jobs with Ctrl-C ignored; so it stays.
     taken = [each for each in SIGNALS if signal.getsignal(each) != signal.SIG_IGN]
-    before = {each: signal.signal(each, signals.come) for each in taken}
+    for each in taken:
+        signal.signal(each, signals.come)
     try:
         yield
     except (KeyboardInterrupt, Exception) as error:
@@ -56,10 +57,9 @@ def ending_on_signals() -> Iterator[None]:
         )
         raise SystemExit(signals.code) from error
     finally:
-        # What is left of a program that has been ended takes no more of them.
-        over = signals.first is not None
-        for each, handler in before.items():
-            signal.signal(each, signal.SIG_IGN if over else handler)
+        signals.over = True
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
 
 
 class _Signals:
@@ -67,10 +67,12 @@ class _Signals:
 
     Attributes:
         first: The number of the first one.
+        over: Whether the block has ended: what is left is Python's own leaving.
     """
 
     def __init__(self) -> None:
         self.first: int | None = None
+        self.over = False
         self._when = 0.0
         self._process = os.getpid()
 
@@ -83,6 +85,12 @@ class _Signals:
         """Handle a signal."""
         if os.getpid() != self._process:  # a forked child
             os._exit(128 + number)
+        if self.over:
+            # An exception here would be a traceback of nobody's interest. A program that
+            # was interrupted is on its way already.
+            if self.first is None:
+                os._exit(128 + number)
+            return
         if self.first is None:
             self.first, self._when = number, time.monotonic()
             raise Ended
