@@ -6,11 +6,18 @@ import pandas as pd
 import pytest
 
 from wm_pipeline.benchmarks import dream_suites
-from wm_pipeline.benchmarks.options import BenchmarkOptions
+from wm_pipeline.benchmarks.options import BenchmarkOptions, TrainingSizes
 from wm_pipeline.benchmarks.suites import measure_speed
+from wm_pipeline.benchmarks.training_suites import (
+    SIDE,
+    memory_operations,
+    vision_operations,
+)
 from wm_pipeline.environments.actions import ThresholdActions
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.models.controller import Controller, ControllerOptions
+from wm_pipeline.models.mdn_rnn import MDNRNN
+from wm_pipeline.models.vae import ConvVAE
 
 ACTIONS = {"kind": "threshold", "low": 0, "middle": 1, "high": 2}
 LINEAR = {
@@ -19,6 +26,22 @@ LINEAR = {
     "activation": "tanh",
     "bias": False,
     "policy": "deterministic",
+}
+
+
+TINY = {
+    "vision": {
+        "latent_size": 3,
+        "encoder": [{"channels": 2, "kernel": 8, "stride": 8}],
+        "decoder_channels": 2,
+        "decoder_size": 8,
+        "decoder": [{"channels": 3, "kernel": 8, "stride": 8}],
+    },
+    "frames": 2,
+    "memory": {"hidden_size": 4, "mixtures": 2},
+    "sequences": 3,
+    "sequence_length": 5,
+    "steps": 2,
 }
 
 
@@ -33,6 +56,7 @@ def table() -> pd.DataFrame:
             "batch_sizes": [1, 4],
             "decisions": 8,
             "frames": 4,
+            "trainings": {"tiny": TINY},
             "strategies": ["full", "vd"],
             "dimensions": [3, 7000],
             "population": 4,
@@ -64,6 +88,7 @@ def test_every_subject_has_its_rows(table: pd.DataFrame) -> None:
     expected = {
         "controller": ["trained", "trained", "small", "small"],
         "encoding": ["V", "V"],
+        "training": ["limit", "V, tiny", "M, tiny"],
         # Not a full covariance of 7,000 parameters, nor vd of 3.
         "search": ["full", "vd"],
         "dream": [f"{world}, {way}" for world in ("trained", "tiny") for way in ways],
@@ -77,9 +102,32 @@ def test_every_subject_has_its_rows(table: pd.DataFrame) -> None:
     assert found == expected
 
 
+def test_a_training_is_measured_by_its_own_products(table: pd.DataFrame) -> None:
+    rows = table[table["subject"] == "training"].set_index("name")
+    assert rows["size"].tolist() == [1, 2, 3 * 5]
+    sizes = TrainingSizes.model_validate(TINY)
+    # A frame, in multiplications: 64 places of 8 x 8 patches to 2 numbers, those to two
+    # heads of 3, and back; each twice more for gradients, but for those of the pixels.
+    patches, heads, square = 64 * (8 * 8 * 3) * 2, 2 * (128 * 3), 3 * 128
+    vision = 2 * (3 * (2 * patches + heads + square) - patches)
+    vae = ConvVAE(sizes.vision)
+    assert vision_operations(vae) == vision
+    # A step: 4 gates of 4 units from z and the action, from h, and the head.
+    inputs, recurrent, head = 16 * (3 + 1), 16 * 4, 4 * (3 * 3 * 2 + 2)
+    memory = 2 * (3 * (inputs + recurrent + head) - inputs)
+    mdn_rnn = MDNRNN(sizes.memory, 3, 1, "")
+    assert memory_operations(mdn_rnn) == memory
+    limit = rows.loc["limit", "per_second"]
+    for name, operations in (("V", vision), ("M", memory)):
+        row = rows.loc[f"{name}, tiny"]
+        assert row["share"] == pytest.approx(row["per_second"] * operations / limit)
+
+
 def test_rates_and_times_of_one_call_belong_together(table: pd.DataFrame) -> None:
     one_call = table["per_second"] * table["microseconds"] / 1e6
     at_once = table["size"].where(table["unit"] != "generations", 1)
+    # One call of the limit of trainings is one product of large matrices.
+    at_once = at_once.where(table["unit"] != "operations", 2 * SIDE**3)
     assert one_call.tolist() == pytest.approx(at_once.tolist())
 
 

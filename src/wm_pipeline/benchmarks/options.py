@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from wm_pipeline.common.options import Options, Population, Rollouts, Seed, Steps
 from wm_pipeline.environments.actions import ActionOptions
 from wm_pipeline.models.controller import ControllerOptions
+from wm_pipeline.models.mdn_rnn import MDNRNNOptions
+from wm_pipeline.models.vae import VAEOptions
 from wm_pipeline.search.strategies import Kind, check_population
 
 Counts = Annotated[
@@ -52,6 +54,26 @@ class WorldOptions(Options):
     steps: Steps
 
 
+class TrainingSizes(Options):
+    """A training of V and of M to measure.
+
+    Attributes:
+        vision: V's sizes.
+        frames: In a batch of V's.
+        memory: M's sizes.
+        sequences: Side by side in a batch of M's.
+        sequence_length: Steps of M in each.
+        steps: Of the optimiser in one measured piece.
+    """
+
+    vision: VAEOptions
+    frames: int = Field(ge=1, le=10_000)
+    memory: MDNRNNOptions
+    sequences: int = Field(ge=1, le=10_000)
+    sequence_length: int = Field(ge=2, le=100_000)
+    steps: Steps
+
+
 class BenchmarkOptions(Options):
     """What is measured.
 
@@ -62,6 +84,7 @@ class BenchmarkOptions(Options):
         batch_sizes: Of decisions and of frames encoded; 1 gives the latency.
         decisions: In one measured piece, at least.
         frames: In one measured piece, at least.
+        trainings: Trainings of V and M by name.
         strategies: Kinds of CMA-ES.
         dimensions: Numbers of parameters they are measured with.
         population: Candidates of the searches.
@@ -85,6 +108,7 @@ class BenchmarkOptions(Options):
     batch_sizes: Counts
     decisions: Steps
     frames: Steps
+    trainings: dict[str, TrainingSizes] = Field(default={})
     strategies: tuple[Kind, ...]
     dimensions: Counts
     population: Population

@@ -13,6 +13,7 @@ from wm_pipeline.benchmarks.dream_suites import (
 from wm_pipeline.benchmarks.options import BenchmarkOptions
 from wm_pipeline.benchmarks.subjects import decisions, encodings, generations
 from wm_pipeline.benchmarks.timing import Subject, machine, measured, new_row
+from wm_pipeline.benchmarks.training_suites import training_rows
 from wm_pipeline.benchmarks.worlds import World
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller
@@ -26,7 +27,7 @@ def measure_speed(
     actions: Actions,
     options: BenchmarkOptions,
 ) -> pd.DataFrame:
-    """Measure controllers' decisions, V, searches' generations and the dream's steps.
+    """Measure controllers, V, trainings, searches' generations and the dream's steps.
 
     Args:
         world_model: V and M.
@@ -35,17 +36,19 @@ def measure_speed(
         options: What is measured.
 
     Returns:
-        One row a subject: ``subject`` (controller, encoding, search, dream, generation
-        or curve), ``name``, ``parameters``, ``hidden`` (of the world dreamed), ``size``
+        One row a subject: ``subject`` (controller, encoding, training, search, dream,
+        generation or curve), ``name``, ``parameters``, ``hidden`` (of the world dreamed), ``size``
         (decisions, frames, candidates or dreams at once), ``workers``, ``unit``,
         ``per_second`` (median), ``microseconds`` (of one call: a batch of decisions, a
         generation, a step of all dreams), ``share`` (of the rate of a dream's matrix
-        products alone; of a generation's time) and the machine.
+        products alone; of a training's products in the rate of a large one; of a
+        generation's time) and the machine.
     """
     trained = World(world_model, controller, actions, options.steps)
     rows = [
         *_controller_rows(controller, actions, options),
         *_encoding_rows(world_model, options),
+        *training_rows(options),
         *_search_rows(options),
         *population_rows(trained, options),
         *generation_rows(trained, options),
