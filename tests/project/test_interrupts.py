@@ -18,10 +18,10 @@ PROGRAM = """
     from wm_pipeline.project.interrupts import ending_on_signals
 
     with ending_on_signals():
-        child = subprocess.Popen(["sleep", "1000"])
+        child = subprocess.Popen(["sleep", "60"])
         try:
             print(child.pid, flush=True)
-            time.sleep(1000)
+            time.sleep(60)
         finally:
             print("ending", flush=True)
             time.sleep({shutdown})
@@ -30,10 +30,10 @@ PROGRAM = """
 """
 
 
-def start(shutdown: float, ignored: bool = False) -> subprocess.Popen[str]:
-    """A program with a child, that takes its time to end."""
+def run(source: str, ignored: bool = False) -> subprocess.Popen[str]:
+    """A program; Ctrl-C is ignored or not, whatever started the tests."""
     return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM.format(shutdown=shutdown))],
+        [sys.executable, "-c", textwrap.dedent(source)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -42,6 +42,11 @@ def start(shutdown: float, ignored: bool = False) -> subprocess.Popen[str]:
             signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler
         ),
     )
+
+
+def start(shutdown: float, ignored: bool = False) -> subprocess.Popen[str]:
+    """A program with a child, that takes its time to end."""
+    return run(PROGRAM.format(shutdown=shutdown), ignored)
 
 
 def gone(pid: int) -> bool:
@@ -85,7 +90,7 @@ def test_a_signal_and_its_echo_end_the_program_in_order(
 def test_a_second_signal_ends_it_at_once_and_its_children_too(
     sign: int, code: int
 ) -> None:
-    with start(shutdown=1000) as program:
+    with start(shutdown=60) as program:
         assert program.stdout is not None
         child = int(program.stdout.readline())
         program.send_signal(signal.SIGTERM)
@@ -117,7 +122,7 @@ CLUMSY = """
     with ending_on_signals():
         try:
             print("ready", flush=True)
-            time.sleep(1000)
+            time.sleep(60)
         finally:
             raise AttributeError("no such flag")
 """
@@ -125,10 +130,7 @@ CLUMSY = """
 
 @pytest.mark.slow
 def test_an_error_that_an_interrupt_leads_to_is_no_other_end() -> None:
-    command = [sys.executable, "-c", textwrap.dedent(CLUMSY)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as program:
+    with run(CLUMSY) as program:
         assert program.stdout is not None
         program.stdout.readline()
         program.send_signal(signal.SIGTERM)
@@ -145,7 +147,7 @@ FINISHED = """
     with ending_on_signals():
         print("all is saved")
     print("ready", file=sys.stderr, flush=True)
-    time.sleep(1000)
+    time.sleep(60)
 """
 
 
@@ -156,10 +158,7 @@ FINISHED = """
 def test_a_signal_behind_the_end_ends_the_program_in_silence(
     sign: int, code: int
 ) -> None:
-    command = [sys.executable, "-c", textwrap.dedent(FINISHED)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as program:
+    with run(FINISHED) as program:
         assert program.stderr is not None
         program.stderr.readline()
         program.send_signal(sign)
