@@ -9,9 +9,10 @@ from typing import Annotated, Literal, NamedTuple, Self
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from wm_pipeline.common.options import Options
+from wm_pipeline.models.vae import FRAME_SIZE
 
 
 class SurpriseOptions(Options):
@@ -76,12 +77,62 @@ class Statistics(NamedTuple):
     @classmethod
     def of(cls, frames: np.ndarray) -> Self:
         """Those of frames (frames, 64, 64, 3) uint8."""
-        mean = frames.mean(0, dtype=np.float64) / 255
-        deviation = frames.std(0, dtype=np.float64) / 255
         return cls(
-            *(_first(torch.from_numpy(each).float()) for each in (mean, deviation))
+            *(
+                torch.from_numpy(each.astype(np.float32) / 255).permute(2, 0, 1)
+                for each in (
+                    frames.mean(0, dtype=np.float64),
+                    frames.std(0, dtype=np.float64),
+                )
+            )
         )
 
 
-def _first(image: Tensor) -> Tensor:
-    return image.permute(2, 0, 1)
+class Salience(nn.Module):
+    """How much each pixel matters, on the device of what is trained.
+
+    Args:
+        options: Which pixels, and how much more.
+        statistics: Of the game's pixels.
+    """
+
+    def __init__(self, options: SalienceOptions, statistics: Statistics) -> None:
+        super().__init__()
+        self.options = options
+        rule = options.rule
+        places = torch.arange(FRAME_SIZE)
+        distances = (places[:, None] - places).abs()
+        self.register_buffer("near", (distances <= options.around // 2).float())
+        self.register_buffer("mean", statistics.mean)
+        if isinstance(rule, SurpriseOptions):
+            least = statistics.deviation.clamp(min=rule.least_deviation)
+            self.register_buffer("sharpness", 1 / least)
+
+    near: Tensor
+    mean: Tensor
+    sharpness: Tensor
+
+    def degree(self, pixels: Tensor) -> Tensor:
+        """How salient pixels (batch, 3, 64, 64) are, (batch, 64, 64) in [0, 1]."""
+        rule = self.options.rule
+        if isinstance(rule, ColourOptions):
+            return (pixels[:, rule.channel] > rule.threshold).float()
+        surprise = ((pixels - self.mean) * self.sharpness).abs().amax(1)
+        return (surprise - rule.deviations).clamp(0, 1)
+
+    def weights(self, pixels: Tensor, decoded: Tensor) -> Tensor:
+        """The weights of pixels' errors, (batch, 64, 64), 1 or more.
+
+        Args:
+            pixels: (batch, 3, 64, 64) in [0, 1].
+            decoded: Their reconstructions, likewise.
+        """
+        degree = self.degree(pixels)
+        around = self.near @ degree @ self.near
+        shared = self.options.weight * degree / around.clamp(min=1)
+        imagined = self.options.imagined_weight * self.degree(decoded)
+        return 1 + torch.maximum(shared, imagined)
+
+    def seen(self, pixels: Tensor) -> Tensor:
+        """Where pixels (batch, 3, 64, 64) are salient, (batch, 64, 64) bool."""
+        return self.degree(pixels) >= 0.5

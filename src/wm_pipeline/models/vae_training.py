@@ -11,29 +11,13 @@ from torch import Tensor
 
 from wm_pipeline.common.options import Options
 from wm_pipeline.common.randomness import torch_stream
+from wm_pipeline.models.salience import Salience, SalienceOptions, Statistics
 from wm_pipeline.models.training import FittingOptions, Learner, fit
 from wm_pipeline.models.training_state import TrainingState
 from wm_pipeline.models.vae import ConvVAE, reparameterise, to_pixels
 
 MEANS = ("loss", "reconstruction", "kl")
 """Of the loss and its parts those that are means over frames; the others are counts."""
-
-
-class SalienceOptions(Options):
-    """Which pixels matter more than the room, and how much more.
-
-    A pixel is salient where one colour is bright. Such pixels (fireballs) are few and
-    small; with equal weights the loss is lowest when V forgets them.
-
-    Attributes:
-        channel: 0 red, 1 green, 2 blue.
-        threshold: The brightness above which a pixel is salient, in (0, 1).
-        weight: The weight of a salient pixel's error; 1 switches the weighting off.
-    """
-
-    channel: int = Field(ge=0, le=2)
-    threshold: float = Field(gt=0, lt=1)
-    weight: float = Field(ge=1, le=1e6)
 
 
 class VAETrainingOptions(FittingOptions):
@@ -48,7 +32,7 @@ class VAETrainingOptions(FittingOptions):
 
     beta: float = Field(ge=0, le=1e6)
     free_nats: float = Field(default=0.0, ge=0, le=1e3)
-    salience: SalienceOptions
+    salience: SalienceOptions = SalienceOptions()
     validation_frames: int = Field(ge=1, le=100_000)
 
 
@@ -57,6 +41,7 @@ def vae_loss(
     pixels: Tensor,
     noise: Tensor,
     options: VAETrainingOptions,
+    salience: Salience,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted squared error summed over pixels, plus KL with free bits.
 
@@ -65,6 +50,7 @@ def vae_loss(
         pixels: (batch, 3, 64, 64) in [0, 1].
         noise: Standard normal, by which z is sampled, (batch, latent).
         options: Weights of the terms.
+        salience: The pixels that matter.
 
     Returns:
         The loss, a scalar (mean over the batch), and its parts, scalars:
@@ -76,14 +62,12 @@ def vae_loss(
     """
     mean, log_variance = vae.encode(pixels)
     decoded = vae.decode(reparameterise(mean, log_variance, noise))
-    salience = options.salience
-    seen = pixels[:, salience.channel] > salience.threshold
-    reconstructed = decoded.detach()[:, salience.channel] > salience.threshold
-    weights = 1 + (salience.weight - 1) * (seen | reconstructed).float()
+    weights = salience.weights(pixels, decoded.detach())
     error = ((pixels - decoded).square().sum(1) * weights).sum((1, 2)).mean()
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
     free = options.free_nats * vae.latent_size
     loss = error + options.beta * kl.clamp(min=free).mean()
+    seen, reconstructed = salience.seen(pixels), salience.seen(decoded.detach())
     parts = {
         "reconstruction": error,
         "kl": kl.mean(),
@@ -110,6 +94,7 @@ def train_vae(
     vae: ConvVAE,
     frames: Callable[[int], Iterator[np.ndarray]],
     validation: np.ndarray,
+    statistics: Statistics,
     options: VAETrainingOptions,
     seed: int,
     conditions: dict[str, Any] | None = None,
@@ -121,6 +106,7 @@ def train_vae(
         vae: V, freshly initialised, on the device of its training.
         frames: Endless batches of frames (batch, 64, 64, 3) uint8 behind so many.
         validation: Frames (frames, 64, 64, 3) uint8 of held-out episodes.
+        statistics: Of the pixels of training frames.
         options: How to train.
         seed: Draws the samples of z.
         conditions: All that the result depends on beside, as JSON values.
@@ -140,14 +126,15 @@ def train_vae(
         batch: Frames, _: tuple[Tensor, ...]
     ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, ...]]:
         pixels = to_pixels(batch.frames)
-        return *vae_loss(vae, pixels, batch.noise, options), ()
+        return *vae_loss(vae, pixels, batch.noise, options, salience), ()
 
+    salience = Salience(options.salience, statistics).to(vae.image.device)
     learner = Learner(
         name="V",
         option="vision",
         module=vae,
         loss=loss,
-        validate=lambda: validate_vae(vae, validation, options, seed),
+        validate=lambda: validate_vae(vae, validation, statistics, options, seed),
         select="loss",
         show="salient_recall",
         metrics=_metrics,
@@ -157,13 +144,18 @@ def train_vae(
 
 @torch.inference_mode()
 def validate_vae(
-    vae: ConvVAE, frames: np.ndarray, options: VAETrainingOptions, seed: int
+    vae: ConvVAE,
+    frames: np.ndarray,
+    statistics: Statistics,
+    options: VAETrainingOptions,
+    seed: int,
 ) -> dict[str, float]:
     """Loss and salient recall, precision and overlap over held-out frames.
 
     Args:
         vae: V.
         frames: (frames, 64, 64, 3) uint8.
+        statistics: As in training.
         options: The loss's weights and what is salient.
         seed: Draws the samples of z; the same at each validation.
 
@@ -176,10 +168,11 @@ def validate_vae(
     generator = torch_stream(seed, "vae validation noise")
     totals: dict[str, float] = {}
     device = vae.image.device
+    salience = Salience(options.salience, statistics).to(device)
     for start in range(0, len(frames), 250):
         pixels = to_pixels(frames[start : start + 250], device)
         noise = torch.randn(len(pixels), vae.latent_size, generator=generator)
-        loss, parts = vae_loss(vae, pixels, noise.to(device), options)
+        loss, parts = vae_loss(vae, pixels, noise.to(device), options, salience)
         for name, value in {"loss": loss, **parts}.items():
             weight = len(pixels) if name in MEANS else 1
             totals[name] = totals.get(name, 0.0) + value.item() * weight
