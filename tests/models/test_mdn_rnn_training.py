@@ -88,7 +88,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def drawn(window: Window, seed: int = 0) -> Sequences:
-    return Sequences.drawn(window, generator(seed))
+    return Sequences.drawn(window, np.random.default_rng(seed))
 
 
 def random_state(batch: int, seed: int) -> State:

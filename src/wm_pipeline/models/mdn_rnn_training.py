@@ -11,11 +11,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from wm_pipeline.common.randomness import torch_stream
+from wm_pipeline.common.randomness import stream
 from wm_pipeline.models.mdn_rnn import MDNRNN, State, mixture_negative_log_likelihood
 from wm_pipeline.models.training import FittingOptions, Learner, fit, sent
 from wm_pipeline.models.training_state import TrainingState
-from wm_pipeline.models.vae import reparameterise
 
 
 class MDNRNNTrainingOptions(FittingOptions):
@@ -101,19 +100,20 @@ class Sequences(NamedTuple):
     kept: Tensor
 
     @classmethod
-    def drawn(cls, window: Window, generator: torch.Generator) -> Self:
+    def drawn(cls, window: Window, random: np.random.Generator) -> Self:
         """A window, with a sample of each of its latents.
 
-        The sample is a fresh one at each use (World Models, appendix A.2).
+        The sample is a fresh one at each use (World Models, appendix A.2). NumPy draws
+        it: a thread does, and torch's operations have threads of their own in each.
         """
-        means = torch.from_numpy(window.means)
-        noise = torch.randn(means.shape, generator=generator)
+        latents = random.standard_normal(window.means.shape, np.float32)
+        latents *= np.exp(window.log_variances / 2)
+        latents += window.means
         flags = (window.done, window.valid, window.has_next, ~window.fresh[:, None])
+        arrays = (latents, window.actions, window.rewards)
         return cls(
-            reparameterise(means, torch.from_numpy(window.log_variances), noise),
-            torch.from_numpy(window.actions),
-            torch.from_numpy(window.rewards),
-            *(torch.from_numpy(flag).float() for flag in flags),
+            *map(torch.from_numpy, arrays),
+            *(torch.from_numpy(flag.astype(np.float32)) for flag in flags),
         )
 
 
@@ -202,7 +202,7 @@ def train_mdn_rnn(
 
     def batches(first: int) -> Iterator[Sequences]:
         for number, window in enumerate(windows(first), first):
-            yield Sequences.drawn(window, torch_stream(seed, "mdn-rnn noise", number))
+            yield Sequences.drawn(window, stream(seed, "mdn-rnn noise", number))
 
     def loss(
         sequences: Sequences, state: tuple[Tensor, ...]
@@ -250,12 +250,12 @@ def validate_mdn_rnn(
         logit 0 ``done_recall`` (share of the ends predicted) and ``done_false_alarms``
         (share of the other steps predicted to be one).
     """
-    generator = torch_stream(seed, "mdn-rnn validation noise")
+    random = stream(seed, "mdn-rnn validation noise")
     device = mdn_rnn.head.weight.device
     parts: dict[str, list[Tensor]] = collections.defaultdict(list)
     for window in windows:
         state = mdn_rnn.initial_state(len(window.fresh))
-        drawn = Sequences.drawn(window, generator)
+        drawn = Sequences.drawn(window, random)
         found = mdn_rnn_loss(mdn_rnn, sent(drawn, device), state, done_weight)
         valid, has_next = drawn.valid.bool(), drawn.has_next.bool()
         for name, values in found.steps.items():
