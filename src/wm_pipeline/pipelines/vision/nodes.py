@@ -87,7 +87,6 @@ def train_vision(
     if options.resume and before is None:
         logger.info("The training begins: there is nothing to resume")
     training, _ = _split(episodes, options)
-    held_out = _validation_frames(episodes, options)
     batch_size = options.training.batch_size
     if batch_size > (frames := int(episodes.lengths[training].sum())):
         raise InputError(
@@ -96,10 +95,8 @@ def train_vision(
         )
     with seeded_initialisation(options.seed, "vae weights"):
         vae = ConvVAE(options.model)
-    some = sample_frames(
-        episodes, training, len(held_out), stream(options.seed, "mean image")
-    )
-    vae.set_mean_image(torch.from_numpy(mean_frame(some)).permute(2, 0, 1))
+    statistics = _statistics(episodes, options)
+    vae.set_mean_image(statistics.mean)
     vae.to(choose_device(options.training.device))
     states = train_vae(
         vae,
@@ -111,7 +108,8 @@ def train_vision(
             stream(options.seed, "frame order"),
             first,
         ),
-        held_out,
+        _validation_frames(episodes, options),
+        statistics,
         options.training,
         options.seed,
         {"episodes": episodes.digest, "vision": options.determining()},
@@ -143,7 +141,8 @@ def score_vision(
     """
     vae.to(choose_device(options.training.device))
     frames = _validation_frames(episodes, options)
-    scores = validate_vae(vae, frames, options.training, options.seed)
+    statistics = _statistics(episodes, options)
+    scores = validate_vae(vae, frames, statistics, options.training, options.seed)
     logger.info(
         "On held-out frames V reconstructs %(salient_recall).0f%% of the salient pixels; "
         "of those in its reconstructions %(salient_precision).0f%% are there",
@@ -218,6 +217,18 @@ def _split(
 ) -> tuple[np.ndarray, np.ndarray]:
     return split_episodes(
         len(episodes), options.validation_fraction, stream(options.seed, "split")
+    )
+
+
+def _statistics(episodes: EpisodeShards, options: VisionOptions) -> Statistics:
+    """Of the pixels of some training frames."""
+    return Statistics.of(
+        sample_frames(
+            episodes,
+            _split(episodes, options)[0],
+            options.training.validation_frames,
+            stream(options.seed, "pixel statistics"),
+        )
     )
 
 
