@@ -49,8 +49,8 @@ def ending_on_signals() -> Iterator[None]:
         name = signal.Signals(signals.first or signal.SIGINT).name
         what = "Ctrl-C" if name == "SIGINT" else name
         sys.stderr.write(
-            f"Aborted! {what} came. Finished stages, files of episodes and the state of "
-            "a search are kept; docs/usage.md says how to resume.\n"
+            f"Aborted! {what} came. Finished stages, files of episodes and the last state "
+            "of a training or search are kept; docs/usage.md says how to resume.\n"
             # What is interrupted amid its work may fail at that; OmegaConf does.
             + ("" if interrupt else f"It ended with: {error}\n")
         )
