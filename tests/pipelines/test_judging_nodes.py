@@ -154,6 +154,23 @@ def test_a_comparison_goes_on_from_an_earlier_state(
     assert kept.tolist() == [True] * 6 + [False] * 2
 
 
+def test_a_comparison_is_finished_when_the_real_game_was_played(
+    judged: DataCatalog, mock: dict[str, Any]
+) -> None:
+    found = compare(
+        judged.load("world_model"),
+        mock["environment"],
+        mock["dream"],
+        mock["compare"].model_copy(update={"resume": True}),
+        lambda: judged.load("comparison_state"),
+    )
+    made = [(table["real_return"].count(), state) for table, _, state in found]
+    assert [(played, state.finished) for played, state in made] == [
+        (0, False),
+        (4, True),
+    ]
+
+
 def test_the_seed_decides_the_search(
     judged: DataCatalog, mock: dict[str, Any], tmp_path: Path
 ) -> None:

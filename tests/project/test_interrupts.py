@@ -166,6 +166,14 @@ def test_a_signal_behind_the_end_ends_the_program_in_silence(
     assert (program.returncode, said, complained) == (code, "all is saved\n", "")
 
 
+def test_a_notebook_has_its_own_signals_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "ps1", "In : ", raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    with ending_on_signals():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_an_error_without_a_signal_stays_what_it_is() -> None:
     with pytest.raises(ArithmeticError), ending_on_signals():
         raise ArithmeticError

@@ -6,7 +6,8 @@ itself is compared with what is in it before any of it is used.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, cast
 
@@ -89,6 +90,40 @@ def read_safetensors(
             "file is damaged, or was changed after it was written"
         )
     return header, arrays
+
+
+@contextmanager
+def reading(
+    path: str | Path, kind: str, values: Mapping[str, tuple[type, ...]]
+) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+    """The header and the arrays of a file of one kind, to build of them in the block.
+
+    Args:
+        path: A file of ``write_safetensors`` whose header's ``class`` is the kind.
+        kind: E.g. ``search state``.
+        values: What the header holds beside it, and of which types.
+
+    Raises:
+        ValueError: The file is missing, damaged or of another kind, or it is no whole one:
+            the block lacks a name or finds a wrong type or value.
+    """
+    header, arrays = read_safetensors(path)
+    if header.get("class") != kind:
+        raise InputError(
+            f"{path}: expected a {kind}, found "
+            f"{header.get('class', 'a file that wm_pipeline did not write')}"
+        )
+    try:
+        for name, types in values.items():
+            if not isinstance(header[name], types):
+                raise TypeError(f"{name} {header[name]!r:.40}")
+        yield header, arrays
+    except KeyError as error:
+        raise InputError(
+            f"{path}: expected a whole {kind}, found one that lacks {error}"
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: expected a whole {kind}, found {error}") from error
 
 
 class Checkpointable(Protocol):

@@ -104,7 +104,7 @@ class Sequences(NamedTuple):
         """A window, with a sample of each of its latents.
 
         The sample is a fresh one at each use (World Models, appendix A.2). NumPy draws
-        it: a thread does, and torch's operations have threads of their own in each.
+        it beside the training: torch would start threads that take the training's cores.
         """
         latents = random.standard_normal(window.means.shape, np.float32)
         latents *= np.exp(window.log_variances / 2)

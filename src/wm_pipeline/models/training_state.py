@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wm_pipeline.common.checkpoints import read_safetensors, write_safetensors
-from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.checkpoints import reading, write_safetensors
 from wm_pipeline.common.options import check_same
 
 _KIND = "training state"
@@ -88,24 +87,7 @@ def load_training_state(path: str | Path) -> TrainingState:
     Raises:
         ValueError: The file is missing, damaged, of another format or no whole state.
     """
-    header, arrays = read_safetensors(path)
-    if header.get("class") != _KIND:
-        raise InputError(
-            f"{path}: expected a training state, found "
-            f"{header.get('class', 'a file that wm_pipeline did not write')}"
-        )
-    try:
-        for name, kinds in _VALUES.items():
-            if not isinstance(header[name], kinds):
-                raise TypeError(f"{name} {header[name]!r:.40}")
+    with reading(path, _KIND, _VALUES) as (header, arrays):
         values = {name: header[name] for name in _VALUES}
         values["history"] = pd.DataFrame(header["history"], columns=list(HISTORY))
-    except KeyError as error:
-        raise InputError(
-            f"{path}: expected a whole training state, found one that lacks {error}"
-        ) from error
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: expected a whole training state, found {error}"
-        ) from error
-    return TrainingState(**values, arrays=arrays)
+        return TrainingState(**values, arrays=arrays)

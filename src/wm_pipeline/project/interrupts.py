@@ -39,8 +39,7 @@ def ending_on_signals() -> Iterator[None]:
     signals = _Signals()
     # A shell starts background jobs with Ctrl-C ignored; so it stays.
     taken = [each for each in SIGNALS if signal.getsignal(each) != signal.SIG_IGN]
-    for each in taken:
-        signal.signal(each, signals.come)
+    before = {each: signal.signal(each, signals.come) for each in taken}
     try:
         yield
     except (KeyboardInterrupt, Exception) as error:
@@ -50,8 +49,8 @@ def ending_on_signals() -> Iterator[None]:
         name = signal.Signals(signals.first or signal.SIGINT).name
         what = "Ctrl-C" if name == "SIGINT" else name
         sys.stderr.write(
-            f"Aborted! {what} came. Finished stages, files of episodes and the state of "
-            "a search are kept; docs/usage.md says how to resume.\n"
+            f"Aborted! {what} came. Finished stages, files of episodes and the last state "
+            "of a training or search are kept; docs/usage.md says how to resume.\n"
             # What is interrupted amid its work may fail at that; OmegaConf does.
             + ("" if interrupt else f"It ended with: {error}\n")
         )
@@ -60,6 +59,9 @@ def ending_on_signals() -> Iterator[None]:
         signals.over = True
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
+        if hasattr(sys, "ps1"):  # a notebook or a prompt, which goes on
+            for each, handler in before.items():
+                signal.signal(each, handler)
 
 
 class _Signals:

@@ -105,8 +105,8 @@ def train_architectures(
             asked for than those it was of.
 
     Yields:
-        The state, first what ``before`` has of it, then after each search: all
-        architectures with the first seed, then with the next.
+        The state, with what ``before`` has from the first on: after each search that is
+        run, all architectures with the first seed, then with the next.
 
     Raises:
         InputError: A strategy is not for as many parameters as its architecture has, or
@@ -118,76 +118,75 @@ def train_architectures(
     }
     for name, controller in controllers.items():
         check_size(options.architectures[name].strategy, controller.size)
-    searches = [
-        _Search(
-            name,
+
+    def evaluator(name: str, seed: int) -> DreamEvaluator:
+        return DreamEvaluator(
+            world_model,
+            controllers[name],
+            actions,
+            dream,
             seed,
-            options,
-            DreamEvaluator(
-                world_model,
-                controller,
-                actions,
-                dream,
-                seed,
-                options.evaluator.device,
-                options.evaluator.max_dreams,
-            ),
+            options.evaluator.device,
+            options.evaluator.max_dreams,
         )
-        for seed in options.seeds
-        for name, controller in controllers.items()
-    ]
-    known = {} if before is None else {each.name: each for each in before.searches}
-    for search in searches:
-        if search.name in known:
+
+    wanted = [(name, seed) for seed in options.seeds for name in controllers]
+    finished: dict[tuple[str, int], FinishedSearch] = {}
+    for search in () if before is None else before.searches:
+        key = search.architecture, search.seed
+        if key in wanted:
+            conditions = _conditions(search.architecture, evaluator(*key), options)
             what = f"compare.resume: the search of {search.name}"
-            check_same(what, known[search.name].conditions, search.conditions)
-    finished: list[FinishedSearch] = []
-    for search in searches:
-        finished.append(known.get(search.name) or search.run())
-        yield ComparisonState(tuple(finished), len(finished) == len(searches))
+            check_same(what, search.conditions, conditions)
+            finished[key] = search
+    if finished:
+        yield _state(wanted, finished)
+    for name, seed in wanted:
+        if (name, seed) not in finished:
+            here = evaluator(name, seed)
+            finished[name, seed] = _train(name, seed, here, options)
+            yield _state(wanted, finished)
 
 
-class _Search:
-    """One architecture's search with one seed."""
+def _state(
+    wanted: list[tuple[str, int]], finished: dict[tuple[str, int], FinishedSearch]
+) -> ComparisonState:
+    """What is finished, in the order in which it is wanted."""
+    searches = tuple(finished[key] for key in wanted if key in finished)
+    return ComparisonState(searches, len(searches) == len(wanted))
 
-    def __init__(
-        self,
-        architecture: str,
-        seed: int,
-        options: ComparisonOptions,
-        here: DreamEvaluator,
-    ) -> None:
-        self.name = f"{architecture}, seed {seed}"
-        self._architecture, self._seed = architecture, seed
-        self._options, self._here = options, here
-        self._kind = options.architectures[architecture].strategy
-        self._evolution = options.evolution(self._kind)
-        self.conditions: dict[str, Any] = {
-            "search": self._evolution.determining(),
-            "final_rollouts": options.final_rollouts,
-            **here.conditions(),
-        }
 
-    def run(self) -> FinishedSearch:
-        """Search, choose a controller, and score it in fresh dreams."""
-        here, options = self._here, self._options
-        workers = options.evaluator.workers
-        with with_workers(here, workers, options.population) as evaluator:
-            *_, state = evolve(evaluator, self._evolution, self._seed, name=self.name)
-        result = select(here, state, options.final_rollouts)
-        parameters = result.controller.get_parameters().numpy()
-        fresh = here.evaluate(
-            parameters.astype(np.float64)[None],
-            options.final_rollouts,
-            "comparison dreams",
-        )
-        return FinishedSearch(
-            architecture=self._architecture,
-            seed=self._seed,
-            strategy=self._kind,
-            conditions=self.conditions,
-            selected=result.selected,
-            parameters=parameters,
-            fitness_log=state.fitness_log,
-            dream_returns=fresh.returns[0].double().numpy(),
-        )
+def _conditions(
+    name: str, here: DreamEvaluator, options: ComparisonOptions
+) -> dict[str, Any]:
+    """All that a search and its controller's score depend on, as JSON values."""
+    evolution = options.evolution(options.architectures[name].strategy)
+    return {
+        "search": evolution.determining(),
+        "final_rollouts": options.final_rollouts,
+        **here.conditions(),
+    }
+
+
+def _train(
+    name: str, seed: int, here: DreamEvaluator, options: ComparisonOptions
+) -> FinishedSearch:
+    """One search, the choice of its controller, and that one's score."""
+    kind = options.architectures[name].strategy
+    evolution = options.evolution(kind)
+    with with_workers(here, options.evaluator.workers, options.population) as evaluator:
+        *_, state = evolve(evaluator, evolution, seed, name=f"{name}, seed {seed}")
+    result = select(here, state, options.final_rollouts)
+    parameters = result.controller.get_parameters().numpy()
+    vector = parameters.astype(np.float64)[None]
+    fresh = here.evaluate(vector, options.final_rollouts, "comparison dreams")
+    return FinishedSearch(
+        architecture=name,
+        seed=seed,
+        strategy=kind,
+        conditions=_conditions(name, here, options),
+        selected=result.selected,
+        parameters=parameters,
+        fitness_log=state.fitness_log,
+        dream_returns=fresh.returns[0].double().numpy(),
+    )

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wm_pipeline.common.checkpoints import read_safetensors, write_safetensors
-from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.checkpoints import reading, write_safetensors
 
 _KIND = "comparison state"
-_VALUES = ("architecture", "seed", "strategy", "conditions", "selected")
+_VALUES = {"searches": (list,), "finished": (bool,)}
+"""What the header holds beside its class."""
+_OF_A_SEARCH = ("architecture", "seed", "strategy", "conditions", "selected")
+"""What it holds of each."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class ComparisonState:
 
     Attributes:
         searches: Those that are finished.
-        finished: Whether they are all.
+        finished: Whether they are all, and the comparison is over.
     """
 
     searches: tuple[FinishedSearch, ...]
@@ -74,7 +76,7 @@ def save_comparison_state(path: str | Path, state: ComparisonState) -> None:
         tensors[f"{number}.parameters"] = search.parameters
         tensors[f"{number}.dream_returns"] = search.dream_returns
         tensors |= {f"{number}.log.{c}": log[c].to_numpy() for c in log.columns}
-        values = {name: getattr(search, name) for name in _VALUES}
+        values = {name: getattr(search, name) for name in _OF_A_SEARCH}
         entries.append({**values, "columns": list(log.columns)})
     header = {"class": _KIND, "searches": entries, "finished": state.finished}
     write_safetensors(path, tensors, header)
@@ -86,16 +88,10 @@ def load_comparison_state(path: str | Path) -> ComparisonState:
     Raises:
         ValueError: The file is missing, damaged, of another format or no whole state.
     """
-    header, tensors = read_safetensors(path)
-    if header.get("class") != _KIND:
-        raise InputError(
-            f"{path}: expected a comparison state, found "
-            f"{header.get('class', 'a file that wm_pipeline did not write')}"
-        )
-    try:
+    with reading(path, _KIND, _VALUES) as (header, tensors):
         searches = tuple(
             FinishedSearch(
-                **{name: entry[name] for name in _VALUES},
+                **{name: entry[name] for name in _OF_A_SEARCH},
                 parameters=tensors[f"{number}.parameters"],
                 fitness_log=pd.DataFrame(
                     {c: tensors[f"{number}.log.{c}"] for c in entry["columns"]}
@@ -104,9 +100,4 @@ def load_comparison_state(path: str | Path) -> ComparisonState:
             )
             for number, entry in enumerate(header["searches"])
         )
-        return ComparisonState(searches, bool(header["finished"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: expected a whole comparison state, found one of another version "
-            f"({error})"
-        ) from error
+        return ComparisonState(searches, header["finished"])

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from wm_pipeline.common.checkpoints import read_safetensors, write_safetensors
+from wm_pipeline.common.checkpoints import reading, write_safetensors
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import check_same
 from wm_pipeline.search.snapshots import Snapshot
@@ -104,16 +104,7 @@ def load_state(path: str | Path) -> SearchState:
     Raises:
         ValueError: The file is missing, damaged, of another format or no whole state.
     """
-    header, tensors = read_safetensors(path)
-    if header.get("class") != _KIND:
-        raise InputError(
-            f"{path}: expected a search state, found "
-            f"{header.get('class', 'a file that wm_pipeline did not write')}"
-        )
-    try:
-        for name, kinds in _VALUES.items():
-            if not isinstance(header[name], kinds):
-                raise TypeError(f"{name} {header[name]!r:.40}")
+    with reading(path, _KIND, _VALUES) as (header, tensors):
         tables = {
             name: pd.DataFrame({c: tensors.pop(f"{name}.{c}") for c in columns})
             for name, columns in header["columns"].items()
@@ -136,12 +127,4 @@ def load_state(path: str | Path) -> SearchState:
         )
         if tensors:
             raise TypeError(f"one with {', '.join(sorted(tensors))}, which it has not")
-    except KeyError as error:
-        raise InputError(
-            f"{path}: expected a whole search state, found one that lacks {error}"
-        ) from error
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: expected a whole search state, found {error}"
-        ) from error
     return state
