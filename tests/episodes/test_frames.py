@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wm_pipeline.episodes.frames import mean_frame, sample_frames, shuffled_frames
+from wm_pipeline.episodes.frames import sample_frames, shuffled_frames
 from wm_pipeline.episodes.shards import EpisodeShards, Shard, Steps
 
 LENGTHS = [7, 12, 3, 9, 20, 1, 5, 8]
@@ -224,17 +224,20 @@ def test_closing_ends_a_reading_thread_whose_error_nobody_met(
 
 def test_samples_are_different_frames_of_the_chosen_episodes(episodes: EpisodeShards):
     chosen = np.array([1, 4, 7])
-    sampled = labels(sample_frames(episodes, chosen, 25, np.random.default_rng(1)))
+    frames, steps = sample_frames(episodes, chosen, 25, np.random.default_rng(1))
+    sampled = labels(frames)
     assert len(set(sampled)) == 25
     assert set(sampled) < set(of_episodes([1, 4, 7]))
-    again = labels(sample_frames(episodes, chosen, 25, np.random.default_rng(1)))
-    other = labels(sample_frames(episodes, chosen, 25, np.random.default_rng(2)))
+    assert [step for _, step in sampled] == steps.tolist()
+    again = labels(sample_frames(episodes, chosen, 25, np.random.default_rng(1))[0])
+    other = labels(sample_frames(episodes, chosen, 25, np.random.default_rng(2))[0])
     assert sampled == again
     assert sampled != other
 
 
 def test_when_there_are_not_as_many_all_are_sampled(episodes: EpisodeShards):
-    sampled = sample_frames(episodes, np.array([5, 0]), 99, np.random.default_rng(1))
+    chosen = np.array([5, 0])
+    sampled, _ = sample_frames(episodes, chosen, 99, np.random.default_rng(1))
     assert sorted(labels(sampled)) == of_episodes([0, 5])
 
 
@@ -244,16 +247,7 @@ def test_samples_spread_over_episodes_by_their_lengths(episodes: EpisodeShards):
     counts = Counter(
         episode
         for _ in range(300)
-        for episode, _ in labels(sample_frames(episodes, chosen, 8, random))
+        for episode, _ in labels(sample_frames(episodes, chosen, 8, random)[0])
     )
     # 12 and 20 frames: 3/8 and 5/8 of 2400, within five standard deviations.
     assert counts[1] == pytest.approx(900, abs=120)
-
-
-def test_the_mean_frame_is_scaled_to_one():
-    frames = np.zeros((3, 64, 64, 3), np.uint8)
-    frames[0], frames[1, 5, 6, 2] = 255, 255
-    mean = mean_frame(frames)
-    assert (mean.shape, mean.dtype) == ((64, 64, 3), np.float32)
-    assert mean[5, 6, 2] == pytest.approx(2 / 3)
-    assert mean[5, 6, 1] == pytest.approx(1 / 3)

@@ -28,7 +28,7 @@ class Machine:
         self.command = [str(script)]
 
     def answer(self) -> int:
-        return int(load_compiled(self.source, self.command).answer())
+        return int(load_compiled([self.source], self.command).answer())
 
     @property
     def calls(self) -> int:
@@ -57,7 +57,9 @@ def test_a_source_is_compiled_once_and_leaves_one_file(machine: Machine) -> None
     assert list(machine.scratch.iterdir()) == []
 
 
-@pytest.mark.parametrize("change", ["source", "option", "compiler", "processor"])
+@pytest.mark.parametrize(
+    "change", ["source", "header", "option", "compiler", "processor"]
+)
 def test_what_it_depends_on_makes_it_anew(
     machine: Machine, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,6 +68,8 @@ def test_what_it_depends_on_makes_it_anew(
     if change == "source":
         machine.source.write_text(SOURCE.replace("42", "43"))
         expected = 43
+    elif change == "header":
+        machine.source.with_name("small.h").write_text("/* new */\n")
     elif change == "option":
         machine.command.append("-pipe")
     elif change == "compiler":

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wm_pipeline.kernels.native import (
-    SOURCE,
+    SOURCES,
     address,
     compiled,
     gaussian_draws,
@@ -151,14 +151,17 @@ def test_rows_may_lie_apart_but_not_their_numbers() -> None:
             rows_address(rows, shape, torch.float32)
 
 
-def test_the_source_compiles_without_warnings(compiler: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_the_sources_compile_without_warnings(
+    source: Path, compiler: str, tmp_path: Path
+) -> None:
     flags = ["-O3", "-Wall", "-Wextra", "-std=c99", "-pedantic"]
     command = [
         *shlex.split(compiler),
         *flags,
         "-fPIC",
         "-c",
-        str(SOURCE),
+        str(source),
         "-o",
         str(tmp_path / "a"),
     ]
@@ -187,7 +190,10 @@ def test_the_c_code_keeps_to_its_memory(compiler: str, tmp_path: Path) -> None:
         "ASAN_OPTIONS": "detect_leaks=0",
         "XDG_CACHE_HOME": str(tmp_path),
     }
-    tests = ["tests/dreaming/test_native_kernel.py", "-k", "from_h or loop or book"]
+    tests = [
+        *("tests/dreaming/test_native_kernel.py", "tests/kernels/test_training.py"),
+        *("-k", "from_h or loop or book or as_torch"),
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-qs", "-p", "no:cacheprovider", *tests],
         cwd=Path(__file__).parents[2],

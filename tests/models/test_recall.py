@@ -21,7 +21,9 @@ def flooded(mask: np.ndarray) -> np.ndarray:
             _, row, column = left.pop()
             for place in np.ndindex(3, 3):
                 next_to = (frame, row + place[0] - 1, column + place[1] - 1)
-                inside = all(0 <= at < end for at, end in zip(next_to, mask.shape))
+                inside = all(
+                    0 <= at < end for at, end in zip(next_to, mask.shape, strict=True)
+                )
                 if inside and mask[next_to] and next_to not in thing:
                     thing.add(next_to)
                     left.append(next_to)

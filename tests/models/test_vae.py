@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from wm_pipeline.models.vae import ConvVAE, VAEOptions, reparameterise, to_pixels
+from wm_pipeline.models.vae import (
+    ApartConvTranspose2d,
+    ConvVAE,
+    VAEOptions,
+    reparameterise,
+    to_pixels,
+)
 
 
 @pytest.fixture
@@ -49,6 +55,28 @@ def test_decode_is_the_sigmoid_of_its_logits(vae: ConvVAE) -> None:
     np.testing.assert_allclose(decoded.numpy(), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_patches_apart_are_a_transposed_convolution(bias: bool) -> None:
+    random = torch.Generator().manual_seed(0)
+    general = torch.nn.ConvTranspose2d(5, 3, 4, 4, bias=bias)
+    apart = ApartConvTranspose2d(5, 3, 4, 4, bias=bias)
+    apart.load_state_dict(general.state_dict())
+    inputs = torch.randn(2, 5, 6, 7, generator=random, requires_grad=True)
+    slopes = torch.randn(2, 3, 24, 28, generator=random)
+    for found, expected in zip(
+        *(
+            (
+                outputs,
+                *torch.autograd.grad(outputs, [inputs, *layer.parameters()], slopes),
+            )
+            for layer in (apart, general)
+            for outputs in [layer(inputs)]
+        ),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+
+
 def test_to_pixels_moves_colours_first_and_scales_bytes() -> None:
     frames = np.zeros((2, 64, 64, 3), np.uint8)
     frames[1, 5, 9, 2] = 255
@@ -83,14 +111,15 @@ def test_decoded_frames_are_the_rounded_pixels(vae: ConvVAE) -> None:
 def test_without_a_last_layer_everything_decodes_to_the_mean_image(
     vae: ConvVAE,
 ) -> None:
-    mean = torch.linspace(0, 1, 3 * 64 * 64).view(3, 64, 64)
+    mean = torch.linspace(0, 1, 64 * 64 * 3).view(64, 64, 3)
     vae.set_mean_image(mean)
     with torch.no_grad():
         vae.decoder[-1].weight.zero_()
         vae.decoder[-1].bias.zero_()
         decoded = vae.decode(torch.randn(4, 4))
     # The ends 0 and 1 have no logit; the image stops 1e-3 before them.
-    torch.testing.assert_close(decoded, mean.expand(4, -1, -1, -1), rtol=0, atol=2e-3)
+    expected = mean.permute(2, 0, 1).expand(4, -1, -1, -1)
+    torch.testing.assert_close(decoded, expected, rtol=0, atol=2e-3)
 
 
 def test_reparameterise_has_the_posteriors_moments() -> None:

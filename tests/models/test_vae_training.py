@@ -12,10 +12,15 @@ import pytest
 import torch
 
 from wm_pipeline.common import devices
-from wm_pipeline.models.training import cosine
-from wm_pipeline.models.vae import ConvVAE, to_pixels
-from wm_pipeline.models.vae_training import (
+from wm_pipeline.models.salience import (
+    ColourOptions,
+    Salience,
     SalienceOptions,
+    Statistics,
+)
+from wm_pipeline.models.training import cosine
+from wm_pipeline.models.vae import ConvVAE
+from wm_pipeline.models.vae_training import (
     VAETrainingOptions,
     train_vae,
     vae_loss,
@@ -34,7 +39,12 @@ def options() -> VAETrainingOptions:
         learning_rate=0.01,
         beta=BETA,
         free_nats=FREE_NATS,
-        salience=SalienceOptions(channel=0, threshold=0.6, weight=WEIGHT),
+        salience=SalienceOptions(
+            rule=ColourOptions(kind="colour", channel=0, threshold=0.6),
+            weight=WEIGHT - 1,
+            around=1,
+            imagined_weight=WEIGHT - 1,
+        ),
         validate_every=10,
         validation_frames=4,
     )
@@ -46,8 +56,8 @@ def fixed(vae: ConvVAE) -> ConvVAE:
 
     The picture is red in rows 0 to 7 and almost black elsewhere.
     """
-    picture = torch.full((3, 64, 64), 0.1)
-    picture[0, :8] = 0.9
+    picture = torch.full((64, 64, 3), 0.1)
+    picture[:8, :, 0] = 0.9
     vae.set_mean_image(picture)
     with torch.no_grad():
         vae.decoder[-1].weight.zero_()
@@ -81,6 +91,23 @@ def halves() -> np.ndarray:
     return np.stack([red_rows(0, 32), red_rows(32, 64)])
 
 
+STATISTICS = Statistics(torch.full((64, 64, 3), 0.5), torch.ones(64, 64, 3))
+"""Which colours do not ask for."""
+
+
+def loss_of(
+    vae: ConvVAE, frames: np.ndarray, noise: torch.Tensor, options: VAETrainingOptions
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    salience = Salience(options.salience, STATISTICS)
+    return vae_loss(vae, torch.from_numpy(frames), noise, options, salience)
+
+
+def validated(
+    vae: ConvVAE, frames: np.ndarray, options: VAETrainingOptions, seed: int = 1
+) -> dict[str, float]:
+    return validate_vae(vae, frames, STATISTICS, options, seed)
+
+
 Batches = Callable[[int], Iterator[np.ndarray]]
 
 
@@ -101,16 +128,22 @@ def trained(
     seed: int = 1,
 ) -> pd.DataFrame:
     """The history of a training to its end; V has its best weights."""
-    *_, last = train_vae(vae, batches, validation, options, seed)
+    *_, last = train_vae(vae, batches, validation, STATISTICS, options, seed)
     assert last.finished
     return last.history
 
 
+@pytest.mark.parametrize("by_torch", [False, True])
 def test_loss_weighs_salient_pixels_seen_or_reconstructed(
-    fixed: ConvVAE, options: VAETrainingOptions
+    fixed: ConvVAE,
+    options: VAETrainingOptions,
+    by_torch: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if by_torch:
+        monkeypatch.setattr("wm_pipeline.models.salience.usable", lambda _: False)
     frames = np.stack([red_rows(4, 12), red_rows(0, 0)])
-    loss, parts = vae_loss(fixed, to_pixels(frames), NOISE, options)
+    loss, parts = loss_of(fixed, frames, NOISE, options)
     # Rows of the first frame: 0-3 only reconstructed, 4-7 both, 8-11 only seen, 52 neither.
     reconstructed_only = 4 * WEIGHT * (0.9**2 + 2 * 0.1**2)
     both = 4 * WEIGHT * (0.1**2 + 2 * 0.1**2)
@@ -130,10 +163,10 @@ def test_loss_weighs_salient_pixels_seen_or_reconstructed(
 def test_only_the_salient_channel_is_looked_at(
     fixed: ConvVAE, options: VAETrainingOptions, channel: int
 ) -> None:
-    salience = options.salience.model_copy(update={"channel": channel})
+    rule = ColourOptions(kind="colour", channel=channel, threshold=0.6)
+    salience = options.salience.model_copy(update={"rule": rule})
     options = options.model_copy(update={"salience": salience})
-    pixels = to_pixels(red_rows(4, 12)[None])
-    _, parts = vae_loss(fixed, pixels, NOISE[:1], options)
+    _, parts = loss_of(fixed, red_rows(4, 12)[None], NOISE[:1], options)
     assert parts["salient"] == parts["salient_reconstructed"] == 0
     error = 64 * (8 * 0.9**2 + 4 * 0.1**2 + 52 * 0.1**2 + 64 * 2 * 0.1**2)
     assert parts["reconstruction"].item() == pytest.approx(error, rel=1e-4)
@@ -144,8 +177,7 @@ def test_kl_below_the_free_nats_costs_nothing_more(
     fixed: ConvVAE, options: VAETrainingOptions, free_nats: float
 ) -> None:
     options = options.model_copy(update={"free_nats": free_nats})
-    pixels = to_pixels(red_rows(4, 12)[None])
-    loss, parts = vae_loss(fixed, pixels, NOISE[:1], options)
+    loss, parts = loss_of(fixed, red_rows(4, 12)[None], NOISE[:1], options)
     charged = (loss.item() - parts["reconstruction"].item()) / BETA
     assert charged == pytest.approx(max(FIXED_KL, 4 * free_nats), abs=0.02)
     assert parts["kl"].item() == pytest.approx(FIXED_KL, rel=1e-5)
@@ -154,9 +186,8 @@ def test_kl_below_the_free_nats_costs_nothing_more(
 def test_the_sample_decides_what_is_decoded(
     vae: ConvVAE, options: VAETrainingOptions, halves: np.ndarray
 ) -> None:
-    pixels = to_pixels(halves)
     first, second, again = (
-        vae_loss(vae, pixels, noise(seed), options)[0].item() for seed in (0, 1, 0)
+        loss_of(vae, halves, noise(seed), options)[0].item() for seed in (0, 1, 0)
     )
     assert first == again
     assert first != second
@@ -181,7 +212,7 @@ def test_salient_scores_of_a_known_picture(
     precision: float,
     iou: float,
 ) -> None:
-    scores = validate_vae(fixed, frame[None], options, seed=1)
+    scores = validated(fixed, frame[None], options)
     found = [scores[f"salient_{name}"] for name in ("recall", "precision", "iou")]
     assert found == pytest.approx([recall, precision, iou], nan_ok=True)
 
@@ -191,7 +222,7 @@ def test_validation_weighs_every_frame_alike_across_chunks(
 ) -> None:
     # 250 frames are one chunk; 2 red ones are left for the next.
     frames = np.concatenate([np.zeros((250, 64, 64, 3), np.uint8), halves])
-    scores = validate_vae(vae, frames, options, seed=1)
+    scores = validated(vae, frames, options)
     mean, log_variance = vae.encode_frames(frames)
     kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
     assert scores["kl"] == pytest.approx(kl.mean().item(), rel=1e-4)
@@ -202,17 +233,19 @@ def test_validation_weighs_every_frame_alike_across_chunks(
 def test_validation_is_the_same_at_each_call(
     vae: ConvVAE, options: VAETrainingOptions, halves: np.ndarray
 ) -> None:
-    before = validate_vae(vae, halves, options, seed=1)
-    assert validate_vae(vae, halves, options, seed=1) == pytest.approx(
+    before = validated(vae, halves, options)
+    assert validated(vae, halves, options) == pytest.approx(
         before, nan_ok=True, rel=0, abs=0
     )
-    assert validate_vae(vae, halves, options, seed=2)["loss"] != before["loss"]
+    assert validated(vae, halves, options, 2)["loss"] != before["loss"]
 
 
 def test_training_reduces_the_loss_and_finds_the_salient_pixels(
     vae: ConvVAE, options: VAETrainingOptions, halves: np.ndarray
 ) -> None:
-    salience = options.salience.model_copy(update={"weight": 2.0})
+    salience = options.salience.model_copy(
+        update={"weight": 1.0, "imagined_weight": 1.0}
+    )
     options = options.model_copy(
         update={
             "steps": 250,
@@ -221,9 +254,9 @@ def test_training_reduces_the_loss_and_finds_the_salient_pixels(
             "salience": salience,
         }
     )
-    before = validate_vae(vae, halves, options, seed=1)
+    before = validated(vae, halves, options)
     history = trained(vae, drawn(halves), halves, options)
-    after = validate_vae(vae, halves, options, seed=1)
+    after = validated(vae, halves, options)
     assert after["loss"] < 0.3 * before["loss"]
     assert after["salient_recall"] > 0.9
     assert after["salient_iou"] > 0.7
@@ -257,7 +290,7 @@ def test_the_best_weights_by_validation_are_kept(
     ].set_index("step")["value"]
     assert losses.idxmin() == 10
     assert losses[30] > 1.5 * losses[10]
-    kept = validate_vae(vae, white, options, seed=1)["loss"]
+    kept = validated(vae, white, options)["loss"]
     assert kept == pytest.approx(losses[10], rel=1e-6)
 
 
@@ -322,15 +355,18 @@ def test_cosine_falls_from_the_start_to_zero() -> None:
         ("validation_frames", 0),
         ("channel", 3),
         ("threshold", 1.0),
-        ("weight", 0.5),
+        ("weight", -0.5),
+        ("around", 0),
+        ("imagined_weight", -1.0),
     ],
 )
 def test_options_out_of_range_are_refused_by_name(
     options: VAETrainingOptions, name: str, value: float
 ) -> None:
     document = options.model_dump()
-    holder = document if name in document else document["salience"]
-    holder[name] = value
+    salience = document["salience"]
+    groups = (document, salience, salience["rule"])
+    next(group for group in groups if name in group)[name] = value
     with pytest.raises(ValueError, match=name):
         VAETrainingOptions.model_validate(document)
 
@@ -342,7 +378,8 @@ def test_a_step_reads_no_value_on_the_host(
     there = vae.to("meta")
     frames = torch.zeros(2, 64, 64, 3, dtype=torch.uint8, device="meta")
     noise = torch.zeros(2, 4, device="meta")
-    loss, parts = vae_loss(there, to_pixels(frames), noise, options)
+    salience = Salience(options.salience, STATISTICS, torch.device("meta"))
+    loss, parts = vae_loss(there, frames, noise, options, salience)
     loss.backward()
     assert all(part.device.type == "meta" for part in parts.values())
     assert all(p.grad is not None for p in there.parameters())
@@ -374,7 +411,7 @@ def test_half_precision_trains_too_and_leaves_float32(
     # torch does it, slowly, where the processor does not.
     monkeypatch.setattr(devices, "instructions", lambda: frozenset({"avx512_bf16"}))
     options = options.model_copy(update={"precision": "bfloat16"})
-    before = validate_vae(vae, halves, options, seed=1)
+    before = validated(vae, halves, options)
     trained(vae, drawn(halves), halves, options)
-    assert validate_vae(vae, halves, options, seed=1)["loss"] < before["loss"]
+    assert validated(vae, halves, options)["loss"] < before["loss"]
     assert {p.dtype for p in vae.parameters()} == {torch.float32}

@@ -17,6 +17,7 @@ from wm_pipeline.models.mdn_rnn_training import (
     Window,
     train_mdn_rnn,
 )
+from wm_pipeline.models.salience import Statistics
 from wm_pipeline.models.vae import FRAME_SHAPE, ConvVAE
 from wm_pipeline.models.vae_training import VAETrainingOptions, train_vae
 
@@ -96,6 +97,7 @@ def _large_product() -> Callable[[], float]:
 def _vision(vae: ConvVAE, sizes: TrainingSizes, seed: int) -> Callable[[], float]:
     random = stream(seed, "benchmark frames")
     frames = random.integers(256, size=(sizes.frames, *FRAME_SHAPE), dtype=np.uint8)
+    statistics = Statistics.of(frames)
     options = VAETrainingOptions(
         steps=sizes.steps,
         batch_size=sizes.frames,
@@ -111,7 +113,7 @@ def _vision(vae: ConvVAE, sizes: TrainingSizes, seed: int) -> Callable[[], float
             yield frames
 
     def run() -> float:
-        for _ in train_vae(vae, batches, frames[:1], options, seed):
+        for _ in train_vae(vae, batches, frames[:1], statistics, options, seed):
             pass
         return sizes.steps * sizes.frames
 

@@ -52,7 +52,7 @@ def sample_frames(
     chosen: np.ndarray,
     count: int,
     random: np.random.Generator,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Frames drawn uniformly from all frames of some episodes.
 
     Args:
@@ -62,22 +62,19 @@ def sample_frames(
         random: Draws them.
 
     Returns:
-        (frames, 64, 64, 3) uint8.
+        The frames, (frames, 64, 64, 3) uint8; and the steps before each in its episode,
+        (frames,) int64.
     """
     lengths = episodes.lengths[chosen]
     picked = random.permutation(int(lengths.sum()))[:count]
     owner = np.searchsorted(np.cumsum(lengths), picked, side="right")
     starts = np.cumsum(lengths) - lengths
-    frames = []
+    frames, steps = [], []
     for position in np.unique(owner):
-        steps = np.sort(picked[owner == position] - starts[position])
-        frames.append(episodes.read(int(chosen[position]), ["frame"])["frame"][steps])
-    return np.concatenate(frames)
-
-
-def mean_frame(frames: np.ndarray) -> np.ndarray:
-    """The mean of frames (frames, 64, 64, 3) uint8: (64, 64, 3) float32 in [0, 1]."""
-    return (frames.mean(0, dtype=np.float64) / 255).astype(np.float32)
+        some = np.sort(picked[owner == position] - starts[position])
+        frames.append(episodes.read(int(chosen[position]), ["frame"])["frame"][some])
+        steps.append(some)
+    return np.concatenate(frames), np.concatenate(steps)
 
 
 def _pools(

@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from wm_pipeline.common.errors import InputError
@@ -42,27 +43,28 @@ def find_compiler() -> list[str] | None:
     return command if shutil.which(command[0]) else None
 
 
-def load_compiled(source: Path, compiler: list[str]) -> ctypes.CDLL:
-    """The library of a C source, from the cache if it is there and whole.
+def load_compiled(sources: Sequence[Path], compiler: list[str]) -> ctypes.CDLL:
+    """The library of C sources, from the cache if it is there and whole.
 
     Args:
-        source: One C file without includes of its own.
+        sources: C files of one folder, which may include the headers beside them.
         compiler: Of ``find_compiler``.
 
     Raises:
         subprocess.CalledProcessError: The compiler refuses the source.
         OSError: What it makes does not load.
     """
-    name, cache = f"{source.stem}-{_fingerprint(source, compiler)}", cache_folder()
+    name = f"{sources[0].stem}-{_fingerprint(sources, compiler)}"
+    cache = cache_folder()
     if cache is not None:
         kept = _load_kept(cache, name)
         if kept is not None:
             return kept
         try:
-            return _compile(source, compiler, cache / name)
+            return _compile(sources, compiler, cache / name)
         except (OSError, subprocess.CalledProcessError):
             pass  # a full disk, or a file system that holds no programs: try the other
-    return _compile(source, compiler)
+    return _compile(sources, compiler)
 
 
 def cache_folder() -> Path | None:
@@ -82,12 +84,14 @@ def cache_folder() -> Path | None:
         return None
 
 
-def _fingerprint(source: Path, compiler: list[str]) -> str:
+def _fingerprint(sources: Sequence[Path], compiler: list[str]) -> str:
     """Changes with all that a compiled library depends on, 16 hexadecimal digits."""
     program = Path(shutil.which(compiler[0]) or compiler[0]).resolve()
     about = program.stat()
+    headers = sorted(sources[0].parent.glob("*.h"))
     parts = (
-        hashlib.sha256(source.read_bytes()).hexdigest(),
+        *(hashlib.sha256(path.read_bytes()).hexdigest() for path in sources),
+        *("", *(hashlib.sha256(path.read_bytes()).hexdigest() for path in headers), ""),
         *(*compiler, "", *FLAGS, ""),
         *(str(program), str(about.st_size), str(about.st_mtime_ns)),
         *(sys.platform, platform.machine(), processor(), _features()),
@@ -104,13 +108,13 @@ def _features() -> str:
 
 
 def _compile(
-    source: Path, compiler: list[str], keep_as: Path | None = None
+    sources: Sequence[Path], compiler: list[str], keep_as: Path | None = None
 ) -> ctypes.CDLL:
     """The newly compiled library, kept under that name and the digest of its bytes."""
     cache = keep_as.parent if keep_as else None
     with scratch_folder("wm_native_", cache) as folder:
-        target = folder / f"{source.stem}.so"
-        command = [*compiler, *FLAGS, str(source), "-o", str(target)]
+        target = folder / f"{sources[0].stem}.so"
+        command = [*compiler, *FLAGS, *map(str, sources), "-o", str(target)]
         subprocess.run(command, capture_output=True, text=True, check=True)
         library = ctypes.CDLL(str(target))
         if keep_as is not None:

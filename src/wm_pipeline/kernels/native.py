@@ -1,4 +1,4 @@
-"""The functions of ``native.c``, and the checks before their memory is handed over.
+"""The compiled C, what is in ``native.c``, and the checks before memory is handed over.
 
 Where there is no C compiler, torch does the work.
 """
@@ -17,7 +17,7 @@ from wm_pipeline.kernels.compiler import find_compiler, load_compiled
 
 logger = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_suffix(".c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.c", "training.c"))
 
 _whole, _number, _pointer = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 
@@ -39,19 +39,29 @@ class SampleStepArguments(ctypes.Structure):
     )
 
 
+class SalienceArguments(ctypes.Structure):
+    """``salience`` of ``training.c``."""
+
+    _fields_ = (
+        *((name, _pointer) for name in ("mean", "sharpness")),
+        *((name, _number) for name in ("least", "most", "weight", "imagined")),
+        ("reach", _whole),
+    )
+
+
 @functools.cache
 def compiled() -> ctypes.CDLL | None:
-    """The compiled C source, or None where there is no compiler."""
+    """The compiled C sources, or None where there is no compiler."""
     compiler = find_compiler()
     if compiler is None:
-        logger.info("No C compiler: dreams run by torch alone, at half the speed")
+        logger.info("No C compiler: torch does its work, at half the speed")
         return None
     try:
-        library = load_compiled(SOURCE, compiler)
+        library = load_compiled(SOURCES, compiler)
     except (subprocess.CalledProcessError, OSError) as error:
         logger.warning(
-            "native.c does not compile or load; dreams run by torch alone, at half "
-            "the speed: %s",
+            "The C sources do not compile or load; torch does their work, at half the "
+            "speed: %s",
             getattr(error, "stderr", None) or error,
         )
         return None
@@ -65,6 +75,20 @@ def compiled() -> ctypes.CDLL | None:
         ],
         "lstm_cell": [_whole, _whole, _pointer, _pointer, _pointer, _whole],
         "sample_step": [ctypes.POINTER(SampleStepArguments)],
+        "lstm_forward": [*(_whole,) * 2, *(_pointer,) * 4],
+        "lstm_backward": [*(_whole,) * 2, *(_pointer,) * 6],
+        "mixture_loss": [
+            *(_whole,) * 4,
+            *(_pointer,) * 2,
+            *(_number,) * 2,
+            *(_pointer,) * 2,
+        ],
+        "pixel_error": [
+            _whole,
+            *(_pointer,) * 2,
+            ctypes.POINTER(SalienceArguments),
+            *(_pointer,) * 2,
+        ],
     }
     for name, arguments in signatures.items():
         function = getattr(library, name)

@@ -50,15 +50,13 @@ typedef float lanes[LANES];
 
 /* -log p of targets (rows, latent) under mixtures of Gaussians, and its gradient. A row
    of `outputs`, `stride` apart, holds mixture logits, means and log deviations, each
-   (latent, mixtures); log deviations are kept within their range. Of a row, `weight`
-   times the sum of -log p goes to the loss, and likewise the gradient. */
+   (latent, mixtures); log deviations are kept within their range. */
 void mixture_loss(int64_t rows, int64_t latent, int64_t mixtures, int64_t stride,
                   const float *restrict outputs, const float *restrict targets,
-                  const float *restrict weights, float least, float most,
-                  float *restrict nll, float *restrict gradient) {
+                  float least, float most, float *restrict nll,
+                  float *restrict gradient) {
   const int64_t size = latent * mixtures;
   for (int64_t row = 0; row < rows; row++) {
-    const float weight = weights[row];
     for (int64_t first = 0; first < latent; first += LANES) {
       const int64_t count = latent - first < LANES ? latent - first : LANES;
       const float *from = outputs + row * stride + first * mixtures;
@@ -99,8 +97,8 @@ void mixture_loss(int64_t rows, int64_t latent, int64_t mixtures, int64_t stride
       for (int64_t i = 0; i < LANES; i++) {
         loss[i] = log_of(weights_sum[i]) + highest[i] - log_of(density_sum[i]) -
                   peak[i] + 0.918938533f;
-        weights_sum[i] = weight / weights_sum[i];
-        density_sum[i] = weight / density_sum[i];
+        weights_sum[i] = 1.0f / weights_sum[i];
+        density_sum[i] = 1.0f / density_sum[i];
       }
       for (int64_t i = 0; i < count; i++) nll[row * latent + first + i] = loss[i];
       for (int64_t j = 0; j < mixtures; j++) {
@@ -124,94 +122,86 @@ void mixture_loss(int64_t rows, int64_t latent, int64_t mixtures, int64_t stride
 
 enum { SIDE = 64, PIXELS = SIDE * SIDE };
 
-/* How salient a pixel is, in [0, 1]: so many deviations of its own it lies from its mean
-   in its worst channel, less `deviations`. */
+/* How salient a pixel is that is counted as seen. */
+static const float SEEN = 1.0f;
+
+typedef struct {
+  const float *mean, *sharpness; /* of each number of a frame, (SIDE, SIDE, 3) */
+  float least, most, weight, imagined;
+  int64_t reach;
+} salience;
+
+/* How salient a pixel is: how far it lies from its mean in its worst channel, sharpened,
+   less `least`, `most` at most; squared. */
 static inline float degree_of(float red, float green, float blue, const float *mean,
-                              const float *sharpness, float deviations) {
+                              const float *sharpness, float least, float most) {
   float r = (red - mean[0]) * sharpness[0], g = (green - mean[1]) * sharpness[1],
         b = (blue - mean[2]) * sharpness[2];
   r = r < 0.0f ? -r : r;
   g = g < 0.0f ? -g : g;
   b = b < 0.0f ? -b : b;
-  float most = r > g ? r : g;
-  most = (most > b ? most : b) - deviations;
-  most = most < 0.0f ? 0.0f : most;
-  return most > 1.0f ? 1.0f : most;
+  float far = r > g ? r : g;
+  far = (far > b ? far : b) - least;
+  far = far < 0.0f ? 0.0f : far;
+  far = far > most ? most : far;
+  return far * far;
 }
 
-/* Weights of salient pixels, (frames, SIDE, SIDE), of frames (frames, SIDE, SIDE, 3):
-   `weight` times how salient a pixel is, shared with what is salient `around` it on
-   either side. */
-void salient_weights(int64_t frames, const uint8_t *restrict bytes,
-                     const float *restrict mean, const float *restrict sharpness,
-                     float deviations, int64_t around, float weight,
-                     float *restrict weights) {
-  float degrees[PIXELS], along[PIXELS], sums[SIDE];
-  for (int64_t frame = 0; frame < frames; frame++) {
-    const uint8_t *from = bytes + 3 * PIXELS * frame;
-    float *to = weights + PIXELS * frame;
-    for (int64_t i = 0; i < PIXELS; i++)
-      degrees[i] = degree_of(from[3 * i] / 255.0f, from[3 * i + 1] / 255.0f,
-                             from[3 * i + 2] / 255.0f, mean + 3 * i, sharpness + 3 * i,
-                             deviations);
-    /* Sums of the rows around each row, then of the columns around each column. */
-    for (int64_t row = 0; row < SIDE; row++) {
-      const int64_t first = row - around < 0 ? 0 : row - around,
-                    last = row + around >= SIDE ? SIDE - 1 : row + around;
-      for (int64_t i = 0; i < SIDE; i++) sums[i] = 0.0f;
-      for (int64_t other = first; other <= last; other++)
-        for (int64_t i = 0; i < SIDE; i++) sums[i] += degrees[other * SIDE + i];
-      for (int64_t i = 0; i < SIDE; i++) along[i * SIDE + row] = sums[i];
-    }
-    for (int64_t column = 0; column < SIDE; column++) {
-      const int64_t first = column - around < 0 ? 0 : column - around,
-                    last = column + around >= SIDE ? SIDE - 1 : column + around;
-      for (int64_t i = 0; i < SIDE; i++) sums[i] = 0.0f;
-      for (int64_t other = first; other <= last; other++)
-        for (int64_t i = 0; i < SIDE; i++) sums[i] += along[other * SIDE + i];
-      for (int64_t i = 0; i < SIDE; i++) {
-        const int64_t at = i * SIDE + column;
-        to[at] = weight * degrees[at] / (sums[i] > 1.0f ? sums[i] : 1.0f);
-      }
-    }
+/* Sums of `values` within `reach` rows of each row; (row, column) goes to (column, row). */
+static void sums_along(const float *restrict values, int64_t reach,
+                       float *restrict turned) {
+  for (int64_t row = 0; row < SIDE; row++) {
+    const int64_t first = row - reach < 0 ? 0 : row - reach,
+                  last = row + reach >= SIDE ? SIDE - 1 : row + reach;
+    float sums[SIDE] = {0};
+    for (int64_t other = first; other <= last; other++)
+      for (int64_t i = 0; i < SIDE; i++) sums[i] += values[other * SIDE + i];
+    for (int64_t i = 0; i < SIDE; i++) turned[i * SIDE + row] = sums[i];
   }
 }
 
-/* V's error and its gradient. The reconstruction is sigmoid(logits + image); a pixel's
-   squared error weighs 1 and the greater of its weight and of `imagined` times how salient
-   its reconstruction is. Of each frame, `sums` gets the error and the numbers of pixels
-   that are salient, that are in the reconstruction, and in both. */
+/* V's error and its gradient for frames (frames, SIDE, SIDE, 3) and the logits of their
+   reconstructions. A pixel's squared error weighs 1 and the greater of two: `weight` times
+   its share of what is salient within `reach` of it, and `imagined` times how salient its
+   reconstruction is, 1 at most. Of each frame, `sums` gets the error and the numbers of
+   pixels that are salient, that are in the reconstruction, and in both. */
 void pixel_error(int64_t frames, const uint8_t *restrict bytes,
-                 const float *restrict weights, const float *restrict logits,
-                 const float *restrict image, const float *restrict mean,
-                 const float *restrict sharpness, float deviations, float imagined,
-                 float scale, float *restrict gradient, float *restrict sums) {
+                 const float *restrict logits, const salience *options,
+                 float *restrict gradient, float *restrict sums) {
+  const salience o = *options;
+  const float *restrict mean = o.mean, *restrict sharpness = o.sharpness;
   for (int64_t frame = 0; frame < frames; frame++) {
+    float pixels[3 * PIXELS], degrees[PIXELS], along[PIXELS], around[PIXELS];
+    const int64_t start = 3 * PIXELS * frame;
+    for (int64_t i = 0; i < 3 * PIXELS; i++) pixels[i] = bytes[start + i] / 255.0f;
+    for (int64_t i = 0; i < PIXELS; i++)
+      degrees[i] = degree_of(pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2],
+                             mean + 3 * i, sharpness + 3 * i, o.least, o.most);
+    sums_along(degrees, o.reach, along);
+    sums_along(along, o.reach, around);
     float error[SIDE] = {0}, seen[SIDE] = {0}, shown[SIDE] = {0}, both[SIDE] = {0};
     for (int64_t row = 0; row < SIDE; row++)
       for (int64_t column = 0; column < SIDE; column++) {
-        const int64_t i = row * SIDE + column, at = 3 * (PIXELS * frame + i);
-        const float *m = mean + 3 * i, *s = sharpness + 3 * i;
-        const float x0 = bytes[at] / 255.0f, x1 = bytes[at + 1] / 255.0f,
-                    x2 = bytes[at + 2] / 255.0f;
-        const float y0 = sigmoid_of(logits[at] + image[3 * i]),
-                    y1 = sigmoid_of(logits[at + 1] + image[3 * i + 1]),
-                    y2 = sigmoid_of(logits[at + 2] + image[3 * i + 2]);
-        const float is = degree_of(x0, x1, x2, m, s, deviations),
-                    looks = degree_of(y0, y1, y2, m, s, deviations);
-        float w = imagined * looks;
-        w = 1.0f + (w > weights[PIXELS * frame + i] ? w : weights[PIXELS * frame + i]);
-        const float d0 = y0 - x0, d1 = y1 - x1, d2 = y2 - x2;
-        const float of_seen = is >= 0.5f ? 1.0f : 0.0f,
-                    of_shown = looks >= 0.5f ? 1.0f : 0.0f;
+        const int64_t i = row * SIDE + column, at = start + 3 * i;
+        const float y0 = sigmoid_of(logits[at]), y1 = sigmoid_of(logits[at + 1]),
+                    y2 = sigmoid_of(logits[at + 2]);
+        const float looks = degree_of(y0, y1, y2, mean + 3 * i, sharpness + 3 * i,
+                                      o.least, o.most);
+        const float crowd = around[i] > 1.0f ? around[i] : 1.0f;
+        const float share = o.weight * degrees[i] / crowd,
+                    imagined = o.imagined * (looks < 1.0f ? looks : 1.0f);
+        const float w = 1.0f + (share > imagined ? share : imagined);
+        const float d0 = y0 - pixels[3 * i], d1 = y1 - pixels[3 * i + 1],
+                    d2 = y2 - pixels[3 * i + 2];
+        const float of_seen = degrees[i] >= SEEN ? 1.0f : 0.0f,
+                    of_shown = looks >= SEEN ? 1.0f : 0.0f;
         error[column] += w * (d0 * d0 + d1 * d1 + d2 * d2);
         seen[column] += of_seen;
         shown[column] += of_shown;
         both[column] += of_seen * of_shown;
-        const float g = 2.0f * scale * w;
-        gradient[at] = g * d0 * y0 * (1.0f - y0);
-        gradient[at + 1] = g * d1 * y1 * (1.0f - y1);
-        gradient[at + 2] = g * d2 * y2 * (1.0f - y2);
+        gradient[at] = 2.0f * w * d0 * y0 * (1.0f - y0);
+        gradient[at + 1] = 2.0f * w * d1 * y1 * (1.0f - y1);
+        gradient[at + 2] = 2.0f * w * d2 * y2 * (1.0f - y2);
       }
     float total[4] = {0};
     for (int64_t i = 0; i < SIDE; i++) {

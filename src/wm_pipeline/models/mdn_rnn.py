@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wm_pipeline.common.options import Options
+from wm_pipeline.kernels import training
 
 LOG_SIGMA_RANGE = (-7.0, 3.0)
 
@@ -135,9 +136,21 @@ class MDNRNN(nn.Module):
             The prediction, leading axes (batch, time), and the state after the last
             step.
         """
+        outputs, state = self.outputs(latents, actions, state)
+        return self.prediction(outputs), state
+
+    def outputs(
+        self, latents: Tensor, actions: Tensor, state: State
+    ) -> tuple[Tensor, State]:
+        """Like ``forward``, with the head's outputs in place of the prediction."""
         inputs = torch.cat((latents, actions), -1)
-        hidden, (h, c) = self.lstm(inputs, (state[0][None], state[1][None]))
-        return self.predict(hidden), (h[0], c[0])
+        if training.usable(inputs):
+            weights = self.lstm.all_weights[0]
+            hidden, state = training.lstm(inputs, state, weights)
+        else:
+            hidden, (h, c) = self.lstm(inputs, (state[0][None], state[1][None]))
+            state = h[0], c[0]
+        return self.head(hidden), state
 
     def remember(self, latents: Tensor, actions: Tensor, state: State) -> State:
         """The state after one step: z (batch, latent), action (batch, action)."""
@@ -147,7 +160,10 @@ class MDNRNN(nn.Module):
 
     def predict(self, hidden: Tensor) -> Prediction:
         """The prediction from h, (..., hidden)."""
-        outputs = self.head(hidden)
+        return self.prediction(self.head(hidden))
+
+    def prediction(self, outputs: Tensor) -> Prediction:
+        """The prediction that the head's outputs say, (..., 3 latent mixtures + 2)."""
         mixture = outputs[..., :-2].unflatten(
             -1, (3, self.latent_size, self.options.mixtures)
         )
@@ -159,6 +175,13 @@ class MDNRNN(nn.Module):
             outputs[..., -2],
             outputs[..., -1],
         )
+
+    def negative_log_likelihood(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """``mixture_negative_log_likelihood`` of targets by the head's outputs."""
+        mixtures = self.options.mixtures
+        if training.usable(outputs) and mixtures <= training.MOST_MIXTURES:
+            return training.mixture_loss(outputs, targets, mixtures, LOG_SIGMA_RANGE)
+        return mixture_negative_log_likelihood(self.prediction(outputs), targets)
 
     def reward(self, scaled: Tensor) -> Tensor:
         """The reward of a predicted step, within the range ever seen in training."""

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from wm_pipeline.common.randomness import stream
-from wm_pipeline.models.mdn_rnn import MDNRNN, State, mixture_negative_log_likelihood
+from wm_pipeline.models.mdn_rnn import MDNRNN, State
 from wm_pipeline.models.training import FittingOptions, Learner, fit, sent
 from wm_pipeline.models.training_state import TrainingState
 
@@ -149,10 +149,11 @@ def mdn_rnn_loss(
     """
     latents, targets = sequences.latents[:, :-1], sequences.latents[:, 1:]
     state = (state[0] * sequences.kept, state[1] * sequences.kept)
-    prediction, state = mdn_rnn(latents, sequences.actions, state)
+    outputs, state = mdn_rnn.outputs(latents, sequences.actions, state)
+    prediction = mdn_rnn.prediction(outputs)
     scaled = (sequences.rewards - mdn_rnn.reward_mean) / mdn_rnn.reward_scale
     steps = {
-        "nll": mixture_negative_log_likelihood(prediction, targets),
+        "nll": mdn_rnn.negative_log_likelihood(outputs, targets),
         "reward_error": (prediction.reward - scaled).square(),
         "done_loss": torch.nn.functional.binary_cross_entropy_with_logits(
             prediction.done,

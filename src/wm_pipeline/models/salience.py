@@ -8,11 +8,18 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
-from pydantic import Field
-from torch import Tensor, nn
+from pydantic import Field, model_validator
+from torch import Tensor
 
 from wm_pipeline.common.options import Options
-from wm_pipeline.models.vae import FRAME_SIZE
+from wm_pipeline.kernels.training import SalienceNumbers, pixel_error, usable
+from wm_pipeline.models.vae import FRAME_SHAPE
+
+SEEN = 1.0
+"""How salient a pixel is that is counted as seen, here and in ``training.c``."""
+
+STEEP = 1e6
+"""Deviations in the whole range of a colour, where it decides alone."""
 
 
 class SurpriseOptions(Options):
@@ -21,13 +28,24 @@ class SurpriseOptions(Options):
     Attributes:
         kind: ``surprise``.
         deviations: From so many of its own standard deviations from its own mean a
-            pixel begins to be salient; one further it is so wholly.
+            pixel begins to be salient, with the square of what is above it.
+        most_deviations: So many count at most.
         least_deviation: What a standard deviation is taken for at least, in (0, 1].
     """
 
     kind: Literal["surprise"] = "surprise"
     deviations: float = Field(default=1.0, ge=0, le=100)
+    most_deviations: float = Field(default=9.0, gt=0, le=100)
     least_deviation: float = Field(default=0.03, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _check_range(self) -> Self:
+        if self.most_deviations <= self.deviations:
+            raise ValueError(
+                f"most_deviations: expected more than deviations ({self.deviations:g}), "
+                f"found {self.most_deviations:g}"
+            )
+        return self
 
 
 class ColourOptions(Options):
@@ -44,6 +62,9 @@ class ColourOptions(Options):
     threshold: float = Field(gt=0, lt=1)
 
 
+SalienceRule = Annotated[SurpriseOptions | ColourOptions, Field(discriminator="kind")]
+
+
 class SalienceOptions(Options):
     """Which pixels matter more than the rest, and how much more.
 
@@ -55,16 +76,14 @@ class SalienceOptions(Options):
         imagined_weight: Of a pixel that is salient in the reconstruction.
     """
 
-    rule: Annotated[SurpriseOptions | ColourOptions, Field(discriminator="kind")] = (
-        SurpriseOptions()
-    )
-    weight: float = Field(default=240.0, ge=0, le=1e6)
+    rule: SalienceRule = SurpriseOptions()
+    weight: float = Field(default=720.0, ge=0, le=1e6)
     around: int = Field(default=9, ge=1, le=127)
     imagined_weight: float = Field(default=8.0, ge=0, le=1e6)
 
 
 class Statistics(NamedTuple):
-    """Of a game's pixels, each (3, 64, 64) float32.
+    """Of a game's pixels, each (64, 64, 3) float32.
 
     Attributes:
         mean: In [0, 1].
@@ -77,62 +96,98 @@ class Statistics(NamedTuple):
     @classmethod
     def of(cls, frames: np.ndarray) -> Self:
         """Those of frames (frames, 64, 64, 3) uint8."""
-        return cls(
-            *(
-                torch.from_numpy(each.astype(np.float32) / 255).permute(2, 0, 1)
-                for each in (
-                    frames.mean(0, dtype=np.float64),
-                    frames.std(0, dtype=np.float64),
-                )
-            )
+        mean, deviation = (
+            torch.from_numpy((numbers / 255).astype(np.float32))
+            for numbers in (frames.mean(0), frames.std(0))
         )
+        return cls(mean, deviation)
 
 
-class Salience(nn.Module):
-    """How much each pixel matters, on the device of what is trained.
+class Salience:
+    """How much each pixel matters.
 
     Args:
         options: Which pixels, and how much more.
         statistics: Of the game's pixels.
+        device: Of what is weighed.
     """
 
-    def __init__(self, options: SalienceOptions, statistics: Statistics) -> None:
-        super().__init__()
-        self.options = options
+    def __init__(
+        self,
+        options: SalienceOptions,
+        statistics: Statistics,
+        device: torch.device | None = None,
+    ) -> None:
         rule = options.rule
-        places = torch.arange(FRAME_SIZE)
-        distances = (places[:, None] - places).abs()
-        self.register_buffer("near", (distances <= options.around // 2).float())
-        self.register_buffer("mean", statistics.mean)
         if isinstance(rule, SurpriseOptions):
-            least = statistics.deviation.clamp(min=rule.least_deviation)
-            self.register_buffer("sharpness", 1 / least)
-
-    near: Tensor
-    mean: Tensor
-    sharpness: Tensor
+            mean = statistics.mean
+            sharpness = 1 / statistics.deviation.clamp(min=rule.least_deviation)
+            least, most = rule.deviations, rule.most_deviations - rule.deviations
+        else:
+            # So steep that a pixel is either salient or not.
+            mean, sharpness = torch.zeros(FRAME_SHAPE), torch.zeros(FRAME_SHAPE)
+            sharpness[..., rule.channel] = STEEP
+            least, most = rule.threshold * STEEP, 1.0
+        self._numbers = SalienceNumbers(
+            mean.to(device),
+            sharpness.to(device),
+            least,
+            most,
+            options.weight,
+            options.imagined_weight,
+            options.around // 2,
+        )
+        places = torch.arange(FRAME_SHAPE[0], device=device)
+        distances = (places[:, None] - places).abs()
+        self._near = (distances <= self._numbers.reach).float()
 
     def degree(self, pixels: Tensor) -> Tensor:
-        """How salient pixels (batch, 3, 64, 64) are, (batch, 64, 64) in [0, 1]."""
-        rule = self.options.rule
-        if isinstance(rule, ColourOptions):
-            return (pixels[:, rule.channel] > rule.threshold).float()
-        surprise = ((pixels - self.mean) * self.sharpness).abs().amax(1)
-        return (surprise - rule.deviations).clamp(0, 1)
+        """How salient pixels (..., 64, 64, 3) in [0, 1] are, (..., 64, 64) from 0."""
+        mean, sharpness, least, most, *_ = self._numbers
+        far = ((pixels - mean) * sharpness).abs().amax(-1)
+        return (far - least).clamp(0, most).square()
+
+    def seen(self, pixels: Tensor) -> Tensor:
+        """Where pixels (..., 64, 64, 3) in [0, 1] are salient, (..., 64, 64) bool."""
+        return self.degree(pixels) >= SEEN
+
+    def seen_in(self, frames: np.ndarray) -> np.ndarray:
+        """Where frames (frames, 64, 64, 3) uint8 are, (frames, 64, 64) bool."""
+        parts = (
+            self.seen(torch.from_numpy(frames[first : first + 250]).float() / 255)
+            for first in range(0, len(frames), 250)
+        )
+        return torch.cat(list(parts)).numpy()
 
     def weights(self, pixels: Tensor, decoded: Tensor) -> Tensor:
         """The weights of pixels' errors, (batch, 64, 64), 1 or more.
 
         Args:
-            pixels: (batch, 3, 64, 64) in [0, 1].
+            pixels: (batch, 64, 64, 3) in [0, 1].
             decoded: Their reconstructions, likewise.
         """
         degree = self.degree(pixels)
-        around = self.near @ degree @ self.near
-        shared = self.options.weight * degree / around.clamp(min=1)
-        imagined = self.options.imagined_weight * self.degree(decoded)
+        around = self._near @ degree @ self._near
+        shared = self._numbers.weight * degree / around.clamp(min=1)
+        imagined = self._numbers.imagined * self.degree(decoded).clamp(max=1)
         return 1 + torch.maximum(shared, imagined)
 
-    def seen(self, pixels: Tensor) -> Tensor:
-        """Where pixels (batch, 3, 64, 64) are salient, (batch, 64, 64) bool."""
-        return self.degree(pixels) >= 0.5
+    def error(self, frames: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The weighted squared error of reconstructions.
+
+        Args:
+            frames: (batch, 64, 64, 3) uint8.
+            logits: Of the reconstructions, (batch, 64, 64, 3).
+
+        Returns:
+            The error of each frame, summed over pixels, (batch,); and how many of its
+            pixels are salient, how many in the reconstruction, and in both, (batch, 3).
+        """
+        if usable(logits):
+            return pixel_error(frames, logits, self._numbers)
+        pixels, decoded = frames.float() / 255, logits.float().sigmoid()
+        weights = self.weights(pixels, decoded.detach())
+        error = ((pixels - decoded).square().sum(-1) * weights).sum((1, 2))
+        seen, shown = self.seen(pixels), self.seen(decoded.detach())
+        counts = [some.sum((1, 2)) for some in (seen, shown, seen & shown)]
+        return error, torch.stack(counts, -1).float()

@@ -131,9 +131,9 @@ class ConvVAE(nn.Module):
         return cls(VAEOptions.model_validate(config["options"]))
 
     def set_mean_image(self, mean: Tensor) -> None:
-        """Start the learned image at the data's mean, (3, 64, 64) in [0, 1]."""
+        """Start the learned image at the data's mean, (64, 64, 3) in [0, 1]."""
         with torch.no_grad():
-            self.image.copy_(torch.logit(mean, eps=1e-3))
+            self.image.copy_(torch.logit(mean, eps=1e-3).permute(2, 0, 1))
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of z, each (batch, latent), for (batch, 3, 64, 64)."""
@@ -143,7 +143,12 @@ class ConvVAE(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels in [0, 1], (batch, 3, 64, 64), for z (batch, latent)."""
-        return torch.sigmoid(self.decoder(self.expand(latents)) + self.image)
+        return torch.sigmoid(self.logits(latents))
+
+    def logits(self, latents: Tensor) -> Tensor:
+        """Like ``decode``, before the sigmoid."""
+        logits: Tensor = self.decoder(self.expand(latents)) + self.image
+        return logits
 
     @torch.inference_mode()
     def encode_frames(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -165,6 +170,24 @@ class ConvVAE(nn.Module):
         """Frames (batch, 64, 64, 3) uint8 for z (batch, latent), without gradients."""
         pixels = self.decode(latents).permute(0, 2, 3, 1)
         return (pixels * 255).round().to(torch.uint8).cpu().numpy()
+
+
+class ApartConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution whose patches do not overlap: one matrix product.
+
+    On a CPU it takes a third of the time of the general one.
+    """
+
+    def forward(self, inputs: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(batch, channels, height, width), channels last, for such an input."""
+        batch, _, height, width = inputs.shape
+        side = self.kernel_size[0]
+        weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)
+        bias = None if self.bias is None else self.bias.repeat(side * side)
+        products = nn.functional.linear(inputs.permute(0, 2, 3, 1), weight, bias)
+        patches = products.view(batch, height, width, side, -1).transpose(2, 3)
+        pixels = patches.reshape(batch, height * side, width * side, -1)
+        return pixels.permute(0, 3, 1, 2)
 
 
 def to_pixels(
@@ -203,11 +226,11 @@ def _decoder(options: VAEOptions) -> nn.Sequential:
     layers: list[nn.Module] = []
     channels = options.decoder_channels
     for layer in options.decoder:
+        apart = layer.kernel == layer.stride and not layer.padding
+        kind = ApartConvTranspose2d if apart else nn.ConvTranspose2d
         layers += [
             nn.ReLU(),
-            nn.ConvTranspose2d(
-                channels, layer.channels, layer.kernel, layer.stride, layer.padding
-            ),
+            kind(channels, layer.channels, layer.kernel, layer.stride, layer.padding),
         ]
         channels = layer.channels
     # The paper has no nonlinearity between the first linear layer and the square.

@@ -9,7 +9,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from wm_pipeline.common.options import Options
 from wm_pipeline.common.randomness import torch_stream
 from wm_pipeline.models.salience import Salience, SalienceOptions, Statistics
 from wm_pipeline.models.training import FittingOptions, Learner, fit
@@ -38,7 +37,7 @@ class VAETrainingOptions(FittingOptions):
 
 def vae_loss(
     vae: ConvVAE,
-    pixels: Tensor,
+    frames: Tensor,
     noise: Tensor,
     options: VAETrainingOptions,
     salience: Salience,
@@ -47,7 +46,7 @@ def vae_loss(
 
     Args:
         vae: V.
-        pixels: (batch, 3, 64, 64) in [0, 1].
+        frames: (batch, 64, 64, 3) uint8.
         noise: Standard normal, by which z is sampled, (batch, latent).
         options: Weights of the terms.
         salience: The pixels that matter.
@@ -60,22 +59,15 @@ def vae_loss(
 
     Source: World Models, appendix A.1; its KL tolerance is the free bits here.
     """
-    mean, log_variance = vae.encode(pixels)
-    decoded = vae.decode(reparameterise(mean, log_variance, noise))
-    weights = salience.weights(pixels, decoded.detach())
-    error = ((pixels - decoded).square().sum(1) * weights).sum((1, 2)).mean()
+    mean, log_variance = vae.encode(to_pixels(frames))
+    logits = vae.logits(reparameterise(mean, log_variance, noise))
+    errors, counts = salience.error(frames, logits.permute(0, 2, 3, 1))
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
     free = options.free_nats * vae.latent_size
-    loss = error + options.beta * kl.clamp(min=free).mean()
-    seen, reconstructed = salience.seen(pixels), salience.seen(decoded.detach())
-    parts = {
-        "reconstruction": error,
-        "kl": kl.mean(),
-        "salient": seen.sum(),
-        "salient_reconstructed": reconstructed.sum(),
-        "salient_both": (seen & reconstructed).sum(),
-    }
-    return loss, parts
+    loss = errors.mean() + options.beta * kl.clamp(min=free).mean()
+    parts = {"reconstruction": errors.mean(), "kl": kl.mean()}
+    names = ("salient", "salient_reconstructed", "salient_both")
+    return loss, {**parts, **dict(zip(names, counts.sum(0), strict=True))}
 
 
 class Frames(NamedTuple):
@@ -125,10 +117,9 @@ def train_vae(
     def loss(
         batch: Frames, _: tuple[Tensor, ...]
     ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, ...]]:
-        pixels = to_pixels(batch.frames)
-        return *vae_loss(vae, pixels, batch.noise, options, salience), ()
+        return *vae_loss(vae, batch.frames, batch.noise, options, salience), ()
 
-    salience = Salience(options.salience, statistics).to(vae.image.device)
+    salience = Salience(options.salience, statistics, vae.image.device)
     learner = Learner(
         name="V",
         option="vision",
@@ -168,13 +159,13 @@ def validate_vae(
     generator = torch_stream(seed, "vae validation noise")
     totals: dict[str, float] = {}
     device = vae.image.device
-    salience = Salience(options.salience, statistics).to(device)
+    salience = Salience(options.salience, statistics, device)
     for start in range(0, len(frames), 250):
-        pixels = to_pixels(frames[start : start + 250], device)
-        noise = torch.randn(len(pixels), vae.latent_size, generator=generator)
-        loss, parts = vae_loss(vae, pixels, noise.to(device), options, salience)
+        some = torch.from_numpy(frames[start : start + 250]).to(device)
+        noise = torch.randn(len(some), vae.latent_size, generator=generator)
+        loss, parts = vae_loss(vae, some, noise.to(device), options, salience)
         for name, value in {"loss": loss, **parts}.items():
-            weight = len(pixels) if name in MEANS else 1
+            weight = len(some) if name in MEANS else 1
             totals[name] = totals.get(name, 0.0) + value.item() * weight
     return _metrics(totals | {name: totals[name] / len(frames) for name in MEANS})
 

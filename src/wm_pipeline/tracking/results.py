@@ -184,11 +184,20 @@ def _times(seconds: Mapping[str, float], cpu: Mapping[str, float]) -> list[str]:
 
 
 def _seen(vae: Mapping[str, float | None]) -> list[str]:
-    """What V keeps of salient pixels, in games that have some."""
-    if vae["salient_recall"] is None:
-        return []
-    share = f"{vae['salient_recall']:.0%}"
-    return [f"- V reconstructs {share} of the salient pixels of held-out frames."]
+    """What V keeps, where it was measured."""
+    lines = []
+    recall = {
+        name.removeprefix("recall_").replace("_", " "): share
+        for name, share in vae.items()
+        if name.startswith("recall_") and share is not None
+    }
+    if recall:
+        shares = "; ".join(f"{size}: {share:.0%}" for size, share in recall.items())
+        lines.append(f"- V shows of the pixels of things, by their size ({shares}).")
+    if vae.get("time_explained") is not None:
+        share = f"{vae['time_explained']:.2f}"
+        lines.append(f"- Of the time since the start, z explains R² {share}.")
+    return lines
 
 
 def _learned(run: Mapping[str, Any]) -> list[str]:

@@ -15,25 +15,26 @@ from wm_pipeline.common import progress
 from wm_pipeline.common.devices import choose_device
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Seed
-from wm_pipeline.common.randomness import seeded_initialisation, stream
+from wm_pipeline.common.randomness import seeded_initialisation, stream, torch_stream
 from wm_pipeline.episodes.choosing import split_episodes
-from wm_pipeline.episodes.frames import mean_frame, sample_frames, shuffled_frames
+from wm_pipeline.episodes.frames import sample_frames, shuffled_frames
 from wm_pipeline.episodes.shards import EpisodeShards, Shard
+from wm_pipeline.models.probe import explained
+from wm_pipeline.models.recall import recall_by_size
+from wm_pipeline.models.salience import Salience, SalienceRule, Statistics
 from wm_pipeline.models.training import best_module
 from wm_pipeline.models.training_state import TrainingState
 from wm_pipeline.models.vae import ConvVAE, VAEOptions
-from wm_pipeline.models.vae_training import (
-    SalienceOptions,
-    VAETrainingOptions,
-    train_vae,
-    validate_vae,
-)
+from wm_pipeline.models.vae_training import VAETrainingOptions, train_vae, validate_vae
 from wm_pipeline.models.world_model import digest
 from wm_pipeline.reporting.pictures import enlarge, pairs_of_rows
 
 logger = logging.getLogger(__name__)
 
 PICTURE_ROWS, PICTURE_COLUMNS = 3, 8
+
+STATISTICS_EPISODES, STATISTICS_FRAMES = 64, 10_000
+"""From how many training episodes, and frames of theirs, statistics are taken at most."""
 
 
 class VisionOptions(Options):
@@ -45,6 +46,8 @@ class VisionOptions(Options):
         validation_fraction: Share of the episodes held out.
         pool_frames: Frames shuffled together; about 12 kB each, three pools at most
             are in memory.
+        things: Which pixels are of things, of which it is measured how many V shows;
+            without a rule, those that are salient in training.
         model: The sizes.
         training: The training.
     """
@@ -54,6 +57,7 @@ class VisionOptions(Options):
     resume: bool = False
     validation_fraction: float = Field(gt=0, lt=1)
     pool_frames: int = Field(ge=1, le=1_000_000)
+    things: SalienceRule | None = None
     model: VAEOptions
     training: VAETrainingOptions
 
@@ -95,7 +99,7 @@ def train_vision(
         )
     with seeded_initialisation(options.seed, "vae weights"):
         vae = ConvVAE(options.model)
-    statistics = _statistics(episodes, options)
+    statistics = Statistics.of(_known_frames(episodes, options)[0])
     vae.set_mean_image(statistics.mean)
     vae.to(choose_device(options.training.device))
     states = train_vae(
@@ -108,7 +112,7 @@ def train_vision(
             stream(options.seed, "frame order"),
             first,
         ),
-        _validation_frames(episodes, options),
+        _validation_frames(episodes, options)[0],
         statistics,
         options.training,
         options.seed,
@@ -127,7 +131,7 @@ def select_vision(vae_training: TrainingState) -> ConvVAE:
 
 def score_vision(
     episodes: EpisodeShards, vae: ConvVAE, options: VisionOptions
-) -> tuple[dict[str, float], np.ndarray]:
+) -> tuple[dict[str, float], pd.DataFrame, np.ndarray]:
     """How well V reconstructs held-out frames: scores, and a picture.
 
     Args:
@@ -136,43 +140,64 @@ def score_vision(
         options: As in training, so that the same episodes are held out.
 
     Returns:
-        The scores of ``validate_vae``; and originals above their reconstructions,
-        from few salient pixels (a fireball far away) to many.
+        The scores of ``validate_vae``, how much of the time since an episode's start a
+        small network tells from z (``time_explained``), and the recall of things by
+        their size in pixels (``recall_1_to_4``); the last as the table of
+        ``recall_by_size``; and originals above their reconstructions, from few pixels
+        of things (a fireball far away) to many.
     """
     vae.to(choose_device(options.training.device))
-    frames = _validation_frames(episodes, options)
-    statistics = _statistics(episodes, options)
+    known, known_steps = _known_frames(episodes, options)
+    frames, steps = _validation_frames(episodes, options)
+    statistics = Statistics.of(known)
     scores = validate_vae(vae, frames, statistics, options.training, options.seed)
-    logger.info(
-        "On held-out frames V reconstructs %(salient_recall).0f%% of the salient pixels; "
-        "of those in its reconstructions %(salient_precision).0f%% are there",
-        {name: 100 * np.nan_to_num(value) for name, value in scores.items()},
+    latents = vae.encode_frames(frames)[0]
+    scores["time_explained"] = explained(
+        vae.encode_frames(known)[0].cpu(),
+        torch.from_numpy(known_steps).float(),
+        latents.cpu(),
+        torch.from_numpy(steps).float(),
+        torch_stream(options.seed, "time probe"),
     )
-    count = PICTURE_ROWS * PICTURE_COLUMNS
-    shown = frames[salient_examples(frames, options.training.salience, count)]
-    decoded = vae.decode_frames(vae.encode_frames(shown)[0])
-    return scores, enlarge(pairs_of_rows(shown, decoded, PICTURE_COLUMNS), 2)
+    decoded = vae.decode_frames(latents)
+    salience = options.training.salience
+    if options.things is not None:
+        salience = salience.model_copy(update={"rule": options.things})
+    things, shown = (
+        Salience(salience, statistics).seen_in(each) for each in (frames, decoded)
+    )
+    recall = recall_by_size(things, shown)
+    for row in recall.to_dict("records"):
+        scores[f"recall_{row['least']}_to_{row['most']}"] = row["recall"]
+    logger.info(
+        "On held-out frames V reconstructs of the pixels of things that have\n%s\n"
+        "and z tells %.0f%% of how long the episode has lasted",
+        "\n".join(
+            f"  {row.least} to {row.most} pixels: {row.recall:.0%} of {row.pixels:,}"
+            for row in recall.itertuples()
+        ),
+        100 * scores["time_explained"],
+    )
+    chosen = examples(things, PICTURE_ROWS * PICTURE_COLUMNS)
+    picture = pairs_of_rows(frames[chosen], decoded[chosen], PICTURE_COLUMNS)
+    return scores, recall, enlarge(picture, 2)
 
 
-def salient_examples(
-    frames: np.ndarray, salience: SalienceOptions, count: int
-) -> np.ndarray:
-    """Which frames to look at: from those with few salient pixels to those with many.
+def examples(things: np.ndarray, count: int) -> np.ndarray:
+    """Which frames to look at: from those with few pixels of things to those with many.
 
     Each is out of another part of the frames, so that none is shown twice while there
     are enough; in Doom the first has a fireball far away, the last one that is near.
 
     Args:
-        frames: (frames, height, width, 3) uint8.
-        salience: Which pixels are salient.
-        count: How many.
+        things: Which pixels of frames are of things, (frames, height, width) bool.
+        count: How many frames.
 
     Returns:
         Their numbers, (count,) int64.
     """
-    bright = frames[..., salience.channel] > salience.threshold * 255
-    sizes = np.log1p(bright.sum((1, 2)))
-    parts = np.array_split(np.arange(len(frames)), min(count, len(frames)))
+    sizes = np.log1p(things.sum((1, 2)))
+    parts = np.array_split(np.arange(len(things)), min(count, len(things)))
     wanted = np.linspace(np.log(2), sizes.max(), len(parts))
     chosen = [
         part[np.abs(sizes[part] - size).argmin()]
@@ -220,19 +245,19 @@ def _split(
     )
 
 
-def _statistics(episodes: EpisodeShards, options: VisionOptions) -> Statistics:
-    """Of the pixels of some training frames."""
-    return Statistics.of(
-        sample_frames(
-            episodes,
-            _split(episodes, options)[0],
-            options.training.validation_frames,
-            stream(options.seed, "pixel statistics"),
-        )
-    )
+def _known_frames(
+    episodes: EpisodeShards, options: VisionOptions
+) -> tuple[np.ndarray, np.ndarray]:
+    """Some frames of training episodes, for statistics, and the steps before each."""
+    random = stream(options.seed, "pixel statistics")
+    training = random.permutation(_split(episodes, options)[0])[:STATISTICS_EPISODES]
+    return sample_frames(episodes, training, STATISTICS_FRAMES, random)
 
 
-def _validation_frames(episodes: EpisodeShards, options: VisionOptions) -> np.ndarray:
+def _validation_frames(
+    episodes: EpisodeShards, options: VisionOptions
+) -> tuple[np.ndarray, np.ndarray]:
+    """Some frames of held-out episodes, and the steps before each."""
     return sample_frames(
         episodes,
         _split(episodes, options)[1],

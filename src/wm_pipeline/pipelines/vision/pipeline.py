@@ -29,7 +29,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 score_vision,
                 inputs=["episodes", "vae", "params:vision"],
-                outputs=["vae_scores", "reconstructions"],
+                outputs=["vae_scores", "vae_recall", "reconstructions"],
                 name="score_vision",
             ),
             Node(

@@ -1,0 +1,158 @@
+"""The compiled pieces of training: equal to torch's, values and gradients."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from wm_pipeline.kernels import training
+from wm_pipeline.kernels.native import compiled
+from wm_pipeline.models import mdn_rnn, salience
+from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
+from wm_pipeline.models.salience import (
+    ColourOptions,
+    Salience,
+    SalienceOptions,
+    Statistics,
+    SurpriseOptions,
+)
+
+pytestmark = pytest.mark.usefixtures("compiler")
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def both(
+    compute: Callable[[], Tensor], inputs: Sequence[Tensor], monkey: pytest.MonkeyPatch
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What C computes, and its gradients to the inputs, beside torch's."""
+
+    def run() -> list[Tensor]:
+        value = compute()
+        return [value.detach(), *torch.autograd.grad(value, inputs)]
+
+    by_c = run()
+    with monkey.context() as patch:
+        patch.setattr(training, "usable", lambda _: False)
+        patch.setattr(salience, "usable", lambda _: False)
+        by_torch = run()
+    return zip(by_c, by_torch, strict=True)
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize(
+    ("batch", "time", "latent", "hidden", "mixtures"),
+    [(1, 1, 1, 1, 1), (3, 5, 33, 7, 2), (4, 2, 16, 16, 64), (2, 3, 5, 8, 65)],
+)
+def test_m_is_as_torch_says(
+    batch: int,
+    time: int,
+    latent: int,
+    hidden: int,
+    mixtures: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    options = MDNRNNOptions(hidden_size=hidden, mixtures=mixtures)
+    m = MDNRNN(options, latent, 2, "")
+    with torch.no_grad():
+        for weights in m.parameters():
+            weights.mul_(2)
+    latents, actions = drawn(batch, time + 1, latent), drawn(batch, time, 2)
+    before = (drawn(batch, hidden), drawn(batch, hidden, seed=1))
+
+    def loss() -> Tensor:
+        outputs, (h, c) = m.outputs(latents[:, :-1], actions, before)
+        nll = m.negative_log_likelihood(outputs, latents[:, 1:])
+        said = m.prediction(outputs)
+        return (
+            (nll * drawn(*nll.shape)).sum() + (said.reward * said.done).sum() + h @ c.T
+        )
+
+    for by_c, by_torch in both(lambda: loss().sum(), list(m.parameters()), monkeypatch):
+        largest = max(1.0, by_torch.abs().max().item())
+        torch.testing.assert_close(by_c, by_torch, rtol=1e-4, atol=1e-5 * largest)
+
+
+def test_gradients_of_the_lstms_inputs_are_as_torch_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    m = MDNRNN(MDNRNNOptions(hidden_size=6, mixtures=2), 3, 1, "")
+    latents = drawn(2, 4, 3).requires_grad_()
+    state = m.initial_state(2)
+
+    def loss() -> Tensor:
+        return m.outputs(latents, drawn(2, 4, 1), state)[0].square().sum()
+
+    for by_c, by_torch in both(loss, [latents], monkeypatch):
+        torch.testing.assert_close(by_c, by_torch, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("around", [1, 9, 127])
+@pytest.mark.parametrize("kind", ["surprise", "colour"])
+def test_v_s_error_is_as_torch_says(
+    kind: str, around: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = {
+        "surprise": SurpriseOptions(deviations=0.5, most_deviations=3.0),
+        "colour": ColourOptions(kind="colour", channel=2, threshold=0.7),
+    }[kind]
+    options = SalienceOptions(rule=rule, around=around, weight=90.0)
+    statistics = Statistics(drawn(64, 64, 3).sigmoid(), drawn(64, 64, 3, seed=1).abs() / 4)
+    weigh = Salience(options, statistics)
+    random = torch.Generator().manual_seed(1)
+    frames = torch.randint(256, (batch, 64, 64, 3), generator=random).byte()
+    logits = (2 * drawn(batch, 64, 64, 3, seed=2)).requires_grad_()
+    slopes = drawn(batch)
+    counts = []
+
+    def loss() -> Tensor:
+        errors, counted = weigh.error(frames, logits)
+        counts.append(counted)
+        assert not counted.requires_grad
+        return errors @ slopes
+
+    for by_c, by_torch in both(loss, [logits], monkeypatch):
+        torch.testing.assert_close(by_c, by_torch, rtol=1e-4, atol=1e-3)
+    by_c, by_torch = counts
+    # A reconstruction on the edge of being salient may fall on either side.
+    assert (by_c - by_torch).abs().max() <= 3
+    assert by_c.min() > 0
+
+
+def test_there_is_no_second_time() -> None:
+    m = MDNRNN(MDNRNNOptions(hidden_size=4, mixtures=2), 3, 1, "")
+    outputs, _ = m.outputs(drawn(1, 2, 3), drawn(1, 2, 1), m.initial_state(1))
+    value = outputs.sum()
+    value.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()
+
+
+def test_other_numbers_and_devices_are_torchs() -> None:
+    assert compiled() is not None
+    assert training.usable(torch.zeros(1))
+    assert not training.usable(torch.zeros(1, dtype=torch.float64))
+    assert not training.usable(torch.zeros(1, device="meta"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not training.usable(torch.zeros(1))
+
+
+def test_the_largest_mixture_is_in_the_source() -> None:
+    source = training.__file__.removesuffix("py") + "c"
+    with open(source) as text:
+        assert f"MOST_MIXTURES = {training.MOST_MIXTURES} " in text.read()
+    assert mdn_rnn.training is training
