@@ -62,12 +62,12 @@ def test_a_chain_finished_by_a_later_run_is_whole(
     began["run_record"]["stages"] = ["collection", "vision", "memory"]
     began["run_record"]["seconds"] = {"collection": 11.0, "vision": 12.0}
     ended["stage_seconds"] = {"controller": 60.0, "evaluation": 20.0}
-    began["vae_scores"]["salient_recall"] = 0.123
+    began["vae_scores"]["recall_1_to_4"] = 0.123
     ended["run_record"]["options"]["controller"]["resume"] = resumed
     versions = ("2999-01-01T00.00.00.000Z", "2999-01-02T00.00.00.000Z")
     page = results_page(dict(zip(versions, (began, ended), strict=True)))
     assert versions[1] in page
-    assert "reconstructs 12% of the salient pixels" in page
+    assert "(1 to 4: 12%; " in page
     assert "| vision | 12.0 |" in page
     assert "| memory | not recorded |" in page
     assert "Together at least 1.7 min." in page

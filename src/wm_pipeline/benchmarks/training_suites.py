@@ -62,8 +62,9 @@ def vision_operations(vae: ConvVAE) -> float:
     forwards: list[int] = []
 
     def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        shape = {nn.Conv2d: output, nn.ConvTranspose2d: inputs[0]}.get(type(module))
-        places = 1 if shape is None else shape.shape[-2] * shape.shape[-1]
+        # A weight meets each place of a convolution's output, of a transposed one's input.
+        met = output if isinstance(module, nn.Conv2d) else inputs[0]
+        places = met.shape[2:].numel()
         forwards.append(2 * places * module.weight.numel())  # type: ignore[operator]
 
     kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
