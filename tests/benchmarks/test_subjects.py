@@ -12,12 +12,14 @@ from torch import Tensor
 
 from wm_pipeline.benchmarks.jax_scan import jax_dreams
 from wm_pipeline.benchmarks.subjects import (
+    decision_products,
     decisions,
     encodings,
     generation_parts,
     generations,
     matrix_products,
     one_dream_at_a_time,
+    plain_decisions,
     population_dreams,
 )
 from wm_pipeline.benchmarks.timing import machine, medians
@@ -35,15 +37,18 @@ class CountingActions(ThresholdActions):
 
     def decide(self, outputs: Tensor, gumbel: Tensor | None = None) -> Tensor:
         seen.append(len(outputs))
+        said.append(outputs)
         return super().decide(outputs, gumbel)
 
 
 seen: list[int] = []
+said: list[Tensor] = []
 
 
 @pytest.fixture
 def actions() -> CountingActions:
     seen.clear()
+    said.clear()
     return CountingActions(kind="threshold", low=0, middle=1, high=2)
 
 
@@ -100,12 +105,39 @@ def test_medians_are_of_the_measured_rounds_in_turn(
     assert found == [4.0, 2.0]
 
 
+@pytest.mark.parametrize("way", [decisions, plain_decisions])
 def test_decisions_are_counted_one_by_one(
-    controller: Controller, actions: CountingActions
+    controller: Controller, actions: CountingActions, way: Any
 ) -> None:
-    units = decisions(controller, actions, batch=7, calls=3)()
+    units = way(controller, actions, batch=7, calls=3)()
     assert seen == [7, 7, 7]
     assert units == 21
+
+
+@pytest.mark.parametrize("policy", ["deterministic", "gaussian"])
+@pytest.mark.parametrize("activation", ["tanh", "relu", "elu", "silu"])
+@pytest.mark.parametrize("inputs", ["zh", "zhc"])
+def test_a_plain_network_decides_the_same(
+    inputs: Any, activation: Any, policy: Any, actions: CountingActions
+) -> None:
+    options = ControllerOptions(
+        inputs=inputs,
+        hidden_sizes=(6, 5),
+        activation=activation,
+        bias=True,
+        policy=policy,
+    )
+    controller = Controller(options, 4, 8, 1)
+    controller.set_parameters(torch.linspace(-1, 1, controller.size))
+    for way in (decisions, plain_decisions):
+        way(controller, actions, batch=3, calls=2)()
+    ours, plain = torch.stack(said[:2]), torch.stack(said[2:])
+    torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+    assert (policy == "gaussian") == (not torch.equal(ours[0], ours[1]))
+
+
+def test_a_decisions_products_are_counted(controller: Controller) -> None:
+    assert decision_products(controller, batch=7, calls=3)() == 21
 
 
 def test_population_dreams_count_steps_of_living_dreams(

@@ -86,7 +86,12 @@ def test_every_subject_has_its_rows(table: pd.DataFrame) -> None:
     jax = ["JAX scan"] * (importlib.util.find_spec("jax") is not None)
     ways = ["limit", "population", "one at a time", *jax]
     expected = {
-        "controller": ["trained", "trained", "small", "small"],
+        "controller": [
+            f"{name}{way}"
+            for name in ("trained", "small")
+            for _ in range(2)
+            for way in (", limit", "", ", nn.Sequential")
+        ],
         "encoding": ["V", "V"],
         "training": ["limit", "V, tiny", "M, tiny"],
         # Not a full covariance of 7,000 parameters, nor vd of 3.

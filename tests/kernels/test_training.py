@@ -111,7 +111,9 @@ def test_v_s_error_is_as_torch_says(
         "colour": ColourOptions(kind="colour", channel=2, threshold=0.7),
     }[kind]
     options = SalienceOptions(rule=rule, around=around, weight=90.0)
-    statistics = Statistics(drawn(64, 64, 3).sigmoid(), drawn(64, 64, 3, seed=1).abs() / 4)
+    statistics = Statistics(
+        drawn(64, 64, 3).sigmoid(), drawn(64, 64, 3, seed=1).abs() / 4
+    )
     weigh = Salience(options, statistics)
     random = torch.Generator().manual_seed(1)
     frames = torch.randint(256, (batch, 64, 64, 3), generator=random).byte()

@@ -38,7 +38,15 @@ def test_statistics_are_those_of_each_pixel() -> None:
 
 @pytest.mark.parametrize(
     ("value", "degree"),
-    [(0.5, 0), (0.59, 0), (0.71, 1.21), (0.29, 1.21), (0.69, 0.81), (0.99, 9), (0.01, 9)],
+    [
+        (0.5, 0),
+        (0.59, 0),
+        (0.71, 1.21),
+        (0.29, 1.21),
+        (0.69, 0.81),
+        (0.99, 9),
+        (0.01, 9),
+    ],
 )
 @pytest.mark.parametrize("channel", [0, 1, 2])
 def test_surprise_is_the_square_of_deviations_beyond_the_first(

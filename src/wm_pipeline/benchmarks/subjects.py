@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.batch import chunk_bounds
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, Evaluator
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream import Dreams
-from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.controller import LOG_DEVIATION_RANGE, Controller
 from wm_pipeline.models.vae import FRAME_SIZE, ConvVAE
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.policies.controller_policy import decision_noise
@@ -29,6 +30,13 @@ from wm_pipeline.workers.pool import WorkerPool, identity
 
 SIGMA = 0.1
 """Of the candidates around a controller."""
+
+PLAIN_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+}
 
 
 def decisions(
@@ -47,6 +55,56 @@ def decisions(
         for _ in range(calls):
             normal, gumbel = decision_noise(controller, actions, batch, generator)
             actions.decide(controller(latents, h, c, normal), gumbel)
+        return batch * calls
+
+    return run
+
+
+def plain_decisions(
+    controller: Controller, actions: Actions, batch: int, calls: int
+) -> Callable[[], float]:
+    """The same decisions by the same weights in a plain ``nn.Sequential``."""
+    latents = torch.ones(batch, controller.latent_size)
+    others = [torch.ones(batch, controller.hidden_size) for _ in controller.memory]
+    generator = torch.Generator()
+    layers: list[nn.Module] = []
+    for weights, biases in controller.unpack(controller.get_parameters()[None]):
+        linear = nn.Linear(weights.shape[2], weights.shape[1])
+        with torch.no_grad():
+            linear.weight.copy_(weights[0])
+            linear.bias.copy_(biases[0, 0])
+        layers += [linear, PLAIN_ACTIVATIONS[controller.options.activation]()]
+    network = nn.Sequential(*layers[:-1])
+
+    @torch.inference_mode()
+    def run() -> float:
+        for _ in range(calls):
+            normal, gumbel = decision_noise(controller, actions, batch, generator)
+            values = network(torch.cat((latents, *others), 1))
+            if normal is not None:
+                means, logs = values.chunk(2, 1)
+                values = means + logs.clamp(*LOG_DEVIATION_RANGE).exp() * normal
+            actions.decide(values, gumbel)
+        return batch * calls
+
+    return run
+
+
+def decision_products(
+    controller: Controller, batch: int, calls: int
+) -> Callable[[], float]:
+    """The matrix products of such decisions alone."""
+    layers = controller.unpack(controller.get_parameters()[None])
+    inputs = [torch.ones(batch, weights.shape[2]) for weights, _ in layers]
+    outputs = [torch.ones(batch, weights.shape[1]) for weights, _ in layers]
+
+    @torch.inference_mode()
+    def run() -> float:
+        for _ in range(calls):
+            for values, (weights, biases), to in zip(
+                inputs, layers, outputs, strict=True
+            ):
+                torch.addmm(biases[0], values, weights[0].T, out=to)
         return batch * calls
 
     return run

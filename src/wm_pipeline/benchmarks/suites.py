@@ -6,12 +6,19 @@ from typing import Any
 import pandas as pd
 
 from wm_pipeline.benchmarks.dream_suites import (
+    LIMIT,
     curve_rows,
     generation_rows,
     population_rows,
 )
 from wm_pipeline.benchmarks.options import BenchmarkOptions
-from wm_pipeline.benchmarks.subjects import decisions, encodings, generations
+from wm_pipeline.benchmarks.subjects import (
+    decision_products,
+    decisions,
+    encodings,
+    generations,
+    plain_decisions,
+)
 from wm_pipeline.benchmarks.timing import Subject, machine, measured, new_row
 from wm_pipeline.benchmarks.training_suites import training_rows
 from wm_pipeline.benchmarks.worlds import World
@@ -37,12 +44,13 @@ def measure_speed(
 
     Returns:
         One row a subject: ``subject`` (controller, encoding, training, search, dream,
-        generation or curve), ``name``, ``parameters``, ``hidden`` (of the world dreamed), ``size``
-        (decisions, frames, candidates or dreams at once), ``workers``, ``unit``,
+        generation or curve), ``name``, ``parameters``, ``hidden`` (of the world
+        dreamed), ``size`` (decisions, frames, candidates or dreams at once, or steps of
+        M in a step of training), ``workers``, ``unit``,
         ``per_second`` (median), ``microseconds`` (of one call: a batch of decisions, a
-        generation, a step of all dreams), ``share`` (of the rate of a dream's matrix
-        products alone; of a training's products in the rate of a large one; of a
-        generation's time) and the machine.
+        generation, a step of all dreams), ``share`` (of the rate of a decision's or a
+        dream's matrix products alone; of a training's products in the rate of a large
+        one; of a generation's time) and the machine.
     """
     trained = World(world_model, controller, actions, options.steps)
     rows = [
@@ -68,15 +76,27 @@ def _controller_rows(
             sizes.model, sizes.latent_size, sizes.hidden_size, sizes.actions.outputs
         )
         controllers[name] = (built, sizes.actions)
-    subjects = [
-        Subject(
-            new_row("controller", name, controller.size, batch, "decisions"),
-            decisions(controller, actions, batch, max(1, options.decisions // batch)),
-        )
-        for name, (controller, actions) in controllers.items()
-        for batch in options.batch_sizes
+    subjects = []
+    for (name, (controller, actions)), batch in itertools.product(
+        controllers.items(), options.batch_sizes
+    ):
+        calls = max(1, options.decisions // batch)
+        ways = {
+            f"{name}, {LIMIT}": decision_products(controller, batch, calls),
+            name: decisions(controller, actions, batch, calls),
+            f"{name}, nn.Sequential": plain_decisions(
+                controller, actions, batch, calls
+            ),
+        }
+        for way, run in ways.items():
+            row = new_row("controller", way, controller.size, batch, "decisions")
+            subjects.append(Subject(row, run))
+    rows = measured("controllers", subjects, options.repeats)
+    limits = [row["per_second"] for row in rows[::3] for _ in range(3)]
+    return [
+        {**row, "share": row["per_second"] / limit}
+        for row, limit in zip(rows, limits, strict=True)
     ]
-    return measured("controllers", subjects, options.repeats)
 
 
 def _encoding_rows(

@@ -79,7 +79,7 @@ class Controller(nn.Module):
         self.options = options
         self.latent_size, self.hidden_size = latent_size, hidden_size
         self.outputs = outputs
-        self.features = latent_size + hidden_size * len(options.inputs[1:])
+        self.features = latent_size + hidden_size * len(self.memory)
         heads = 2 if self.stochastic else 1
         widths = (self.features, *options.hidden_sizes, heads * outputs)
         self._shapes = [(after, before) for before, after in pairwise(widths)]
@@ -87,6 +87,11 @@ class Controller(nn.Module):
         self._unpacked: tuple[Tensor, list[Layer]] | None = None
 
     parameters_vector: Tensor
+
+    @property
+    def memory(self) -> str:
+        """Which parts of M's state it reads, ``h`` or ``hc``."""
+        return self.options.inputs.removeprefix("z")
 
     @property
     def stochastic(self) -> bool:
@@ -154,7 +159,7 @@ class Controller(nn.Module):
         # A product for each input costs less than joining them.
         start = self.latent_size
         values = torch.addmm(bias, latents, first[:, :start].T)
-        for part in (h, c)[: len(self.options.inputs) - 1]:
+        for part in (h, c)[: len(self.memory)]:
             end = start + self.hidden_size
             values.addmm_(part, first[:, start:end].T)
             start = end
