@@ -77,15 +77,15 @@ def _controller_rows(
         )
         controllers[name] = (built, sizes.actions)
     subjects = []
-    for (name, (controller, actions)), batch in itertools.product(
+    for (name, (controller, mapping)), batch in itertools.product(
         controllers.items(), options.batch_sizes
     ):
         calls = max(1, options.decisions // batch)
         ways = {
             f"{name}, {LIMIT}": decision_products(controller, batch, calls),
-            name: decisions(controller, actions, batch, calls),
+            name: decisions(controller, mapping, batch, calls),
             f"{name}, nn.Sequential": plain_decisions(
-                controller, actions, batch, calls
+                controller, mapping, batch, calls
             ),
         }
         for way, run in ways.items():

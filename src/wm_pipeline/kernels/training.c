@@ -1,6 +1,6 @@
 /* The elementwise part of training V and M, each piece with its gradient in one pass over
-   memory. Rows and frames are computed by themselves, so digits do not depend on how they
-   are shared among threads. Compiled for the machine it runs on; see compiler.py. */
+   memory. One thread does it: those of torch wait for its products, and others would take
+   their cores. Compiled for the machine it runs on; see compiler.py. */
 
 #include "elementary.h"
 

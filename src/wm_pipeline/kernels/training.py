@@ -4,10 +4,7 @@ Their callers ask ``usable`` first, and let torch do the work where it says no.
 """
 
 import ctypes
-import functools
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -185,21 +182,12 @@ class _MixtureLoss(torch.autograd.Function):
         rows, stride = targets.numel() // latent, outputs.shape[-1]
         nll, gradient = torch.empty_like(targets), torch.empty_like(outputs)
         gradient[..., 3 * latent * mixtures :] = 0
-        starts = (
-            (address(outputs, (*leading, stride), torch.float32), 4 * stride),
-            (address(targets, (*leading, latent), torch.float32), 4 * latent),
-            (nll.data_ptr(), 4 * latent),
-            (gradient.data_ptr(), 4 * stride),
+        _library().mixture_loss(
+            *(rows, latent, mixtures, stride),
+            address(outputs, (*leading, stride), torch.float32),
+            address(targets, (*leading, latent), torch.float32),
+            *(*log_deviations, nll.data_ptr(), gradient.data_ptr()),
         )
-
-        def run(first: int, last: int) -> None:
-            of, to, loss, slope = (start + first * size for start, size in starts)
-            _library().mixture_loss(
-                *(last - first, latent, mixtures, stride, of, to),
-                *(*log_deviations, loss, slope),
-            )
-
-        _shared(rows, run)
         ctx.save_for_backward(gradient)
         ctx.shape = (*leading, 3, latent, mixtures)
         return nll
@@ -220,7 +208,7 @@ class _PixelError(torch.autograd.Function):
         ctx: Any, frames: Tensor, logits: Tensor, salience: SalienceNumbers
     ) -> Any:
         frames, logits = frames.contiguous(), logits.contiguous()
-        batch, pixels = len(frames), frames[0].numel()
+        batch = len(frames)
         gradient, sums = torch.empty_like(logits), logits.new_empty(batch, 4)
         mean, sharpness, *numbers = salience
         options = SalienceArguments(
@@ -228,18 +216,12 @@ class _PixelError(torch.autograd.Function):
             address(sharpness, FRAME, torch.float32),
             *numbers,
         )
-        starts = (
-            (address(frames, (batch, *FRAME), torch.uint8), pixels),
-            (address(logits, (batch, *FRAME), torch.float32), 4 * pixels),
-            (gradient.data_ptr(), 4 * pixels),
-            (sums.data_ptr(), 16),
+        _library().pixel_error(
+            batch,
+            address(frames, (batch, *FRAME), torch.uint8),
+            address(logits, (batch, *FRAME), torch.float32),
+            *(options, gradient.data_ptr(), sums.data_ptr()),
         )
-
-        def run(first: int, last: int) -> None:
-            of, by, slope, to = (start + first * size for start, size in starts)
-            _library().pixel_error(last - first, of, by, options, slope, to)
-
-        _shared(batch, run)
         ctx.save_for_backward(gradient)
         error, counts = sums[:, 0].clone(), sums[:, 1:].clone()
         ctx.mark_non_differentiable(counts)
@@ -263,18 +245,3 @@ def _steps(rows: Tensor) -> Callable[[int], int]:
     start = address(rows, tuple(rows.shape), torch.float32)
     size = 4 * rows[0].numel()
     return lambda step: start + step * size
-
-
-def _shared(rows: int, run: Callable[[int, int], None]) -> None:
-    """Run on all rows, in as many parts as torch has threads."""
-    threads = min(torch.get_num_threads(), rows)
-    bounds = [rows * part // threads for part in range(threads + 1)]
-    others = [_threads(threads - 1).submit(run, *pair) for pair in pairwise(bounds[1:])]
-    run(0, bounds[1])
-    for other in others:
-        other.result()
-
-
-@functools.cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(count, 1), "training")
