@@ -57,24 +57,21 @@ def test_decode_is_the_sigmoid_of_its_logits(vae: ConvVAE) -> None:
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_patches_apart_are_a_transposed_convolution(bias: bool) -> None:
-    random = torch.Generator().manual_seed(0)
     general = torch.nn.ConvTranspose2d(5, 3, 4, 4, bias=bias)
     apart = ApartConvTranspose2d(5, 3, 4, 4, bias=bias)
     apart.load_state_dict(general.state_dict())
-    inputs = torch.randn(2, 5, 6, 7, generator=random, requires_grad=True)
-    slopes = torch.randn(2, 3, 24, 28, generator=random)
-    for found, expected in zip(
-        *(
-            (
-                outputs,
-                *torch.autograd.grad(outputs, [inputs, *layer.parameters()], slopes),
-            )
-            for layer in (apart, general)
-            for outputs in [layer(inputs)]
-        ),
+    inputs = torch.randn(2, 5, 6, 7, generator=torch.Generator().manual_seed(0))
+    inputs.requires_grad_()
+    expected, found = general(inputs), apart(inputs)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    slopes = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    for one, other in zip(
+        torch.autograd.grad(found, [inputs, *apart.parameters()], slopes),
+        torch.autograd.grad(expected, [inputs, *general.parameters()], slopes),
         strict=True,
     ):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
 
 
 def test_to_pixels_moves_colours_first_and_scales_bytes() -> None:

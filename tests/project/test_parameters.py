@@ -30,6 +30,9 @@ NOT_ALONE = (
     "vision.pool_frames",
     "vision.training.batch_size",
     "vision.model.decoder_size",
+    "benchmark.trainings.default.vision.decoder_size",
+    "vision.training.salience.rule.deviations",
+    "vision.training.salience.rule.most_deviations",
     "environment.actions.kind",
     "benchmark.population",
     "dream.max_steps",
@@ -145,6 +148,7 @@ def test_the_cases_are_of_all_options_and_the_seed_orders_them() -> None:
     # options, one is enough.
     inner = re.compile(
         r"\.\d|\.kwargs\.|architectures\.(?!linear(\.|$))|worlds\.(?!carracing(\.|$))"
+        r"|trainings\.(?!default(\.|$))"
     )
     known = {name for name in known_names(base()) if not inner.search(name)}
     assert known - named == {"seed"}

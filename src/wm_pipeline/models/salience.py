@@ -78,7 +78,7 @@ class SalienceOptions(Options):
 
     rule: SalienceRule = SurpriseOptions()
     weight: float = Field(default=720.0, ge=0, le=1e6)
-    around: int = Field(default=9, ge=1, le=127)
+    around: int = Field(default=5, ge=1, le=127)
     imagined_weight: float = Field(default=8.0, ge=0, le=1e6)
 
 

@@ -38,6 +38,11 @@ class ConvLayer(Options):
     stride: int = Field(ge=1, le=64)
     padding: int = Field(default=0, ge=0, le=64)
 
+    @property
+    def apart(self) -> bool:
+        """Whether its patches do not overlap."""
+        return self.kernel == self.stride and not self.padding
+
 
 class VAEOptions(Options):
     """The sizes of V.
@@ -175,7 +180,7 @@ class ConvVAE(nn.Module):
 class ApartConvTranspose2d(nn.ConvTranspose2d):
     """A transposed convolution whose patches do not overlap: one matrix product.
 
-    On a CPU it takes a third of the time of the general one.
+    On a CPU it takes less than half of the time of the general one.
     """
 
     def forward(self, inputs: Tensor, output_size: list[int] | None = None) -> Tensor:
@@ -226,8 +231,7 @@ def _decoder(options: VAEOptions) -> nn.Sequential:
     layers: list[nn.Module] = []
     channels = options.decoder_channels
     for layer in options.decoder:
-        apart = layer.kernel == layer.stride and not layer.padding
-        kind = ApartConvTranspose2d if apart else nn.ConvTranspose2d
+        kind = ApartConvTranspose2d if layer.apart else nn.ConvTranspose2d
         layers += [
             nn.ReLU(),
             kind(channels, layer.channels, layer.kernel, layer.stride, layer.padding),
