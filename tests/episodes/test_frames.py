@@ -224,20 +224,17 @@ def test_closing_ends_a_reading_thread_whose_error_nobody_met(
 
 def test_samples_are_different_frames_of_the_chosen_episodes(episodes: EpisodeShards):
     chosen = np.array([1, 4, 7])
-    frames, steps = sample_frames(episodes, chosen, 25, np.random.default_rng(1))
-    sampled = labels(frames)
+    sampled = labels(sample_frames(episodes, chosen, 25, np.random.default_rng(1)))
     assert len(set(sampled)) == 25
     assert set(sampled) < set(of_episodes([1, 4, 7]))
-    assert [step for _, step in sampled] == steps.tolist()
-    again = labels(sample_frames(episodes, chosen, 25, np.random.default_rng(1))[0])
-    other = labels(sample_frames(episodes, chosen, 25, np.random.default_rng(2))[0])
+    again = labels(sample_frames(episodes, chosen, 25, np.random.default_rng(1)))
+    other = labels(sample_frames(episodes, chosen, 25, np.random.default_rng(2)))
     assert sampled == again
     assert sampled != other
 
 
 def test_when_there_are_not_as_many_all_are_sampled(episodes: EpisodeShards):
-    chosen = np.array([5, 0])
-    sampled, _ = sample_frames(episodes, chosen, 99, np.random.default_rng(1))
+    sampled = sample_frames(episodes, np.array([5, 0]), 99, np.random.default_rng(1))
     assert sorted(labels(sampled)) == of_episodes([0, 5])
 
 
@@ -247,7 +244,7 @@ def test_samples_spread_over_episodes_by_their_lengths(episodes: EpisodeShards):
     counts = Counter(
         episode
         for _ in range(300)
-        for episode, _ in labels(sample_frames(episodes, chosen, 8, random)[0])
+        for episode, _ in labels(sample_frames(episodes, chosen, 8, random))
     )
     # 12 and 20 frames: 3/8 and 5/8 of 2400, within five standard deviations.
     assert counts[1] == pytest.approx(900, abs=120)

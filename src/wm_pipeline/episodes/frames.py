@@ -52,7 +52,7 @@ def sample_frames(
     chosen: np.ndarray,
     count: int,
     random: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> np.ndarray:
     """Frames drawn uniformly from all frames of some episodes.
 
     Args:
@@ -62,19 +62,17 @@ def sample_frames(
         random: Draws them.
 
     Returns:
-        The frames, (frames, 64, 64, 3) uint8; and the steps before each in its episode,
-        (frames,) int64.
+        (frames, 64, 64, 3) uint8.
     """
     lengths = episodes.lengths[chosen]
     picked = random.permutation(int(lengths.sum()))[:count]
     owner = np.searchsorted(np.cumsum(lengths), picked, side="right")
     starts = np.cumsum(lengths) - lengths
-    frames, steps = [], []
+    frames = []
     for position in np.unique(owner):
-        some = np.sort(picked[owner == position] - starts[position])
-        frames.append(episodes.read(int(chosen[position]), ["frame"])["frame"][some])
-        steps.append(some)
-    return np.concatenate(frames), np.concatenate(steps)
+        steps = np.sort(picked[owner == position] - starts[position])
+        frames.append(episodes.read(int(chosen[position]), ["frame"])["frame"][steps])
+    return np.concatenate(frames)
 
 
 def _pools(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from wm_pipeline.common import progress
 from wm_pipeline.common.devices import choose_device
@@ -35,6 +36,9 @@ PICTURE_ROWS, PICTURE_COLUMNS = 3, 8
 
 STATISTICS_EPISODES, STATISTICS_FRAMES = 64, 10_000
 """From how many training episodes, and frames of theirs, statistics are taken at most."""
+
+PROBED_EVERY = 10
+"""Of so many steps one is used to tell the time from z."""
 
 
 class VisionOptions(Options):
@@ -99,7 +103,7 @@ def train_vision(
         )
     with seeded_initialisation(options.seed, "vae weights"):
         vae = ConvVAE(options.model)
-    statistics = Statistics.of(_known_frames(episodes, options)[0])
+    statistics = _statistics(episodes, options)
     vae.set_mean_image(statistics.mean)
     vae.to(choose_device(options.training.device))
     states = train_vae(
@@ -112,7 +116,7 @@ def train_vision(
             stream(options.seed, "frame order"),
             first,
         ),
-        _validation_frames(episodes, options)[0],
+        _validation_frames(episodes, options),
         statistics,
         options.training,
         options.seed,
@@ -130,12 +134,16 @@ def select_vision(vae_training: TrainingState) -> ConvVAE:
 
 
 def score_vision(
-    episodes: EpisodeShards, vae: ConvVAE, options: VisionOptions
+    episodes: EpisodeShards,
+    latents: EpisodeShards,
+    vae: ConvVAE,
+    options: VisionOptions,
 ) -> tuple[dict[str, float], pd.DataFrame, np.ndarray]:
     """How well V reconstructs held-out frames: scores, and a picture.
 
     Args:
         episodes: Of the real game.
+        latents: Of all their frames.
         vae: V.
         options: As in training, so that the same episodes are held out.
 
@@ -147,19 +155,21 @@ def score_vision(
         of things (a fireball far away) to many.
     """
     vae.to(choose_device(options.training.device))
-    known, known_steps = _known_frames(episodes, options)
-    frames, steps = _validation_frames(episodes, options)
-    statistics = Statistics.of(known)
+    frames = _validation_frames(episodes, options)
+    statistics = _statistics(episodes, options)
     scores = validate_vae(vae, frames, statistics, options.training, options.seed)
-    latents = vae.encode_frames(frames)[0]
-    scores["time_explained"] = explained(
-        vae.encode_frames(known)[0].cpu(),
-        torch.from_numpy(known_steps).float(),
-        latents.cpu(),
-        torch.from_numpy(steps).float(),
-        torch_stream(options.seed, "time probe"),
+    training, held_out = (
+        _latents_and_times(latents, chosen) for chosen in _split(latents, options)
     )
-    decoded = vae.decode_frames(latents)
+    scores["time_explained"] = explained(
+        *training, *held_out, torch_stream(options.seed, "time probe")
+    )
+    decoded = np.concatenate(
+        [
+            vae.decode_frames(vae.encode_frames(frames[first : first + 250])[0])
+            for first in range(0, len(frames), 250)
+        ]
+    )
     salience = options.training.salience
     if options.things is not None:
         salience = salience.model_copy(update={"rule": options.things})
@@ -245,22 +255,32 @@ def _split(
     )
 
 
-def _known_frames(
-    episodes: EpisodeShards, options: VisionOptions
-) -> tuple[np.ndarray, np.ndarray]:
-    """Some frames of training episodes, for statistics, and the steps before each."""
+def _statistics(episodes: EpisodeShards, options: VisionOptions) -> Statistics:
+    """Of the pixels of some training episodes."""
     random = stream(options.seed, "pixel statistics")
     training = random.permutation(_split(episodes, options)[0])[:STATISTICS_EPISODES]
-    return sample_frames(episodes, training, STATISTICS_FRAMES, random)
+    return Statistics.of(sample_frames(episodes, training, STATISTICS_FRAMES, random))
 
 
-def _validation_frames(
-    episodes: EpisodeShards, options: VisionOptions
-) -> tuple[np.ndarray, np.ndarray]:
-    """Some frames of held-out episodes, and the steps before each."""
+def _validation_frames(episodes: EpisodeShards, options: VisionOptions) -> np.ndarray:
     return sample_frames(
         episodes,
         _split(episodes, options)[1],
         options.training.validation_frames,
         stream(options.seed, "validation frames"),
+    )
+
+
+def _latents_and_times(
+    latents: EpisodeShards, chosen: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """Some means of z, and the steps before each in its episode."""
+    means = [
+        latents.read(int(episode), ["mean"])["mean"][::PROBED_EVERY]
+        for episode in chosen
+    ]
+    steps = [np.arange(len(part)) * PROBED_EVERY for part in means]
+    return (
+        torch.from_numpy(np.concatenate(means).astype(np.float32)),
+        torch.from_numpy(np.concatenate(steps).astype(np.float32)),
     )

@@ -28,7 +28,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 score_vision,
-                inputs=["episodes", "vae", "params:vision"],
+                inputs=["episodes", "latents", "vae", "params:vision"],
                 outputs=["vae_scores", "vae_recall", "reconstructions"],
                 name="score_vision",
             ),
