@@ -24,6 +24,7 @@ from wm_pipeline.pipelines.memory.nodes import (
     train_memory,
 )
 from wm_pipeline.pipelines.vision.nodes import (
+    VisionOptions,
     encode_episodes,
     score_vision,
     select_vision,
@@ -61,7 +62,7 @@ def learned(
     run_node(catalog, "collection", collect_episodes)
     for stage in ("vae", "mdn_rnn"):
         catalog[f"earlier_{stage}_training"] = nothing
-    for function in (train_vision, select_vision, score_vision, encode_episodes):
+    for function in (train_vision, select_vision, encode_episodes, score_vision):
         run_node(catalog, "vision", function)
     for function in (train_memory, select_memory, score_memory):
         run_node(catalog, "memory", function)
@@ -101,12 +102,33 @@ def test_latents_take_the_frames_places(learned: DataCatalog) -> None:
     assert encoded["mean"] == pytest.approx(mean.numpy(), abs=1e-2)
 
 
+def test_what_v_shows_is_told_by_the_size_of_things(
+    learned: DataCatalog, tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    catalog = beside(learned, tmp_path, tiny)
+    # All that is bright in the balance game, rather than what is red.
+    things = {"kind": "colour", "channel": 1, "threshold": 0.5}
+    catalog["params:vision"] = VisionOptions.model_validate(
+        tiny["vision"].model_dump() | {"things": things}
+    )
+    run_node(catalog, "vision", score_vision)
+    recall, scores = catalog.load("vae_recall"), catalog.load("vae_scores")
+    assert recall["least"].tolist() == [1, 5, 17, 65]
+    assert recall["pixels"].sum() > 0
+    for row in recall.itertuples():
+        found = scores[f"recall_{row.least}_to_{row.most}"]
+        assert found == pytest.approx(row.recall, nan_ok=True)
+    before = learned.load("vae_recall")
+    assert before["pixels"].tolist() != recall["pixels"].tolist()
+
+
 def test_training_leaves_curves_and_scores(learned: DataCatalog) -> None:
     for name, steps in (("vae_history", 20), ("mdn_rnn_history", 10)):
         history = learned.load(name)
         assert list(history.columns) == ["step", "split", "metric", "value"]
         assert history["step"].max() == steps
     assert learned.load("vae_scores")["loss"] > 0
+    assert learned.load("vae_scores")["time_explained"] <= 1
     assert np.isfinite(learned.load("mdn_rnn_scores")["nll"])
     assert learned.load("reconstructions").dtype == np.uint8
 

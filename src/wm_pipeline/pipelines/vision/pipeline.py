@@ -27,16 +27,16 @@ def create_pipeline() -> Pipeline:
                 name="select_vision",
             ),
             Node(
-                score_vision,
-                inputs=["episodes", "latents", "vae", "params:vision"],
-                outputs=["vae_scores", "vae_recall", "reconstructions"],
-                name="score_vision",
-            ),
-            Node(
                 encode_episodes,
                 inputs=["episodes", "vae", "params:vision"],
                 outputs="latents",
                 name="encode_episodes",
+            ),
+            Node(
+                score_vision,
+                inputs=["episodes", "latents", "vae", "params:vision"],
+                outputs=["vae_scores", "vae_recall", "reconstructions"],
+                name="score_vision",
             ),
         ],
         namespace="vision",
