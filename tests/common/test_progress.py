@@ -171,6 +171,27 @@ def test_every_listener_hears_until_it_is_taken_away(heard: list[tuple[object, .
     assert [step for _, step, *_ in second] == [1]
 
 
+@pytest.mark.parametrize("on_a_terminal", [True, False])
+def test_what_is_timed_is_neither_shown_nor_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+    lines: pytest.LogCaptureFixture,
+    clock: Clock,
+    heard: list[tuple[object, ...]],
+    on_a_terminal: bool,
+):
+    screen = use_console(monkeypatch, terminal=on_a_terminal)
+    with progress.unseen(), progress.task("Training V", 2, "steps") as task:
+        clock.now += 100
+        task.advance()
+        progress.record("V", 1, {"loss": 0.5})
+    assert task.done == 1
+    assert (screen.getvalue(), lines.messages, heard) == ("", [], [])
+    with pytest.raises(KeyError), progress.unseen():
+        raise KeyError
+    progress.record("V", 2, {"loss": 0.4})
+    assert [step for _, step, *_ in heard] == [2]
+
+
 @pytest.mark.parametrize(
     ("name", "total", "note"),
     [

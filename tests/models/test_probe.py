@@ -41,5 +41,6 @@ def test_the_same_seed_tells_the_same(latents: torch.Tensor) -> None:
 
 
 def test_of_values_that_are_all_the_same_there_is_nothing_to_tell() -> None:
-    found = told(torch.ones(20), torch.randn(20, 4))
-    assert math.isnan(found) or found == -math.inf
+    same_in_what_is_held_out = torch.cat((torch.arange(10.0), torch.ones(10)))
+    for values in (torch.ones(20), same_in_what_is_held_out):
+        assert math.isnan(told(values, torch.randn(20, 4)))

@@ -87,6 +87,13 @@ def test_whatever_the_search_it_goes_on_bit_for_bit(
     assert_goes_on(kind, size, population, generations, fitness)
 
 
+def test_directions_that_vkd_gains_go_on() -> None:
+    subject = search("vkd", 2, 5)
+    course(subject, 5)
+    assert subject._search.sm.V.shape == (1, 2)  # it begins with none
+    assert_goes_on("vkd", 2, 5, 5, "ellipsoid")
+
+
 @pytest.mark.parametrize("population", [2, 3, 5])
 def test_the_mirrored_candidates_of_small_populations_go_on(population: int) -> None:
     # pycma remembers which they were as a range, not a list.

@@ -187,12 +187,14 @@ def test_the_dream_is_drawn_against_the_game(catalog: DataCatalog) -> None:
 def test_the_benchmark_measures_all_of_it(catalog: DataCatalog) -> None:
     table = catalog.load("benchmark")
     counts = table.groupby("subject").size().to_dict()
-    # 4 controllers x 2 batches; V likewise; 4 strategies; 3 worlds: the limit, 0 and 1
+    # 4 controllers x 2 batches x (limit, ours, nn.Sequential); a product, V and M in 2
+    # sizes; V likewise; 4 strategies; 3 worlds: the limit, 0 and 1
     # workers, one at a time (and JAX where it is installed); 5 parts of a generation;
     # 2 sizes of M x 2 numbers x (limit, all).
     jax = 3 * (importlib.util.find_spec("jax") is not None)
     assert counts == {
-        "controller": 8,
+        "controller": 24,
+        "training": 5,
         "encoding": 2,
         "search": 4,
         "dream": 12 + jax,

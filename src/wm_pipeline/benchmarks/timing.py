@@ -83,7 +83,8 @@ def measured(what: str, subjects: list[Subject], repeats: int) -> list[dict[str,
 
         def counted(run: Callable[[], float]) -> Callable[[], float]:
             def piece() -> float:
-                units = run()
+                with progress.unseen():
+                    units = run()
                 task.advance()
                 return units
 

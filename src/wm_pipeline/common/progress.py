@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 import numpy as np
@@ -37,6 +38,8 @@ class Listener(Protocol):
 listeners: list[Listener] = []
 """Those who hear what is recorded, as handlers hear what is logged."""
 
+_shown = ContextVar("shown", default=True)
+
 
 def record(
     name: str,
@@ -52,8 +55,20 @@ def record(
         scalars: By name.
         weights: Arrays by name, whose distribution is of interest.
     """
+    if not _shown.get():
+        return
     for listener in listeners:
         listener(name, step, scalars, weights or {})
+
+
+@contextmanager
+def unseen() -> Iterator[None]:
+    """Neither show nor record the tasks of the block, e.g. of a piece that is timed."""
+    before = _shown.set(False)
+    try:
+        yield
+    finally:
+        _shown.reset(before)
 
 
 class Task:
@@ -81,7 +96,7 @@ class Task:
         if self._bar is not None and self._id is not None:
             text = f"{rate:,.{0 if rate >= 10 else 1}f}/s {note}"  # noqa: PLR2004
             self._bar.update(self._id, completed=self.done, note=text)
-        elif now - self._last_line >= SECONDS_BETWEEN_LINES:
+        elif _shown.get() and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             left = (self.total - self.done) / rate
             logger.info(
@@ -108,6 +123,9 @@ def task(name: str, total: int, unit: str, done: int = 0) -> Iterator[Task]:
     Yields:
         The task; call its ``advance`` as work is done.
     """
+    if not _shown.get():
+        yield Task(name, total, unit, done, None)
+        return
     start = time.monotonic()
     console = rich.get_console()
     if console.is_terminal:

@@ -46,4 +46,5 @@ def explained(
         told = network((held_latents - mean) / deviation)[:, 0]
     told = told * (values.std() + 1e-6) + values.mean()
     unexplained = (held_values - told).square().mean()
-    return float(1 - unexplained / held_values.var(correction=0))
+    variance = held_values.var(correction=0)
+    return float(1 - unexplained / variance) if variance > 0 else float("nan")

@@ -218,8 +218,9 @@ class _Reader:
 
 
 def _shape(value: Any) -> str:
-    """The shape of an array; nothing of a 0-d one, which may grow, and other values."""
-    return str(value.shape) if isinstance(value, np.ndarray) and value.ndim else ""
+    """The shape of an array; nothing of 0-d and empty ones, which may grow, and others."""
+    known = isinstance(value, np.ndarray) and value.ndim > 0 and value.size > 0
+    return str(value.shape) if known else ""
 
 
 def _items(value: Any) -> Iterable[Any]:

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import ClassVar
@@ -179,15 +180,21 @@ def score_vision(
     recall = recall_by_size(things, shown)
     for row in recall.to_dict("records"):
         scores[f"recall_{row['least']}_to_{row['most']}"] = row["recall"]
+    found = recall[recall["pixels"] > 0].to_dict("records")
+    lines = [
+        f"  {row['least']} to {row['most']} pixels: {row['recall']:.0%} of "
+        f"{row['pixels']:,}"
+        for row in found
+    ]
     logger.info(
-        "On held-out frames V reconstructs of the pixels of things that have\n%s\n"
-        "and z tells %.0f%% of how long the episode has lasted",
-        "\n".join(
-            f"  {row.least} to {row.most} pixels: {row.recall:.0%} of {row.pixels:,}"
-            for row in recall.itertuples()
-        ),
-        100 * scores["time_explained"],
+        "On held-out frames V reconstructs of the pixels of things that have\n%s",
+        "\n".join(lines or ["  any size: there are none"]),
     )
+    if math.isfinite(scores["time_explained"]):
+        logger.info(
+            "z tells %.0f%% of how long the episode has lasted",
+            100 * scores["time_explained"],
+        )
     chosen = examples(things, PICTURE_ROWS * PICTURE_COLUMNS)
     picture = pairs_of_rows(frames[chosen], decoded[chosen], PICTURE_COLUMNS)
     return scores, recall, enlarge(picture, 2)
