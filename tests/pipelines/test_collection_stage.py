@@ -12,7 +12,7 @@ from wm_pipeline.episodes.sets import Manifest, current_set, unfinished_set
 
 pytestmark = pytest.mark.slow
 
-FILES, PER_FILE = 10, 2
+FILES, PER_FILE = 30, 2
 OPTIONS = {"episodes": FILES * PER_FILE - 1, "episodes_per_shard": PER_FILE}
 
 
