@@ -136,7 +136,7 @@ def test_a_notebook_runs_without_a_warning(
 
 def test_the_first_shows_what_v_keeps(executed: dict[str, NotebookNode]) -> None:
     notebook = executed["01"]
-    assert (len(outputs(notebook, "image/png")), figures(notebook)) == (4, 3)
+    assert (len(outputs(notebook, "image/png")), figures(notebook)) == (5, 3)
     assert len(outputs(notebook, "image/gif")) == 1
     said = "".join(outputs(notebook, "stdout"))
     assert "V explains " in said
