@@ -3,7 +3,7 @@
 Source: World Models, sec. 2.3; two heads: a diagonal Gaussian policy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wm_pipeline.common.options import Options
-from wm_pipeline.kernels.native import gaussian_draws, tanh_
+from wm_pipeline.kernels.native import gaussian_draws, narrow_layer, tanh_
 from wm_pipeline.models.world_model import WorldModel
 
 LOG_DEVIATION_RANGE = (-5.0, 2.0)
@@ -153,17 +153,18 @@ class Controller(nn.Module):
         """
         if self.options.hidden_sizes and len(latents) > ROWS:
             inputs = [latents, h, c] if normal is None else [latents, h, c, normal]
-            parts = zip(*(each.split(ROWS) for each in inputs), strict=True)
-            return torch.cat([self(*part) for part in parts])
-        (first, bias), *others = self._layers()
-        # A product for each input costs less than joining them.
-        start = self.latent_size
-        values = torch.addmm(bias, latents, first[:, :start].T)
-        for part in (h, c)[: len(self.memory)]:
-            end = start + self.hidden_size
-            values.addmm_(part, first[:, start:end].T)
-            start = end
-        return self._through(others, values, nn.functional.linear, normal)
+            chunks = zip(*(each.split(ROWS) for each in inputs), strict=True)
+            return torch.cat([self(*chunk) for chunk in chunks])
+        parts: tuple[Tensor, ...] = (latents, h, c)[: 1 + len(self.memory)]
+        *others, last = self._layers()
+        activate = _ACTIVATIONS[self.options.activation]
+        for layer in others:
+            parts = (activate(_joined_product(parts, *layer)),)
+        noise = normal if self.stochastic else None
+        values = narrow_layer(parts, *last, noise, LOG_DEVIATION_RANGE)
+        if values is None:
+            return self._drawn(_joined_product(parts, *last), normal)
+        return values[:, : self.outputs]
 
     def _layers(self) -> list[Layer]:
         """The layers of this one controller, unpacked once."""
@@ -203,26 +204,33 @@ class Controller(nn.Module):
         Returns:
             (population, batch, outputs).
         """
+        activate = _ACTIVATIONS[self.options.activation]
         first, *others = layers
         values = _products(features, *first)
-        return self._through(others, values, _products, normal)
+        for layer in others:
+            values = _products(activate(values), *layer)
+        return self._drawn(values, normal)
 
-    def _through(
-        self,
-        layers: list[Layer],
-        values: Tensor,
-        product: Callable[[Tensor, Tensor, Tensor], Tensor],
-        normal: Tensor | None,
-    ) -> Tensor:
-        """The outputs from the first layer's values and the layers behind it."""
-        activate = _ACTIVATIONS[self.options.activation]
-        for weights, biases in layers:
-            values = product(activate(values), weights, biases)
+    def _drawn(self, values: Tensor, normal: Tensor | None) -> Tensor:
+        """Outputs from what the last layer gives."""
         if not self.stochastic:
             return values
         if normal is None:
             return values[..., : self.outputs]
         return gaussian_draws(values, normal, LOG_DEVIATION_RANGE)
+
+
+def _joined_product(parts: Sequence[Tensor], weights: Tensor, bias: Tensor) -> Tensor:
+    """``torch.nn.functional.linear`` of parts that lie side by side.
+
+    A product for each costs less than joining them.
+    """
+    sizes = [part.shape[1] for part in parts]
+    first, *others = zip(parts, weights.split(sizes, 1), strict=True)
+    values = torch.addmm(bias, first[0], first[1].T)
+    for part, columns in others:
+        values.addmm_(part, columns.T)
+    return values
 
 
 def _products(values: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
