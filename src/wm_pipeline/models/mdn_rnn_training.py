@@ -169,7 +169,8 @@ def mdn_rnn_loss(
         "done_loss": _mean(steps["done_loss"], sequences.valid),
     }
     loss = parts["nll"] + parts["reward_error"] + parts["done_loss"]
-    return SequencesLoss(loss, parts, steps, (state[0].detach(), state[1].detach()))
+    h, c = (part.detach().float() for part in state)  # half precision is a step's own
+    return SequencesLoss(loss, parts, steps, (h, c))
 
 
 def train_mdn_rnn(

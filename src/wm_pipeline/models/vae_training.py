@@ -59,7 +59,8 @@ def vae_loss(
 
     Source: World Models, appendix A.1; its KL tolerance is the free bits here.
     """
-    mean, log_variance = vae.encode(to_pixels(frames))
+    # The divergence is no product: half precision would round it.
+    mean, log_variance = (part.float() for part in vae.encode(to_pixels(frames)))
     logits = vae.logits(reparameterise(mean, log_variance, noise))
     errors, counts = salience.error(frames, logits.permute(0, 2, 3, 1))
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
