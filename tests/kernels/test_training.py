@@ -53,7 +53,13 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize(
     ("batch", "time", "latent", "hidden", "mixtures"),
-    [(1, 1, 1, 1, 1), (3, 5, 33, 7, 2), (4, 2, 16, 16, 64), (2, 3, 5, 8, 65)],
+    [
+        (1, 1, 1, 1, 1),
+        (3, 5, 33, 7, 2),
+        (4, 2, 16, 16, 64),
+        (2, 3, 5, 8, 65),
+        (13, 4, 3, 70, 1),
+    ],
 )
 def test_m_is_as_torch_says(
     batch: int,
@@ -74,11 +80,8 @@ def test_m_is_as_torch_says(
 
     def loss() -> Tensor:
         outputs, (h, c) = m.outputs(latents[:, :-1], actions, before)
-        nll = m.negative_log_likelihood(outputs, latents[:, 1:])
-        said = m.prediction(outputs)
-        return (
-            (nll * drawn(*nll.shape)).sum() + (said.reward * said.done).sum() + h @ c.T
-        )
+        nll, reward, done = m.compare(outputs, latents[:, 1:])
+        return (nll * drawn(*nll.shape)).sum() + (reward * done).sum() + h @ c.T
 
     for by_c, by_torch in both(lambda: loss().sum(), list(m.parameters()), monkeypatch):
         largest = max(1.0, by_torch.abs().max().item())
@@ -99,12 +102,12 @@ def test_gradients_of_the_lstms_inputs_are_as_torch_says(
         torch.testing.assert_close(by_c, by_torch, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("side", [1, 4, 64])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("around", [1, 9, 127])
 @pytest.mark.parametrize("kind", ["surprise", "colour"])
 def test_v_s_error_is_as_torch_says(
-    kind: str, around: int, batch: int, monkeypatch: pytest.MonkeyPatch
+    kind: str, around: int, batch: int, side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rule = {
         "surprise": SurpriseOptions(deviations=0.5, most_deviations=3.0),
@@ -117,17 +120,19 @@ def test_v_s_error_is_as_torch_says(
     weigh = Salience(options, statistics)
     random = torch.Generator().manual_seed(1)
     frames = torch.randint(256, (batch, 64, 64, 3), generator=random).byte()
-    logits = (2 * drawn(batch, 64, 64, 3, seed=2)).requires_grad_()
-    slopes = drawn(batch)
+    count = 64 // side
+    shape = (batch, count, count, side, side, 3)
+    patches = (2 * drawn(*shape, seed=2)).requires_grad_()
+    still = drawn(64, 64, 3, seed=3).requires_grad_()
     counts = []
 
     def loss() -> Tensor:
-        errors, counted = weigh.error(frames, logits)
+        error, counted = weigh.error(frames, patches, still)
         counts.append(counted)
         assert not counted.requires_grad
-        return errors @ slopes
+        return 0.3 * error
 
-    for by_c, by_torch in both(loss, [logits], monkeypatch):
+    for by_c, by_torch in both(loss, [patches, still], monkeypatch):
         torch.testing.assert_close(by_c, by_torch, rtol=1e-4, atol=1e-3)
     by_c, by_torch = counts
     # A reconstruction on the edge of being salient may fall on either side.

@@ -35,7 +35,7 @@ WEIGHT, BETA, FREE_NATS = 9.0, 0.3, 0.0
 def options() -> VAETrainingOptions:
     return VAETrainingOptions(
         steps=30,
-        batch_size=4,
+        batch_size=2,
         learning_rate=0.01,
         beta=BETA,
         free_nats=FREE_NATS,

@@ -74,7 +74,7 @@ def vision_operations(vae: ConvVAE) -> float:
             if isinstance(module, kinds):
                 module.register_forward_hook(count)
         mean, _ = twin.encode(torch.empty(1, 3, *FRAME_SHAPE[:2]))
-        twin.decode(mean)
+        twin.decoder(twin.expand(mean))
     return 3.0 * sum(forwards) - forwards[0]
 
 

@@ -1,14 +1,20 @@
 /* The elementwise part of a dream's step, each half in one pass over memory: the LSTM's
    cell, and sampling with the means and deviations it needs. Also the activations and
-   draws of controllers.
+   draws of controllers, and frames as V reads them.
 
    Every row is computed by itself and in one order, so a dream's digits do not depend on
    its batch. Compiled for the machine it runs on; see compiler.py. */
 
 #include "elementary.h"
+#include "vectors.h"
 
 void tanh_in_place(int64_t count, float *values) {
   for (int64_t i = 0; i < count; i++) values[i] = tanh_of(values[i]);
+}
+
+/* Bytes as numbers from 0 to 1. */
+void pixels_of(int64_t count, const uint8_t *restrict bytes, float *restrict pixels) {
+  for (int64_t i = 0; i < count; i++) pixels[i] = bytes[i] / 255.0f;
 }
 
 /* Draws from diagonal Gaussians: a row of `values` holds `size` means, then as many
@@ -49,32 +55,9 @@ void lstm_cell(int64_t rows, int64_t hidden, const float *restrict gates,
   }
 }
 
-/* Vectors as wide as the machine's. */
-#ifdef __AVX512F__
-#define LANES 16
-#define EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
-#define ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
-#elif defined(__AVX__) || defined(__ARM_NEON)
-#define LANES 8
-#define EVEN 0, 2, 4, 6, 8, 10, 12, 14
-#define ODD 1, 3, 5, 7, 9, 11, 13, 15
-#else
-#define LANES 4
-#define EVEN 0, 2, 4, 6
-#define ODD 1, 3, 5, 7
-#endif
 #define PLACES (LANES / 4) /* of a latent, whose Gaussians are computed together */
 
-typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
-typedef int32_t indices __attribute__((vector_size(LANES * sizeof(int32_t))));
-
 #define OUTPUTS 6 /* of a narrow layer that are computed together */
-
-static inline lanes load(const float *from) {
-  lanes values;
-  memcpy(&values, from, sizeof values);
-  return values;
-}
 
 /* Products of a row with `count` rows of weights, added to `sums`. */
 static inline __attribute__((always_inline)) void

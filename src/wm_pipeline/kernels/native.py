@@ -18,7 +18,9 @@ from wm_pipeline.kernels.compiler import find_compiler, load_compiled
 
 logger = logging.getLogger(__name__)
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.c", "training.c"))
+SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("native.c", "lstm.c", "training.c")
+)
 
 NARROW = 12
 """Outputs of a layer up to which our products are faster than BLAS's."""
@@ -73,6 +75,7 @@ def compiled() -> ctypes.CDLL | None:
     assert size == ctypes.sizeof(SampleStepArguments), (size, SampleStepArguments)
     signatures: dict[str, list[Any]] = {
         "tanh_in_place": [_whole, _pointer],
+        "pixels_of": [_whole, _pointer, _pointer],
         "gaussian_draws": [
             *(_whole, _whole, _pointer, _whole, _pointer),
             *(_number, _number, _number, _pointer),
@@ -83,24 +86,25 @@ def compiled() -> ctypes.CDLL | None:
         ],
         "lstm_cell": [_whole, _whole, _pointer, _pointer, _pointer, _whole],
         "sample_step": [ctypes.POINTER(SampleStepArguments)],
-        "lstm_forward": [*(_whole,) * 2, *(_pointer,) * 4],
-        "lstm_backward": [*(_whole,) * 2, *(_pointer,) * 6],
+        "lstm_forward": [*(_whole,) * 4, *(_pointer,) * 8],
+        "lstm_backward": [*(_whole,) * 3, *(_pointer,) * 7],
         "mixture_loss": [
             *(_whole,) * 4,
             *(_pointer,) * 2,
             *(_number,) * 2,
             *(_pointer,) * 2,
         ],
+        "mixture_scale": [*(_whole,) * 4, *(_pointer,) * 2],
         "pixel_error": [
-            _whole,
-            *(_pointer,) * 2,
+            *(_whole, _pointer, _whole, _pointer, _pointer),
             ctypes.POINTER(SalienceArguments),
-            *(_pointer,) * 2,
+            *(_pointer,) * 3,
         ],
     }
     for name, arguments in signatures.items():
         function = getattr(library, name)
         function.argtypes, function.restype = arguments, None
+    library.panels_size.argtypes, library.panels_size.restype = [_whole] * 2, _whole
     return library
 
 
@@ -150,6 +154,22 @@ def tanh_(values: Tensor) -> Tensor:
     start = address(values, tuple(values.shape), torch.float32)
     library.tanh_in_place(values.numel(), start)
     return values
+
+
+def pixels_of(frames: Tensor) -> Tensor:
+    """Bytes as float32 in [0, 1], of the same shape.
+
+    Args:
+        frames: uint8, on any device.
+    """
+    library = compiled() if frames.device.type == "cpu" else None
+    if library is None:
+        return frames.float().div_(255)
+    frames = frames.contiguous()
+    pixels = torch.empty(frames.shape)
+    start = address(frames, tuple(frames.shape), torch.uint8)
+    library.pixels_of(frames.numel(), start, pixels.data_ptr())
+    return pixels
 
 
 def gaussian_draws(

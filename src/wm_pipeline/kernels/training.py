@@ -1,10 +1,10 @@
-"""The functions of ``training.c``, each with its gradient, for torch's autograd.
+"""The functions of ``lstm.c`` and ``training.c``, each with its gradient, for torch's autograd.
 
 Their callers ask ``usable`` first, and let torch do the work where it says no.
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -56,7 +56,7 @@ def mixture_loss(
     targets: Tensor,
     mixtures: int,
     log_deviations: tuple[float, float],
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """-log p of targets under mixtures of Gaussians.
 
     Args:
@@ -68,7 +68,7 @@ def mixture_loss(
         log_deviations: The least and the most they may be.
 
     Returns:
-        (..., latent) in nats.
+        (..., latent) in nats, and what follows the mixtures, (..., more).
     """
     return _MixtureLoss.apply(outputs, targets, mixtures, log_deviations)
 
@@ -96,20 +96,22 @@ class SalienceNumbers(NamedTuple):
 
 
 def pixel_error(
-    frames: Tensor, logits: Tensor, salience: SalienceNumbers
+    frames: Tensor, patches: Tensor, still: Tensor, salience: SalienceNumbers
 ) -> tuple[Tensor, Tensor]:
     """The weighted squared error of reconstructions.
 
     Args:
         frames: (batch, 64, 64, 3) uint8.
-        logits: Of the reconstructions, (batch, 64, 64, 3) float32.
+        patches: Of the reconstructions' logits without the still, (batch, 64 / side,
+            64 / side, side, side, 3) float32.
+        still: What is added to each, (64, 64, 3) float32.
         salience: By which pixels are weighed.
 
     Returns:
-        The error of each frame, summed over pixels, (batch,); and how many of its
-        pixels are salient, how many in the reconstruction, and in both, (batch, 3).
+        The error, summed over frames and pixels, a scalar; and how many pixels are
+        salient, how many in the reconstruction, and in both, (3,).
     """
-    return _PixelError.apply(frames, logits, salience)
+    return _PixelError.apply(frames, patches, still, salience)
 
 
 class _LSTM(torch.autograd.Function):
@@ -121,18 +123,22 @@ class _LSTM(torch.autograd.Function):
     ) -> Any:
         of_inputs, of_hidden, *biases = weights
         inputs = inputs.contiguous()
-        time, batch, _ = inputs.shape
+        time, batch, size = inputs.shape
         hidden = h.shape[1]
-        gates = torch.addmm(biases[0] + biases[1], inputs.flatten(0, 1), of_inputs.t())
-        gates = gates.view(time, batch, 4 * hidden)
+        gates = inputs.new_empty(time, batch, 4 * hidden)
         hs, cs = (torch.cat((x[None], x.new_empty(time, *x.shape))) for x in (h, c))
-        at_gates, at_h, at_c = (_steps(x) for x in (gates, hs, cs))
-        for step in range(time):
-            gates[step].addmm_(hs[step], of_hidden.t())
-            _library().lstm_forward(
-                *(batch, hidden, at_gates(step)),
-                *(at_c(step), at_c(step + 1), at_h(step + 1)),
-            )
+        by_input, by_h = of_inputs.t().contiguous(), of_hidden.t().contiguous()
+        bias, panels = biases[0] + biases[1], _panels(by_input, by_h)
+        _library().lstm_forward(
+            *(time, batch, size, hidden),
+            address(inputs, (time, batch, size), torch.float32),
+            address(by_input, (size, 4 * hidden), torch.float32),
+            address(by_h, (hidden, 4 * hidden), torch.float32),
+            address(bias, (4 * hidden,), torch.float32),
+            *(panels.data_ptr(), gates.data_ptr()),
+            address(hs, (time + 1, batch, hidden), torch.float32),
+            address(cs, (time + 1, batch, hidden), torch.float32),
+        )
         ctx.save_for_backward(inputs, of_inputs, of_hidden, gates, hs, cs)
         return hs[1:], hs[-1].clone(), cs[-1].clone()
 
@@ -142,19 +148,20 @@ class _LSTM(torch.autograd.Function):
         inputs, of_inputs, of_hidden, gates, hs, cs = ctx.saved_tensors
         # The gates become their gradients: there is no second time.
         increment_version(gates)
-        by_hidden = by_hidden.contiguous()
+        by_hidden, weights = by_hidden.contiguous(), of_hidden.contiguous()
         by_h, by_c = (
-            by_h.contiguous(),
-            by_c.clone(memory_format=torch.contiguous_format),
+            part.clone(memory_format=torch.contiguous_format) for part in (by_h, by_c)
         )
-        time, batch, _ = gates.shape
-        at_gates, at_hidden, at_c = (_steps(x) for x in (gates, by_hidden, cs))
-        for step in reversed(range(time)):
-            _library().lstm_backward(
-                *(batch, hs.shape[2], at_gates(step), at_c(step), at_c(step + 1)),
-                *(at_hidden(step), by_h.data_ptr(), by_c.data_ptr()),
-            )
-            by_h = gates[step] @ of_hidden
+        time, batch, hidden = by_hidden.shape
+        panels = _panels(weights)
+        _library().lstm_backward(
+            *(time, batch, hidden, gates.data_ptr(), cs.data_ptr()),
+            address(by_hidden, (time, batch, hidden), torch.float32),
+            address(weights, (4 * hidden, hidden), torch.float32),
+            panels.data_ptr(),
+            address(by_h, (batch, hidden), torch.float32),
+            address(by_c, (batch, hidden), torch.float32),
+        )
         rows = gates.flatten(0, 1)
         by_bias = rows.sum(0)
         return (
@@ -176,40 +183,52 @@ class _MixtureLoss(torch.autograd.Function):
         targets: Tensor,
         mixtures: int,
         log_deviations: tuple[float, float],
-    ) -> Tensor:
+    ) -> Any:
         outputs, targets = outputs.contiguous(), targets.contiguous()
         *leading, latent = targets.shape
-        rows, stride = targets.numel() // latent, outputs.shape[-1]
+        sizes = targets.numel() // latent, latent, mixtures, outputs.shape[-1]
         nll, gradient = torch.empty_like(targets), torch.empty_like(outputs)
-        gradient[..., 3 * latent * mixtures :] = 0
         _library().mixture_loss(
-            *(rows, latent, mixtures, stride),
-            address(outputs, (*leading, stride), torch.float32),
+            *sizes,
+            address(outputs, (*leading, sizes[3]), torch.float32),
             address(targets, (*leading, latent), torch.float32),
             *(*log_deviations, nll.data_ptr(), gradient.data_ptr()),
         )
         ctx.save_for_backward(gradient)
-        ctx.shape = (*leading, 3, latent, mixtures)
-        return nll
+        ctx.sizes = sizes
+        return nll, outputs[..., 3 * latent * mixtures :].clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, by_nll: Tensor) -> Any:
+    def backward(ctx: Any, by_nll: Tensor, by_others: Tensor) -> Any:
         (gradient,) = ctx.saved_tensors
-        latent, mixtures = ctx.shape[-2:]
-        mixture = gradient[..., : 3 * latent * mixtures].unflatten(-1, ctx.shape[-3:])
-        mixture.mul_(by_nll[..., None, :, None])
+        # It is scaled in place: there is no second time.
+        increment_version(gradient)
+        _, latent, mixtures, _ = ctx.sizes
+        by_nll = by_nll.contiguous()
+        _library().mixture_scale(
+            *(*ctx.sizes, address(by_nll, tuple(by_nll.shape), torch.float32)),
+            gradient.data_ptr(),
+        )
+        gradient[..., 3 * latent * mixtures :] = by_others
         return gradient, None, None, None
 
 
 class _PixelError(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, frames: Tensor, logits: Tensor, salience: SalienceNumbers
+        ctx: Any,
+        frames: Tensor,
+        patches: Tensor,
+        still: Tensor,
+        salience: SalienceNumbers,
     ) -> Any:
-        frames, logits = frames.contiguous(), logits.contiguous()
-        batch = len(frames)
-        gradient, sums = torch.empty_like(logits), logits.new_empty(batch, 4)
+        frames, patches = frames.contiguous(), patches.contiguous()
+        still = still.contiguous()
+        batch, side = len(frames), patches.shape[3]
+        count = FRAME[0] // side
+        gradient, still_gradient = torch.empty_like(patches), torch.empty_like(still)
+        sums = patches.new_empty(batch, 4)
         mean, sharpness, *numbers = salience
         options = SalienceArguments(
             address(mean, FRAME, torch.float32),
@@ -219,19 +238,23 @@ class _PixelError(torch.autograd.Function):
         _library().pixel_error(
             batch,
             address(frames, (batch, *FRAME), torch.uint8),
-            address(logits, (batch, *FRAME), torch.float32),
-            *(options, gradient.data_ptr(), sums.data_ptr()),
+            side,
+            address(patches, (batch, count, count, side, side, 3), torch.float32),
+            address(still, FRAME, torch.float32),
+            *(options, gradient.data_ptr(), still_gradient.data_ptr()),
+            sums.data_ptr(),
         )
-        ctx.save_for_backward(gradient)
-        error, counts = sums[:, 0].clone(), sums[:, 1:].clone()
+        ctx.save_for_backward(gradient, still_gradient)
+        error, counts = sums[:, 0].sum(), sums[:, 1:].sum(0)
         ctx.mark_non_differentiable(counts)
         return error, counts
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_error: Tensor, _: Tensor) -> Any:
-        (gradient,) = ctx.saved_tensors
-        return None, gradient.mul_(by_error[:, None, None, None]), None
+        gradient, still_gradient = ctx.saved_tensors
+        increment_version((gradient, still_gradient))
+        return None, gradient.mul_(by_error), still_gradient.mul_(by_error), None
 
 
 def _library() -> ctypes.CDLL:
@@ -240,8 +263,7 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-def _steps(rows: Tensor) -> Callable[[int], int]:
-    """Where each step's numbers begin, in (time, batch, size) float32."""
-    start = address(rows, tuple(rows.shape), torch.float32)
-    size = 4 * rows[0].numel()
-    return lambda step: start + step * size
+def _panels(*weights: Tensor) -> Tensor:
+    """Room for weights, each (inputs, outputs), as ``lstm.c`` packs them."""
+    sizes = [_library().panels_size(*each.shape) for each in weights]
+    return weights[0].new_empty(sum(sizes))

@@ -176,12 +176,28 @@ class MDNRNN(nn.Module):
             outputs[..., -1],
         )
 
-    def negative_log_likelihood(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """``mixture_negative_log_likelihood`` of targets by the head's outputs."""
+    def compare(
+        self, outputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The head's outputs beside what came next.
+
+        Args:
+            outputs: (..., 3 latent mixtures + 2).
+            targets: The next latents, (..., latent).
+
+        Returns:
+            ``mixture_negative_log_likelihood`` (..., latent), and as in ``Prediction`` the
+            scaled reward and the logit of the end.
+        """
         mixtures = self.options.mixtures
         if training.usable(outputs) and mixtures <= training.MOST_MIXTURES:
-            return training.mixture_loss(outputs, targets, mixtures, LOG_SIGMA_RANGE)
-        return mixture_negative_log_likelihood(self.prediction(outputs), targets)
+            nll, others = training.mixture_loss(
+                outputs, targets, mixtures, LOG_SIGMA_RANGE
+            )
+            return nll, others[..., 0], others[..., 1]
+        prediction = self.prediction(outputs)
+        nll = mixture_negative_log_likelihood(prediction, targets)
+        return nll, prediction.reward, prediction.done
 
     def reward(self, scaled: Tensor) -> Tensor:
         """The reward of a predicted step, within the range ever seen in training."""

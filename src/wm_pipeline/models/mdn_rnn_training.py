@@ -86,8 +86,9 @@ class Sequences(NamedTuple):
         actions: (batch, time, action).
         rewards: (batch, time).
         done: (batch, time), 1 where the episode ends.
-        valid: (batch, time), 1 where the step exists.
-        has_next: (batch, time), 1 where the step is followed by a latent.
+        valid: (batch, time), where the step exists its weight in a mean over all such
+            steps of the window, else 0.
+        has_next: (batch, time), likewise where the step is followed by a latent.
         kept: (batch, 1), 0 where the piece begins an episode.
     """
 
@@ -109,20 +110,20 @@ class Sequences(NamedTuple):
         latents = random.standard_normal(window.means.shape, np.float32)
         latents *= np.exp(window.log_variances / 2)
         latents += window.means
-        flags = (window.done, window.valid, window.has_next, ~window.fresh[:, None])
-        arrays = (latents, window.actions, window.rewards)
-        return cls(
-            *map(torch.from_numpy, arrays),
-            *(torch.from_numpy(flag.astype(np.float32)) for flag in flags),
+        arrays = (
+            *(latents, window.actions, window.rewards, window.done),
+            *(flags / max(1, flags.sum()) for flags in (window.valid, window.has_next)),
+            ~window.fresh[:, None],
         )
+        return cls(*(torch.from_numpy(a.astype(np.float32)) for a in arrays))
 
 
 class SequencesLoss(NamedTuple):
-    """The loss of one window.
+    """The loss of one window, or the share of some of its rows.
 
     Attributes:
         loss: A scalar, the sum of its parts.
-        parts: Scalars, each a mean: ``nll`` in nats a latent dimension,
+        parts: Scalars, each a mean over the whole window: ``nll`` in nats a latent dimension,
             ``reward_error`` and ``done_loss``.
         steps: The same step by step, those that do not exist included: ``nll`` (batch,
             time, latent); ``reward_error``, ``done_loss`` and ``done_logits`` (batch,
@@ -143,30 +144,30 @@ def mdn_rnn_loss(
 
     Args:
         mdn_rnn: M.
-        sequences: The window.
+        sequences: The window, or some of its rows.
         state: M's state before it; reset where the window's pieces begin an episode.
         done_weight: Weight of steps in which an episode ends.
     """
     latents, targets = sequences.latents[:, :-1], sequences.latents[:, 1:]
     state = (state[0] * sequences.kept, state[1] * sequences.kept)
     outputs, state = mdn_rnn.outputs(latents, sequences.actions, state)
-    prediction = mdn_rnn.prediction(outputs)
+    nll, reward, done = mdn_rnn.compare(outputs, targets)
     scaled = (sequences.rewards - mdn_rnn.reward_mean) / mdn_rnn.reward_scale
     steps = {
-        "nll": mdn_rnn.negative_log_likelihood(outputs, targets),
-        "reward_error": (prediction.reward - scaled).square(),
+        "nll": nll,
+        "reward_error": (reward - scaled).square(),
         "done_loss": torch.nn.functional.binary_cross_entropy_with_logits(
-            prediction.done,
+            done,
             sequences.done,
             pos_weight=torch.tensor(done_weight),
             reduction="none",
         ),
-        "done_logits": prediction.done,
+        "done_logits": done,
     }
     parts = {
-        "nll": _mean(steps["nll"].mean(-1), sequences.has_next),
-        "reward_error": _mean(steps["reward_error"], sequences.valid),
-        "done_loss": _mean(steps["done_loss"], sequences.valid),
+        "nll": (steps["nll"].mean(-1) * sequences.has_next).sum(),
+        "reward_error": (steps["reward_error"] * sequences.valid).sum(),
+        "done_loss": (steps["done_loss"] * sequences.valid).sum(),
     }
     loss = parts["nll"] + parts["reward_error"] + parts["done_loss"]
     h, c = (part.detach().float() for part in state)  # half precision is a step's own
@@ -281,11 +282,6 @@ def validate_mdn_rnn(
     }
     loss = scores["nll"] + scores["reward_error"] + scores["done_loss"]
     return {"loss": loss, **scores}
-
-
-def _mean(values: Tensor, weights: Tensor) -> Tensor:
-    """The mean of values where the weights, 0 or 1, are 1; 0 where none is."""
-    return (values * weights).sum() / weights.sum().clamp(min=1)
 
 
 def _gaussian_nll(deviations: Tensor, sigma: Tensor) -> Tensor:

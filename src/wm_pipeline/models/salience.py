@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wm_pipeline.common.options import Options
 from wm_pipeline.kernels.training import SalienceNumbers, pixel_error, usable
-from wm_pipeline.models.vae import FRAME_SHAPE
+from wm_pipeline.models.vae import FRAME_SHAPE, joined_patches
 
 SEEN = 1.0
 """How salient a pixel is that is counted as seen, here and in ``training.c``."""
@@ -172,22 +172,27 @@ class Salience:
         imagined = self._numbers.imagined * self.degree(decoded).clamp(max=1)
         return 1 + torch.maximum(shared, imagined)
 
-    def error(self, frames: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def error(
+        self, frames: Tensor, patches: Tensor, still: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The weighted squared error of reconstructions.
 
         Args:
             frames: (batch, 64, 64, 3) uint8.
-            logits: Of the reconstructions, (batch, 64, 64, 3).
+            patches: Of logits, without what all frames have in common; see
+                ``ConvVAE.patches``.
+            still: That, (64, 64, 3).
 
         Returns:
-            The error of each frame, summed over pixels, (batch,); and how many of its
-            pixels are salient, how many in the reconstruction, and in both, (batch, 3).
+            The error, summed over frames and pixels, a scalar; and how many pixels are
+            salient, how many in the reconstruction, and in both, (3,).
         """
-        if usable(logits):
-            return pixel_error(frames, logits, self._numbers)
-        pixels, decoded = frames.float() / 255, logits.float().sigmoid()
+        if usable(patches):
+            return pixel_error(frames, patches, still, self._numbers)
+        pixels = frames.float() / 255
+        decoded = (joined_patches(patches).float() + still).sigmoid()
         weights = self.weights(pixels, decoded.detach())
-        error = ((pixels - decoded).square().sum(-1) * weights).sum((1, 2))
+        error = ((pixels - decoded).square().sum(-1) * weights).sum()
         seen, shown = self.seen(pixels), self.seen(decoded.detach())
-        counts = [some.sum((1, 2)) for some in (seen, shown, seen & shown)]
-        return error, torch.stack(counts, -1).float()
+        counts = [some.sum() for some in (seen, shown, seen & shown)]
+        return error, torch.stack(counts).float()

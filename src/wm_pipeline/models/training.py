@@ -23,6 +23,7 @@ from wm_pipeline.common.devices import (
 )
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options
+from wm_pipeline.models.parts import Carried, Loss, PartedGradients
 from wm_pipeline.models.training_state import HISTORY, TrainingState
 
 MOST_STEPS = 1_000_000_000
@@ -33,9 +34,6 @@ LONGEST = 1e9
 
 Batch = TypeVar("Batch", bound=tuple[Tensor, ...])
 """A named tuple of tensors."""
-
-Carried = tuple[Tensor, ...]
-"""What one step hands to the next."""
 
 
 class FittingOptions(Options):
@@ -68,8 +66,7 @@ class Learner(NamedTuple):
         name: For the progress and for errors.
         option: The group of its options, for errors.
         module: It, on the device of its training; ``Checkpointable``.
-        loss: Of a batch and what the step before handed on: the loss, a scalar with
-            gradients; its parts, scalars by name; and what is handed on.
+        loss: Of some rows of a batch.
         validate: Scores on held-out data.
         select: The score by which weights are best, the least one.
         show: The score of the best weights that is shown beside the progress.
@@ -81,7 +78,7 @@ class Learner(NamedTuple):
     name: str
     option: str
     module: nn.Module
-    loss: Callable[[Any, Carried], tuple[Tensor, dict[str, Tensor], Carried]]
+    loss: Loss
     validate: Callable[[], dict[str, float]]
     select: str
     show: str
@@ -121,6 +118,7 @@ def fit(
     left = range(training.step, options.steps)
     last = time.monotonic()
     with (
+        training.gradients,
         closing(ahead(source, f"batches of {learner.name}")) as prepared,
         progress.task(
             f"Training {learner.name}", options.steps, "steps", training.step
@@ -191,7 +189,13 @@ class _Training:
             learner.module.parameters(), lr=options.learning_rate, fused=True
         )
         self._device = choose_device(options.device)
-        self._half = choose_precision(options.precision, self._device) is torch.bfloat16
+        self.gradients = PartedGradients(
+            learner.loss,
+            list(learner.module.parameters()),
+            options.batch_size,
+            self._device,
+            choose_precision(options.precision, self._device) is torch.bfloat16,
+        )
         self.step = 0
         self.note = ""
         self._best, self.best_weights = math.inf, learner.module.state_dict()
@@ -215,10 +219,7 @@ class _Training:
             group["lr"] = cosine(
                 self._options.learning_rate, self.step, self._options.steps
             )
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            loss, parts, self._carried = self._learner.loss(batch, self._carried)
-        self._optimiser.zero_grad()
-        loss.backward()
+        loss, parts, self._carried = self.gradients(batch, self._carried)
         if math.isfinite(self._learner.clip_norm):
             nn.utils.clip_grad_norm_(module.parameters(), self._learner.clip_norm)
         self._optimiser.step()

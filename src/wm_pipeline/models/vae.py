@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from wm_pipeline.common.options import Options
+from wm_pipeline.kernels.native import pixels_of
 
 FRAME_SIZE = 64
 FRAME_SHAPE = (FRAME_SIZE, FRAME_SIZE, 3)
@@ -148,12 +149,33 @@ class ConvVAE(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels in [0, 1], (batch, 3, 64, 64), for z (batch, latent)."""
-        return torch.sigmoid(self.logits(latents))
+        logits = joined_patches(self.patches(latents)) + self.still()
+        return torch.sigmoid(logits).permute(0, 3, 1, 2)
 
-    def logits(self, latents: Tensor) -> Tensor:
-        """Like ``decode``, before the sigmoid."""
-        logits: Tensor = self.decoder(self.expand(latents)) + self.image
-        return logits
+    def patches(self, latents: Tensor) -> Tensor:
+        """What differs between frames, in the order in which the last layer makes it.
+
+        Args:
+            latents: z, (batch, latent).
+
+        Returns:
+            Logits of the pixels without those of ``still``, (batch, rows, columns, side,
+            side, 3): patches of pixels where the last layer's do not overlap, else one.
+        """
+        *others, last = self.decoder
+        values = self.expand(latents)
+        for layer in others:
+            values = layer(values)
+        if isinstance(last, ApartConvTranspose2d):
+            return last.patches(values)
+        pixels: Tensor = last(values).permute(0, 2, 3, 1)
+        return pixels[:, None, None]
+
+    def still(self) -> Tensor:
+        """What all frames have in common, logits (64, 64, 3)."""
+        image = self.image.permute(1, 2, 0)
+        last = self.decoder[-1]
+        return image + last.bias if isinstance(last, ApartConvTranspose2d) else image
 
     @torch.inference_mode()
     def encode_frames(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -185,14 +207,28 @@ class ApartConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, inputs: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(batch, channels, height, width), channels last, for such an input."""
-        batch, _, height, width = inputs.shape
+        pixels = joined_patches(self.patches(inputs))
+        return (pixels if self.bias is None else pixels + self.bias).permute(0, 3, 1, 2)
+
+    def patches(self, inputs: Tensor) -> Tensor:
+        """The same without the bias, a patch for each pixel of the input.
+
+        Returns:
+            (batch, height, width, side, side, channels).
+        """
         side = self.kernel_size[0]
         weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)
-        bias = None if self.bias is None else self.bias.repeat(side * side)
-        products = nn.functional.linear(inputs.permute(0, 2, 3, 1), weight, bias)
-        patches = products.view(batch, height, width, side, -1).transpose(2, 3)
-        pixels = patches.reshape(batch, height * side, width * side, -1)
-        return pixels.permute(0, 3, 1, 2)
+        products = nn.functional.linear(inputs.permute(0, 2, 3, 1), weight)
+        return products.unflatten(-1, (side, side, -1))
+
+
+def joined_patches(patches: Tensor) -> Tensor:
+    """Pixels (batch, height, width, channels) of patches of them.
+
+    Args:
+        patches: (batch, rows, columns, side, side, channels).
+    """
+    return patches.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 def to_pixels(
@@ -205,7 +241,7 @@ def to_pixels(
     """
     if isinstance(frames, np.ndarray):
         frames = torch.from_numpy(frames if frames.flags.writeable else frames.copy())
-    return frames.to(device).permute(0, 3, 1, 2).float().div_(255)
+    return pixels_of(frames.to(device)).permute(0, 3, 1, 2)
 
 
 def reparameterise(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:

@@ -61,14 +61,15 @@ def vae_loss(
     """
     # The divergence is no product: half precision would round it.
     mean, log_variance = (part.float() for part in vae.encode(to_pixels(frames)))
-    logits = vae.logits(reparameterise(mean, log_variance, noise))
-    errors, counts = salience.error(frames, logits.permute(0, 2, 3, 1))
+    patches = vae.patches(reparameterise(mean, log_variance, noise))
+    error, counts = salience.error(frames, patches, vae.still())
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
     free = options.free_nats * vae.latent_size
-    loss = errors.mean() + options.beta * kl.clamp(min=free).mean()
-    parts = {"reconstruction": errors.mean(), "kl": kl.mean()}
+    reconstruction = error / len(frames)
+    loss = reconstruction + options.beta * kl.clamp(min=free).mean()
+    parts = {"reconstruction": reconstruction, "kl": kl.mean()}
     names = ("salient", "salient_reconstructed", "salient_both")
-    return loss, {**parts, **dict(zip(names, counts.sum(0), strict=True))}
+    return loss, {**parts, **dict(zip(names, counts, strict=True))}
 
 
 class Frames(NamedTuple):
@@ -118,7 +119,10 @@ def train_vae(
     def loss(
         batch: Frames, _: tuple[Tensor, ...]
     ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, ...]]:
-        return *vae_loss(vae, batch.frames, batch.noise, options, salience), ()
+        share = len(batch.frames) / options.batch_size
+        whole, parts = vae_loss(vae, batch.frames, batch.noise, options, salience)
+        shares = {n: p * share if n in MEANS else p for n, p in parts.items()}
+        return whole * share, shares, ()
 
     salience = Salience(options.salience, statistics, vae.image.device)
     learner = Learner(

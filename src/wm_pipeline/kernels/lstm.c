@@ -1,0 +1,155 @@
+/* An LSTM over sequences, and its gradient: each step's product and what is between
+   products. One call for all steps, so that threads of Python need not take turns; the
+   weights stay in the cache. Compiled for the machine it runs on; see compiler.py. */
+
+#include "elementary.h"
+#include "vectors.h"
+
+#ifdef __AVX512F__
+#define WIDE 4
+#else
+#define WIDE 2
+#endif
+#define PANEL (WIDE * LANES) /* columns of weights that are computed together */
+#define ROWS 6               /* of a batch, likewise: as many sums as registers hold */
+
+/* Columns of weights as they are packed. */
+static int64_t padded(int64_t outputs) { return (outputs + PANEL - 1) / PANEL * PANEL; }
+
+/* Numbers of panels that hold weights (inputs, outputs). */
+int64_t panels_size(int64_t inputs, int64_t outputs) { return inputs * padded(outputs); }
+
+/* Weights (inputs, outputs) in panels (panels, inputs, PANEL), zeros behind the last. */
+static void pack(int64_t inputs, int64_t outputs, const float *restrict weights,
+                 float *restrict panels) {
+  for (int64_t first = 0; first < outputs; first += PANEL) {
+    const int64_t count = outputs - first < PANEL ? outputs - first : PANEL;
+    for (int64_t i = 0; i < inputs; i++, panels += PANEL) {
+      memcpy(panels, weights + i * outputs + first, count * sizeof *panels);
+      memset(panels + count, 0, (PANEL - count) * sizeof *panels);
+    }
+  }
+}
+
+/* Products of some rows (rows, inputs) with a panel, added to `count` columns of `to`. */
+static inline __attribute__((always_inline)) void
+panel_products(int rows, int64_t inputs, const float *restrict values,
+               const float *restrict panel, int64_t count, float *restrict to,
+               int64_t stride) {
+  lanes sums[ROWS][WIDE] = {{{0}}};
+  for (int64_t i = 0; i < inputs; i++) {
+    lanes weights[WIDE];
+#pragma GCC unroll 4
+    for (int part = 0; part < WIDE; part++)
+      weights[part] = load(panel + i * PANEL + part * LANES);
+#pragma GCC unroll 6
+    for (int row = 0; row < rows; row++)
+#pragma GCC unroll 4
+      for (int part = 0; part < WIDE; part++)
+        sums[row][part] += values[row * inputs + i] * weights[part];
+  }
+  for (int row = 0; row < rows; row++) {
+    float found[PANEL];
+    memcpy(found, sums[row], sizeof found);
+    for (int64_t column = 0; column < count; column++)
+      to[row * stride + column] += found[column];
+  }
+}
+
+/* Products of rows (rows, inputs) with packed weights, added to `to` (rows, outputs). */
+static void products(int64_t rows, int64_t inputs, int64_t outputs,
+                     const float *restrict values, const float *restrict panels,
+                     float *restrict to) {
+  for (int64_t first = 0; first < outputs; first += PANEL) {
+    const int64_t count = outputs - first < PANEL ? outputs - first : PANEL;
+    const float *panel = panels + first * inputs;
+    int64_t row = 0;
+    for (; row + ROWS <= rows; row += ROWS)
+      panel_products(ROWS, inputs, values + row * inputs, panel, count,
+                     to + row * outputs + first, outputs);
+    for (; row < rows; row++)
+      panel_products(1, inputs, values + row * inputs, panel, count,
+                     to + row * outputs + first, outputs);
+  }
+}
+
+/* A step behind its products. The gates (rows, 4 hidden: input, forget, cell, output)
+   become their activations; c before it (rows, hidden) leads to c and h after it. */
+static void cell_forward(int64_t rows, int64_t hidden, float *restrict gates,
+                         const float *restrict before, float *restrict c,
+                         float *restrict h) {
+  for (int64_t row = 0; row < rows; row++) {
+    float *restrict input = gates + row * 4 * hidden, *restrict forget = input + hidden,
+                    *restrict cell = forget + hidden, *restrict output = cell + hidden;
+    for (int64_t j = 0, at = row * hidden; j < hidden; j++, at++) {
+      input[j] = sigmoid_of(input[j]);
+      forget[j] = sigmoid_of(forget[j]);
+      cell[j] = tanh_of(cell[j]);
+      output[j] = sigmoid_of(output[j]);
+      c[at] = forget[j] * before[at] + input[j] * cell[j];
+      h[at] = output[j] * tanh_of(c[at]);
+    }
+  }
+}
+
+/* Its gradient: the gates' activations become the gradients of what they were before.
+   That of h comes in two parts, from the head and from the step after; that of c after
+   the step becomes that of c before it. */
+static void cell_backward(int64_t rows, int64_t hidden, float *restrict gates,
+                          const float *restrict before, const float *restrict c,
+                          const float *restrict from_head,
+                          const float *restrict from_after, float *restrict by_c) {
+  for (int64_t row = 0; row < rows; row++) {
+    float *restrict input = gates + row * 4 * hidden, *restrict forget = input + hidden,
+                    *restrict cell = forget + hidden, *restrict output = cell + hidden;
+    for (int64_t j = 0, at = row * hidden; j < hidden; j++, at++) {
+      const float i = input[j], f = forget[j], g = cell[j], o = output[j];
+      const float t = tanh_of(c[at]), dh = from_head[at] + from_after[at];
+      const float dc = by_c[at] + dh * o * (1.0f - t * t);
+      input[j] = dc * g * i * (1.0f - i);
+      forget[j] = dc * before[at] * f * (1.0f - f);
+      cell[j] = dc * i * (1.0f - g * g);
+      output[j] = dh * t * o * (1.0f - o);
+      by_c[at] = dc * f;
+    }
+  }
+}
+
+/* The steps of a batch of sequences (time, rows, inputs). The gates (time, rows,
+   4 hidden) become their activations; h and c (time + 1, rows, hidden) hold the state
+   before the first step, and get those after each. Weights are (inputs, 4 hidden) and
+   (hidden, 4 hidden); `panels` is room for both, packed. */
+void lstm_forward(int64_t time, int64_t rows, int64_t inputs, int64_t hidden,
+                  const float *values, const float *of_inputs, const float *of_hidden,
+                  const float *biases, float *panels, float *gates, float *h, float *c) {
+  const int64_t size = rows * hidden;
+  pack(inputs, 4 * hidden, of_inputs, panels);
+  float *hidden_panels = panels + inputs * padded(4 * hidden);
+  pack(hidden, 4 * hidden, of_hidden, hidden_panels);
+  for (int64_t step = 0; step < time; step++) {
+    for (int64_t row = 0; row < rows; row++)
+      memcpy(gates + row * 4 * hidden, biases, 4 * hidden * sizeof *gates);
+    products(rows, inputs, 4 * hidden, values, panels, gates);
+    products(rows, hidden, 4 * hidden, h, hidden_panels, gates);
+    cell_forward(rows, hidden, gates, c, c + size, h + size);
+    values += rows * inputs, gates += 4 * size, h += size, c += size;
+  }
+}
+
+/* Their gradient, which takes the place of the gates' activations. Gradients of h come
+   from the head (time, rows, hidden) and, in `by_h` (rows, hidden), from what is behind
+   the last step; `by_c` likewise. The weights of h are (4 hidden, hidden)
+   here. */
+void lstm_backward(int64_t time, int64_t rows, int64_t hidden, float *gates,
+                   const float *c, const float *from_head, const float *weights,
+                   float *panels, float *by_h, float *by_c) {
+  const int64_t size = rows * hidden;
+  pack(4 * hidden, hidden, weights, panels);
+  for (int64_t step = time - 1; step >= 0; step--) {
+    float *of_step = gates + step * 4 * size;
+    cell_backward(rows, hidden, of_step, c + step * size, c + (step + 1) * size,
+                  from_head + step * size, by_h, by_c);
+    memset(by_h, 0, size * sizeof *by_h);
+    products(rows, 4 * hidden, hidden, of_step, panels, by_h);
+  }
+}
