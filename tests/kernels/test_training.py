@@ -104,16 +104,21 @@ def test_gradients_of_the_lstms_inputs_are_as_torch_says(
 
 @pytest.mark.parametrize("side", [1, 4, 64])
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("around", [1, 9, 127])
+@pytest.mark.parametrize(("around", "together"), [(1, 4096), (9, 0.5), (127, 1.5)])
 @pytest.mark.parametrize("kind", ["surprise", "colour"])
 def test_v_s_error_is_as_torch_says(
-    kind: str, around: int, batch: int, side: int, monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    around: int,
+    together: float,
+    batch: int,
+    side: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rule = {
         "surprise": SurpriseOptions(deviations=0.5, most_deviations=3.0),
         "colour": ColourOptions(kind="colour", channel=2, threshold=0.7),
     }[kind]
-    options = SalienceOptions(rule=rule, around=around, weight=90.0)
+    options = SalienceOptions(rule=rule, around=around, weight=90.0, together=together)
     statistics = Statistics(
         drawn(64, 64, 3).sigmoid(), drawn(64, 64, 3, seed=1).abs() / 4
     )

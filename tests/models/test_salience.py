@@ -104,6 +104,20 @@ def test_things_apart_do_not_share() -> None:
     assert far[10, 10] == far[10, 15] == pytest.approx(101, rel=1e-3)
 
 
+@pytest.mark.parametrize("together", [1.0, 16.0])
+def test_a_frame_unlike_all_others_does_not_have_the_loss_to_itself(
+    together: float,
+) -> None:
+    pixels = torch.cat([frame(0.9), frame()])
+    pixels[1, 10, 10] = 0.7
+    weights = surprise(weight=100.0, together=together).weights(
+        pixels, frame().expand_as(pixels)
+    )
+    all_of_them, lonely = (weights.sum((1, 2)) - 64 * 64).tolist()
+    assert all_of_them == pytest.approx(100 * together, rel=1e-3)
+    assert lonely == pytest.approx(100, rel=1e-3)
+
+
 def test_what_is_only_imagined_weighs_too() -> None:
     decoded = frame()
     decoded[0, 20, 30] = 0.99

@@ -44,6 +44,7 @@ def options() -> VAETrainingOptions:
             weight=WEIGHT - 1,
             around=1,
             imagined_weight=WEIGHT - 1,
+            together=4096.0,
         ),
         validate_every=10,
         validation_frames=4,

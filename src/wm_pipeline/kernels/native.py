@@ -51,6 +51,7 @@ class SalienceArguments(ctypes.Structure):
     _fields_ = (
         *((name, _pointer) for name in ("mean", "sharpness")),
         *((name, _number) for name in ("least", "most", "weight", "imagined")),
+        ("together", _number),
         ("reach", _whole),
     )
 

@@ -98,7 +98,7 @@ static const float SEEN = 1.0f;
 
 typedef struct {
   const float *mean, *sharpness; /* of each number of a frame, (SIDE, SIDE, 3) */
-  float least, most, weight, imagined;
+  float least, most, weight, imagined, together;
   int64_t reach;
 } salience;
 
@@ -140,7 +140,8 @@ static void sums_around(const float *restrict values, int64_t reach,
 /* V's error and its gradients. A frame (SIDE, SIDE, 3) of bytes is compared with `still`
    plus the decoder's outputs, which come in patches: (frames, SIDE / patch, SIDE / patch,
    patch, patch, 3). A pixel's squared error weighs 1 and the greater of two: `weight`
-   times its share of what is salient within `reach` of it, and `imagined` times how
+   times its share of what is salient within `reach` of it, but `together` times that in
+   the whole frame at most; and `imagined` times how
    salient its reconstruction is, 1 at most. Of each frame, `sums` gets the error and the
    numbers of pixels that are salient, that are in the reconstruction, and in both. The
    still's gradient is that of all frames together. */
@@ -154,13 +155,22 @@ error_of(int64_t frames, const uint8_t *restrict bytes, int64_t patch,
   const int64_t patches = SIDE / patch, length = 3 * patch;
   memset(still_gradient, 0, 3 * PIXELS * sizeof *still_gradient);
   for (int64_t frame = 0; frame < frames; frame++) {
-    float pixels[3 * PIXELS], degrees[PIXELS], around[PIXELS];
+    float pixels[3 * PIXELS], degrees[PIXELS], shares[PIXELS], total_share = 0.0f;
     for (int64_t i = 0; i < 3 * PIXELS; i++)
       pixels[i] = bytes[3 * PIXELS * frame + i] * (1.0f / 255.0f);
     for (int64_t row = 0; row < SIDE; row++)
       row_degrees(pixels + row * ROW, mean + row * ROW, sharpness + row * ROW, o.least,
                   o.most, degrees + row * SIDE);
-    sums_around(degrees, o.reach, around);
+    sums_around(degrees, o.reach, shares);
+    float share_sums[SIDE] = {0};
+    for (int64_t row = 0; row < SIDE; row++)
+      for (int64_t i = row * SIDE, j = 0; j < SIDE; i++, j++) {
+        shares[i] = degrees[i] / (shares[i] > 1.0f ? shares[i] : 1.0f);
+        share_sums[j] += shares[i];
+      }
+    for (int64_t i = 0; i < SIDE; i++) total_share += share_sums[i];
+    const float of_share =
+        o.weight * (total_share > o.together ? o.together / total_share : 1.0f);
     float error[ROW] = {0}, seen[SIDE] = {0}, shown[SIDE] = {0}, both[SIDE] = {0};
     for (int64_t row = 0; row < SIDE; row++) {
       /* Where the row begins in its first patch; in each next one it is `step` on. */
@@ -176,9 +186,9 @@ error_of(int64_t frames, const uint8_t *restrict bytes, int64_t patch,
       row_degrees(decoded, mean + row * ROW, sharpness + row * ROW, o.least, o.most,
                   looks);
       const float *restrict degree = degrees + row * SIDE,
-                            *restrict crowd = around + row * SIDE;
+                            *restrict part = shares + row * SIDE;
       for (int64_t i = 0; i < SIDE; i++) {
-        const float share = o.weight * degree[i] / (crowd[i] > 1.0f ? crowd[i] : 1.0f),
+        const float share = of_share * part[i],
                     imagined = o.imagined * (looks[i] < 1.0f ? looks[i] : 1.0f);
         const float weight = 1.0f + (share > imagined ? share : imagined);
         weights[3 * i] = weights[3 * i + 1] = weights[3 * i + 2] = weight;

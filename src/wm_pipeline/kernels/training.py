@@ -83,6 +83,7 @@ class SalienceNumbers(NamedTuple):
         most: What is above ``least`` is cut to this.
         weight: Shared by the salient pixels around one.
         imagined: Weight of what is salient in a reconstruction.
+        together: So many times ``weight`` a frame's salient pixels have at most.
         reach: Pixels from the middle of what is around a pixel to its edge.
     """
 
@@ -92,6 +93,7 @@ class SalienceNumbers(NamedTuple):
     most: float
     weight: float
     imagined: float
+    together: float
     reach: int
 
 

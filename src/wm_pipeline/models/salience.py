@@ -74,12 +74,17 @@ class SalienceOptions(Options):
             that small things count as much as large ones. 0 switches the weighting off.
         around: The side in pixels of the square that is around a pixel, odd.
         imagined_weight: Of a pixel that is salient in the reconstruction.
+        together: All salient pixels of a frame weigh so many times ``weight`` at most.
+            Otherwise the few frames that are wholly unlike the rest (a flash, another
+            room, an emulator's first frame) have the loss to themselves, and V learns
+            nothing else.
     """
 
     rule: SalienceRule = SurpriseOptions()
     weight: float = Field(default=720.0, ge=0, le=1e6)
     around: int = Field(default=5, ge=1, le=127)
     imagined_weight: float = Field(default=8.0, ge=0, le=1e6)
+    together: float = Field(default=64.0, gt=0, le=4096)
 
 
 class Statistics(NamedTuple):
@@ -135,6 +140,7 @@ class Salience:
             most,
             options.weight,
             options.imagined_weight,
+            options.together,
             options.around // 2,
         )
         places = torch.arange(FRAME_SHAPE[0], device=device)
@@ -168,7 +174,11 @@ class Salience:
         """
         degree = self.degree(pixels)
         around = self._near @ degree @ self._near
-        shared = self._numbers.weight * degree / around.clamp(min=1)
+        shares = degree / around.clamp(min=1)
+        all_of_them = shares.sum((1, 2), keepdim=True)
+        together = self._numbers.together
+        weight = self._numbers.weight * (together / all_of_them).clamp(max=1)
+        shared = weight * shares
         imagined = self._numbers.imagined * self.degree(decoded).clamp(max=1)
         return 1 + torch.maximum(shared, imagined)
 

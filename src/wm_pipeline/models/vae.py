@@ -175,7 +175,8 @@ class ConvVAE(nn.Module):
         """What all frames have in common, logits (64, 64, 3)."""
         image = self.image.permute(1, 2, 0)
         last = self.decoder[-1]
-        return image + last.bias if isinstance(last, ApartConvTranspose2d) else image
+        bias = last.bias if isinstance(last, ApartConvTranspose2d) else None
+        return image if bias is None else image + bias
 
     @torch.inference_mode()
     def encode_frames(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
