@@ -71,11 +71,12 @@ def test_a_perceptron_is_its_linear_layers(
 
 def test_columns_may_lie_apart(compiler: str) -> None:
     some = layers(7, 3)
-    subject, values, normal = perceptron(some), torch.randn(5, 14), torch.randn(1, 5)
+    subject, values = perceptron(some), torch.randn(5, 14)
+    normal = torch.randn(5, 2)[:, :1]
     assert subject is not None
-    found = subject([values[:, ::2]], 1, normal.expand(2, 5).T[:, :1], LIMITS)
+    found = subject([values[:, ::2]], 1, normal, LIMITS)
     whole = exact([values[:, ::2]], some)
-    expected = whole[:, :1] + whole[:, 1:2].clamp(*LIMITS).exp() * normal.T
+    expected = whole[:, :1] + whole[:, 1:2].clamp(*LIMITS).exp() * normal
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
 
 
