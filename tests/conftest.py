@@ -272,3 +272,18 @@ def compiler() -> str:
     if compiled() is None:
         pytest.skip("there is no C compiler")
     return shlex.join(shlex.split(os.environ.get("CC", "")) or ["cc"])
+
+
+@pytest.fixture(params=["c", "torch"])
+def either(
+    request: pytest.FixtureRequest,
+    compiler: str,
+    fresh: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the compiled code, and without."""
+    if request.param == "torch":
+        monkeypatch.setenv("CC", str(tmp_path / "no-compiler"))
+        compiled.cache_clear()
+    assert (compiled() is None) == (request.param == "torch")

@@ -14,32 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wm_pipeline.kernels.native import (
-    NARROW,
     SOURCES,
     address,
     compiled,
     gaussian_draws,
-    narrow_layer,
     rows_address,
     tanh_,
 )
 
 # tanh.
-
-
-@pytest.fixture(params=["c", "torch"])
-def either(
-    request: pytest.FixtureRequest,
-    compiler: str,
-    fresh: None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """With the compiled code, and without."""
-    if request.param == "torch":
-        monkeypatch.setenv("CC", str(tmp_path / "no-compiler"))
-        compiled.cache_clear()
-    assert (compiled() is None) == (request.param == "torch")
 
 
 @pytest.mark.usefixtures("either")
@@ -87,65 +70,6 @@ def test_draws_are_the_mean_and_deviations_of_noise(
     # Also from columns of something larger.
     wide = torch.cat((values, values), -1)[..., : 2 * size]
     assert torch.equal(gaussian_draws(wide, normal, (-5.0, 2.0)), found)
-
-
-# A layer of few outputs.
-
-LIMITS = (-5.0, 2.0)
-
-
-@settings(deadline=None)
-@given(
-    batch=st.integers(1, 20),
-    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=3),
-    outputs=st.integers(1, NARROW),
-    apart=st.integers(0, 3),
-    seed=st.integers(0, 99),
-)
-def test_a_narrow_layer_is_a_linear_one(
-    batch: int, sizes: list[int], outputs: int, apart: int, seed: int
-) -> None:
-    if compiled() is None:
-        pytest.skip("there is no C compiler")
-    random = torch.Generator().manual_seed(seed)
-    # Each part is columns of something wider.
-    wide = [torch.randn(batch, size + apart, generator=random) for size in sizes]
-    parts = [each[:, :size] for each, size in zip(wide, sizes, strict=True)]
-    weights = torch.randn(outputs, sum(sizes), generator=random)
-    bias = torch.randn(outputs, generator=random)
-    found = narrow_layer(parts, weights, bias, None, LIMITS)
-    assert found is not None
-    exact = torch.cat(parts, 1).double() @ weights.double().T + bias
-    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-4)
-    # A row's digits are its own.
-    last = narrow_layer([part[-1:] for part in parts], weights, bias, None, LIMITS)
-    assert last is not None
-    assert torch.equal(last[0], found[-1])
-    if outputs % 2 == 0:
-        normal = torch.randn(batch, outputs // 2, generator=random)
-        draws = narrow_layer(parts, weights, bias, normal, LIMITS)
-        assert draws is not None
-        assert torch.equal(draws, gaussian_draws(found, normal, LIMITS))
-
-
-def test_a_narrow_layer_takes_columns_that_lie_apart(compiler: str) -> None:
-    values = torch.randn(5, 14)
-    weights, bias = torch.randn(3, 7), torch.randn(3)
-    found = narrow_layer([values[:, ::2]], weights, bias, None, LIMITS)
-    assert found is not None
-    torch.testing.assert_close(found, values[:, ::2] @ weights.T + bias)
-
-
-@pytest.mark.usefixtures("either")
-def test_a_layer_that_torch_must_do_or_does_as_fast_is_left_to_it() -> None:
-    def layer(outputs: int, device: str = "cpu") -> torch.Tensor | None:
-        values = torch.zeros(2, 5, device=device)
-        weights = torch.zeros(outputs, 5, device=device)
-        return narrow_layer([values], weights, weights[:, 0].contiguous(), None, LIMITS)
-
-    assert (layer(NARROW) is None) == (compiled() is None)
-    assert layer(NARROW + 1) is None
-    assert layer(1, "meta") is None
 
 
 # What is handed over.
@@ -253,8 +177,8 @@ def test_the_c_code_keeps_to_its_memory(compiler: str, tmp_path: Path) -> None:
     }
     tests = [
         "tests/dreaming/test_native_kernel.py",
-        *("tests/kernels/test_training.py", "tests/kernels/test_native.py"),
-        *("-k", "from_h or loop or book or as_torch or narrow_layer"),
+        *("tests/kernels/test_training.py", "tests/kernels/test_perceptron.py"),
+        *("-k", "from_h or loop or book or as_torch or linear_layers"),
     ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-qs", "-p", "no:cacheprovider", *tests],

@@ -3,7 +3,7 @@
    weights stay in the cache. Compiled for the machine it runs on; see compiler.py. */
 
 #include "elementary.h"
-#include "vectors.h"
+#include "lanes.h"
 
 #ifdef __AVX512F__
 #define WIDE 4

@@ -6,7 +6,7 @@
    its batch. Compiled for the machine it runs on; see compiler.py. */
 
 #include "elementary.h"
-#include "vectors.h"
+#include "lanes.h"
 
 void tanh_in_place(int64_t count, float *values) {
   for (int64_t i = 0; i < count; i++) values[i] = tanh_of(values[i]);
@@ -57,60 +57,7 @@ void lstm_cell(int64_t rows, int64_t hidden, const float *restrict gates,
 
 #define PLACES (LANES / 4) /* of a latent, whose Gaussians are computed together */
 
-#define OUTPUTS 6 /* of a narrow layer that are computed together */
-
-/* Products of a row with `count` rows of weights, added to `sums`. */
-static inline __attribute__((always_inline)) void
-row_products(int count, int64_t size, const float *values, const float *weights,
-             int64_t stride, float *sums) {
-  lanes partial[OUTPUTS] = {{0}};
-  int64_t j = 0;
-  for (; j + LANES <= size; j += LANES)
-    for (int i = 0; i < count; i++)
-      partial[i] += load(values + j) * load(weights + i * stride + j);
-  for (int i = 0; i < count; i++) {
-    float sum = 0.0f;
-    for (int lane = 0; lane < LANES; lane++) sum += partial[i][lane];
-    for (int64_t rest = j; rest < size; rest++)
-      sum += values[rest] * weights[i * stride + rest];
-    sums[i] += sum;
-  }
-}
-
-/* A layer of few outputs, for which BLAS takes longer. Its input comes in parts, rows of
-   `sizes` numbers that are `strides` apart; `products` (rows, outputs) takes what it
-   gives. With noise `normal` (rows, outputs / 2) they are means and logarithms of
-   deviations, from which `draws` are drawn. */
-void narrow_layer(int64_t rows, int64_t parts, const float *const *values,
-                  const int64_t *strides, const int64_t *sizes, int64_t outputs,
-                  const float *weights, const float *biases, const float *normal,
-                  float least, float most, float *products, float *draws) {
-  int64_t features = 0;
-  for (int64_t part = 0; part < parts; part++) features += sizes[part];
-  for (int64_t row = 0; row < rows; row++) {
-    float *sums = products + row * outputs;
-    memcpy(sums, biases, outputs * sizeof *sums);
-    const float *columns = weights;
-    for (int64_t part = 0; part < parts; part++) {
-      const int64_t size = sizes[part];
-      const float *from = values[part] + row * strides[part];
-      for (int64_t i = 0; i < outputs; i += OUTPUTS) {
-        const float *some = columns + i * features;
-        switch (outputs - i) {
-        case 1: row_products(1, size, from, some, features, sums + i); break;
-        case 2: row_products(2, size, from, some, features, sums + i); break;
-        case 3: row_products(3, size, from, some, features, sums + i); break;
-        case 4: row_products(4, size, from, some, features, sums + i); break;
-        case 5: row_products(5, size, from, some, features, sums + i); break;
-        default: row_products(OUTPUTS, size, from, some, features, sums + i);
-        }
-      }
-      columns += size;
-    }
-  }
-  if (normal != NULL)
-    gaussian_draws(rows, outputs / 2, products, rows, normal, least, most, 1.0f, draws);
-}
+typedef int32_t indices __attribute__((vector_size(LANES * sizeof(int32_t))));
 
 /* Sums of neighbours: of a in the first half, of b in the second. */
 static inline lanes neighbour_sums(lanes a, lanes b) {

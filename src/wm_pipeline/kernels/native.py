@@ -7,7 +7,6 @@ import ctypes
 import functools
 import logging
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,9 @@ from wm_pipeline.kernels.compiler import find_compiler, load_compiled
 logger = logging.getLogger(__name__)
 
 SOURCES = tuple(
-    Path(__file__).with_name(name) for name in ("native.c", "lstm.c", "training.c")
+    Path(__file__).with_name(name)
+    for name in ("native.c", "perceptron.c", "lstm.c", "training.c")
 )
-
-NARROW = 12
-"""Outputs of a layer up to which our products are faster than BLAS's."""
 
 _whole, _number, _pointer = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 
@@ -81,8 +78,8 @@ def compiled() -> ctypes.CDLL | None:
             *(_whole, _whole, _pointer, _whole, _pointer),
             *(_number, _number, _number, _pointer),
         ],
-        "narrow_layer": [
-            *(_whole, _whole, _pointer, _pointer, _pointer, _whole, _pointer, _pointer),
+        "perceptron": [
+            *(_whole, _whole, _pointer, _whole, _pointer, _whole, _pointer, _whole),
             *(_pointer, _number, _number, _pointer, _pointer),
         ],
         "lstm_cell": [_whole, _whole, _pointer, _pointer, _pointer, _whole],
@@ -204,55 +201,5 @@ def gaussian_draws(
         *log_deviations,
         1.0,
         address(draws, (*leading, batch, size), torch.float32),
-    )
-    return draws
-
-
-def narrow_layer(
-    parts: Sequence[Tensor],
-    weights: Tensor,
-    bias: Tensor,
-    normal: Tensor | None,
-    log_deviations: tuple[float, float],
-) -> Tensor | None:
-    """A layer of few outputs, and draws from them, in one call.
-
-    Args:
-        parts: Its input, each (batch, some of the features) float32.
-        weights: (outputs, features) float32, contiguous.
-        bias: (outputs,) float32.
-        normal: Standard normal noise, (batch, outputs / 2) float32; without it nothing
-            is drawn.
-        log_deviations: See ``gaussian_draws``.
-
-    Returns:
-        (batch, outputs), or draws (batch, outputs / 2); None where torch is as fast or
-        must do it: with more than ``NARROW`` outputs, off the CPU, without a compiler.
-    """
-    outputs, features = weights.shape
-    library = compiled() if weights.device.type == "cpu" else None
-    if library is None or outputs > NARROW:
-        return None
-    batch, count = len(parts[0]), len(parts)
-    parts = [part if part.stride(1) == 1 else part.contiguous() for part in parts]
-    sizes = [part.shape[1] for part in parts]
-    assert sum(sizes) == features, (sizes, features)
-    starts = [
-        rows_address(part, (batch, size), torch.float32)
-        for part, size in zip(parts, sizes, strict=True)
-    ]
-    products = weights.new_empty(batch, outputs)
-    noise = None
-    draws = products
-    if normal is not None:
-        noise = address(normal, (batch, outputs // 2), torch.float32)
-        draws = torch.empty_like(normal)
-    library.narrow_layer(
-        *(batch, count, (_pointer * count)(*starts)),
-        (_whole * count)(*(part.stride(0) for part in parts)),
-        *((_whole * count)(*sizes), outputs),
-        address(weights, (outputs, features), torch.float32),
-        *(address(bias, (outputs,), torch.float32), noise, *log_deviations),
-        *(products.data_ptr(), draws.data_ptr()),
     )
     return draws

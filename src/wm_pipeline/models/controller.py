@@ -3,7 +3,7 @@
 Source: World Models, sec. 2.3; two heads: a diagonal Gaussian policy.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
@@ -12,15 +12,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wm_pipeline.common.options import Options
-from wm_pipeline.kernels.native import gaussian_draws, narrow_layer, tanh_
+from wm_pipeline.kernels.native import gaussian_draws, tanh_
+from wm_pipeline.kernels.perceptron import Perceptron, perceptron
 from wm_pipeline.models.world_model import WorldModel
 
 LOG_DEVIATION_RANGE = (-5.0, 2.0)
 """The second head of a Gaussian policy is kept within these."""
-
-
-ROWS = 1024
-"""Rows of a batch that go through an MLP at a time: a layer's outputs stay in the cache."""
 
 # torch's own elu and silu round the last few numbers of a tensor differently, and a
 # candidate's result must not depend on its place in the population.
@@ -32,8 +29,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 Layer = tuple[Tensor, Tensor]
-"""Weights (population, outputs, inputs) and biases (population, 1, outputs); of one
-controller without the population's axis."""
+"""Weights (population, outputs, inputs) and biases (population, 1, outputs)."""
 
 
 class ControllerOptions(Options):
@@ -84,7 +80,7 @@ class Controller(nn.Module):
         widths = (self.features, *options.hidden_sizes, heads * outputs)
         self._shapes = [(after, before) for before, after in pairwise(widths)]
         self.register_buffer("parameters_vector", torch.zeros(self.size))
-        self._unpacked: tuple[Tensor, list[Layer]] | None = None
+        self._packed: tuple[Tensor, int | None, Perceptron | None] | None = None
 
     parameters_vector: Tensor
 
@@ -151,31 +147,32 @@ class Controller(nn.Module):
         ``normal`` is the noise of a Gaussian policy, (batch, outputs); without it the
         outputs are the distribution's means.
         """
-        if self.options.hidden_sizes and len(latents) > ROWS:
-            inputs = [latents, h, c] if normal is None else [latents, h, c, normal]
-            chunks = zip(*(each.split(ROWS) for each in inputs), strict=True)
-            return torch.cat([self(*chunk) for chunk in chunks])
-        parts: tuple[Tensor, ...] = (latents, h, c)[: 1 + len(self.memory)]
-        *others, last = self._layers()
-        activate = _ACTIVATIONS[self.options.activation]
-        for layer in others:
-            parts = (activate(_joined_product(parts, *layer)),)
+        parts = (latents, h, c)[: 1 + len(self.memory)]
+        packed = self._perceptron()
+        if packed is None:
+            layers = self.unpack(self.parameters_vector[None])
+            return self.respond(layers, torch.cat(parts, 1)[None], normal)[0]
         noise = normal if self.stochastic else None
-        values = narrow_layer(parts, *last, noise, LOG_DEVIATION_RANGE)
-        if values is None:
-            return self._drawn(_joined_product(parts, *last), normal)
-        return values[:, : self.outputs]
+        return packed(parts, self.outputs, noise, LOG_DEVIATION_RANGE)
 
-    def _layers(self) -> list[Layer]:
-        """The layers of this one controller, unpacked once."""
+    def _perceptron(self) -> Perceptron | None:
+        """The layers packed for C, anew when they change; None where torch does it."""
         vector = self.parameters_vector
-        if self._unpacked is None or self._unpacked[0] is not vector:
-            layers = [
-                (weights[0], biases[0, 0])
-                for weights, biases in self.unpack(vector[None])
-            ]
-            self._unpacked = vector, layers
-        return self._unpacked[1]
+        # Of a tensor made in inference mode changes are not counted.
+        version = None if vector.is_inference() else vector._version  # noqa: SLF001
+        kept = self._packed
+        if (
+            kept is None
+            or kept[0] is not vector
+            or version is None
+            or kept[1] != version
+        ):
+            packed = None
+            if not self.options.hidden_sizes or self.options.activation == "tanh":
+                layers = self.unpack(vector[None])
+                packed = perceptron([(w[0], b[0, 0]) for w, b in layers])
+            self._packed = kept = vector, version, packed
+        return kept[2]
 
     def unpack(self, vectors: Tensor) -> list[Layer]:
         """The layers of a population of flat vectors, (population, size)."""
@@ -218,19 +215,6 @@ class Controller(nn.Module):
         if normal is None:
             return values[..., : self.outputs]
         return gaussian_draws(values, normal, LOG_DEVIATION_RANGE)
-
-
-def _joined_product(parts: Sequence[Tensor], weights: Tensor, bias: Tensor) -> Tensor:
-    """``torch.nn.functional.linear`` of parts that lie side by side.
-
-    A product for each costs less than joining them.
-    """
-    sizes = [part.shape[1] for part in parts]
-    first, *others = zip(parts, weights.split(sizes, 1), strict=True)
-    values = torch.addmm(bias, first[0], first[1].T)
-    for part, columns in others:
-        values.addmm_(part, columns.T)
-    return values
 
 
 def _products(values: Tensor, weights: Tensor, biases: Tensor) -> Tensor:

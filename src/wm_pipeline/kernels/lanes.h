@@ -2,7 +2,6 @@
 
 #pragma once
 
-#include <stdint.h>
 #include <string.h>
 
 #ifdef __AVX512F__
@@ -20,7 +19,6 @@
 #endif
 
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
-typedef int32_t indices __attribute__((vector_size(LANES * sizeof(int32_t))));
 
 static inline lanes load(const float *from) {
   lanes values;
