@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from wm_pipeline.common.devices import choose_precision
+from wm_pipeline.common.machine import instructions
 from wm_pipeline.common.randomness import seeded_initialisation
 from wm_pipeline.models.mdn_rnn import (
     MDNRNN,
@@ -534,7 +534,7 @@ def test_a_step_reads_no_value_on_the_host(mdn_rnn: MDNRNN, window: Window) -> N
 
 
 @pytest.mark.skipif(
-    choose_precision("auto", torch.device("cpu")) is torch.float32,
+    not {"avx512_bf16", "amx_bf16"} & instructions(),
     reason="this processor multiplies no bfloat16",
 )
 def test_half_precision_trains_too_and_leaves_float32(

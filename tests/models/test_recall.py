@@ -56,3 +56,5 @@ def test_recall_is_counted_by_the_size_of_the_thing() -> None:
     assert found["recall"].tolist() == pytest.approx(
         [1 / 2, 6 / 9, np.nan, np.nan], nan_ok=True
     )
+    assert found["shown"].tolist() == [1, 6, 0, 14 * 64]
+    assert found["precision"].tolist() == pytest.approx([1, 1, np.nan, 0], nan_ok=True)

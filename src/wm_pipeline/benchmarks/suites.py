@@ -19,7 +19,13 @@ from wm_pipeline.benchmarks.subjects import (
     generations,
     plain_decisions,
 )
-from wm_pipeline.benchmarks.timing import Subject, machine, measured, new_row
+from wm_pipeline.benchmarks.timing import (
+    Subject,
+    machine,
+    measured,
+    new_row,
+    one_thread,
+)
 from wm_pipeline.benchmarks.training_suites import training_rows
 from wm_pipeline.benchmarks.worlds import World
 from wm_pipeline.environments.actions import Actions
@@ -91,7 +97,8 @@ def _controller_rows(
         for way, run in ways.items():
             row = new_row("controller", way, controller.size, batch, "decisions")
             subjects.append(Subject(row, run))
-    rows = measured("controllers", subjects, options.repeats)
+    with one_thread():  # as in each worker
+        rows = measured("controllers", subjects, options.repeats)
     limits = [row["per_second"] for row in rows[::3] for _ in range(3)]
     return [
         {**row, "share": row["per_second"] / limit}

@@ -54,13 +54,24 @@ def recall_by_size(seen: np.ndarray, shown: np.ndarray) -> pd.DataFrame:
 
     Returns:
         One row a range of ``SIZES``: ``least`` and ``most``, ``pixels`` in things of
-        such a size, and the ``recall``, NaN where there is none.
+        such a size, and the ``recall``, the share of them that is shown; likewise
+        ``shown`` pixels and the ``precision``, the share of those that is there. NaN where
+        there are none.
     """
-    sizes = thing_sizes(seen)
+    sizes_seen, sizes_shown = thing_sizes(seen), thing_sizes(shown)
     rows = []
     for least, most in SIZES:
-        such = (sizes >= least) & (sizes <= most)
-        pixels = int(such.sum())
-        recall = float((shown & such).sum() / pixels) if pixels else float("nan")
-        rows.append({"least": least, "most": most, "pixels": pixels, "recall": recall})
-    return pd.DataFrame(rows)
+        pixels, recall = _shared(sizes_seen, shown, least, most)
+        others, precision = _shared(sizes_shown, seen, least, most)
+        rows.append((least, most, pixels, recall, others, precision))
+    columns = ("least", "most", "pixels", "recall", "shown", "precision")
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def _shared(
+    sizes: np.ndarray, others: np.ndarray, least: int, most: int
+) -> tuple[int, float]:
+    """Pixels in things of some sizes, and which share of them others have."""
+    such = (sizes >= least) & (sizes <= most)
+    pixels = int(such.sum())
+    return pixels, float((others & such).sum() / pixels) if pixels else float("nan")

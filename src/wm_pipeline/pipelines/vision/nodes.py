@@ -183,7 +183,7 @@ def score_vision(
     found = recall[recall["pixels"] > 0].to_dict("records")
     lines = [
         f"  {row['least']} to {row['most']} pixels: {row['recall']:.0%} of "
-        f"{row['pixels']:,}"
+        f"{row['pixels']:,}; of what it shows {row['precision']:.0%} is there"
         for row in found
     ]
     logger.info(
