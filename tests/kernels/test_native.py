@@ -18,9 +18,21 @@ from wm_pipeline.kernels.native import (
     address,
     compiled,
     gaussian_draws,
+    pixels_of,
     rows_address,
     tanh_,
 )
+
+# Pixels.
+
+
+@pytest.mark.usefixtures("either")
+def test_every_byte_is_a_pixel_from_0_to_1() -> None:
+    frames = torch.arange(256, dtype=torch.uint8).view(1, 8, 8, 4).transpose(1, 2)
+    pixels = pixels_of(frames)
+    assert pixels.dtype is torch.float32
+    assert torch.equal(pixels, frames.float() / 255)
+
 
 # tanh.
 

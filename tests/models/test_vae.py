@@ -42,7 +42,12 @@ def test_encode_gives_a_mean_and_a_clamped_log_variance(
     torch.testing.assert_close(log_variance, expected, rtol=0, atol=0)
 
 
-def test_decode_is_the_sigmoid_of_its_logits(vae: ConvVAE) -> None:
+@pytest.mark.parametrize("last", [(3, 8, 8, 0), (3, 10, 8, 1)], ids=["apart", "over"])
+def test_decode_is_the_sigmoid_of_its_logits(
+    vae_options: VAEOptions, last: tuple[int, int, int, int]
+) -> None:
+    first = vae_options.decoder[0].model_dump()
+    vae = ConvVAE(changed(vae_options, decoder=[first, *layers(last)]))
     latents = 3 * torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         decoded = vae.decode(latents)
