@@ -34,7 +34,7 @@ class SurpriseOptions(Options):
     """
 
     kind: Literal["surprise"] = "surprise"
-    deviations: float = Field(default=0.5, ge=0, le=100)
+    deviations: float = Field(default=1.0, ge=0, le=100)
     most_deviations: float = Field(default=9.0, gt=0, le=100)
     least_deviation: float = Field(default=0.03, gt=0, le=1)
 
