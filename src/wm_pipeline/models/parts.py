@@ -91,8 +91,8 @@ class PartedGradients:
         with torch.no_grad():
             for parameter, *own in zip(self._parameters, *gradients, strict=True):
                 # In the parameter's own layout of memory, as the optimiser reads it.
-                parameter.grad = torch.zeros_like(parameter)
-                for gradient in own:
+                parameter.grad = torch.empty_like(parameter).copy_(own[0])
+                for gradient in own[1:]:
                     parameter.grad += gradient
         return Found(
             torch.stack([found.loss for found in founds]).sum(),
