@@ -20,10 +20,19 @@ BALLAST = np.zeros(1_000_000)
 """More than any pipe holds: a process that reads no more blocks who writes to it."""
 
 
+class Heavy:
+    """It takes some seconds to read in the process that gets it."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[float]]:
+        return time.sleep, (self.seconds,)
+
+
 class Held:
-    def __init__(self, ballast: np.ndarray, folder: Path, seconds: float) -> None:
+    def __init__(self, ballast: np.ndarray, folder: Path, _: None) -> None:
         self.size, self.folder = len(ballast), folder
-        time.sleep(seconds)
 
     def close(self) -> None:
         (self.folder / "closed").touch()
@@ -33,7 +42,7 @@ class Held:
 def worker(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Worker]:
     """One whose start takes some seconds more, if a test says so."""
     seconds = getattr(request, "param", 0.0)
-    setup = cloudpickle.dumps((1, Held, (BALLAST, tmp_path, seconds)))
+    setup = cloudpickle.dumps((1, Held, (BALLAST, tmp_path, Heavy(seconds))))
     one, before = Worker(tmp_path / "worker", setup), psutil.Process().children()
     yield one
     one.dismiss()
