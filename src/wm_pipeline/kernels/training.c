@@ -141,10 +141,10 @@ static void sums_around(const float *restrict values, int64_t reach,
    plus the decoder's outputs, which come in patches: (frames, SIDE / patch, SIDE / patch,
    patch, patch, 3). A pixel's squared error weighs 1 and the greater of two: `weight`
    times its share of what is salient within `reach` of it, but `together` times that in
-   the whole frame at most; and `imagined` times how
-   salient its reconstruction is, 1 at most. Of each frame, `sums` gets the error and the
-   numbers of pixels that are salient, that are in the reconstruction, and in both. The
-   still's gradient is that of all frames together. */
+   the whole frame at most; and `imagined` times how salient its reconstruction is, 1 at
+   most. Of each frame, `sums` gets the error and the numbers of pixels that are salient,
+   that are in the reconstruction, and in both. The gradient of `still` is that of all
+   frames together. */
 static inline __attribute__((always_inline)) void
 error_of(int64_t frames, const uint8_t *restrict bytes, int64_t patch,
          const float *restrict outputs, const float *restrict still,
@@ -222,7 +222,7 @@ error_of(int64_t frames, const uint8_t *restrict bytes, int64_t patch,
 void pixel_error(int64_t frames, const uint8_t *bytes, int64_t patch,
                  const float *outputs, const float *still, const salience *options,
                  float *gradient, float *still_gradient, float *sums) {
-  /* The compiler makes other code for patches whose size it knows: 1.4 times as fast. */
+  /* The compiler makes other code for patches whose size it knows: 1.2 times as fast. */
   if (patch == 4)
     error_of(frames, bytes, 4, outputs, still, options, gradient, still_gradient, sums);
   else
