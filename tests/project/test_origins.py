@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kedro.io import DataCatalog, Version
+from kedro.pipeline import Node, Pipeline
 
 from tests.kedro_runs import run
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.datasets import JSONDataset
+from wm_pipeline.project.origins import KeepOrigins
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +59,23 @@ def test_an_output_says_what_made_it(project: Path) -> None:
         newest(project, "vae.safetensors").with_name("origin.json").read_text()
     )
     assert origin["inputs"]["vae"] == vae["sha256"]
+
+
+def test_a_kill_between_content_and_origin_is_no_damage(tmp_path: Path) -> None:
+    version = Version(None, "2026-11-26T00.00.00.000Z")
+    state = JSONDataset(filepath=str(tmp_path / "state.json"), version=version)
+    catalog = DataCatalog({"state": state})
+    node = Node(lambda: {}, None, "state", name="search")
+    keep = KeepOrigins()
+    keep.before_pipeline_run({"only_missing_outputs": False}, Pipeline([node]), catalog)
+    keep.before_dataset_saved("state")
+    state.save({"generation": 1})
+    keep.after_dataset_saved("state", node)
+    keep.before_dataset_loaded("state")
+    keep.before_dataset_saved("state")
+    state.save({"generation": 2})  # and killed
+    keep.before_dataset_loaded("state")
+    assert state.load() == {"generation": 2}
 
 
 def test_where_nothing_is_missing_nothing_runs(

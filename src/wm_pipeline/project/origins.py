@@ -13,7 +13,7 @@ from kedro.pipeline.node import Node
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.files import sha256
 from wm_pipeline.common.options import Options
-from wm_pipeline.common.origins import Origin
+from wm_pipeline.common.origins import ORIGIN, Origin
 
 logger = logging.getLogger(__name__)
 
@@ -98,10 +98,19 @@ class KeepOrigins:
             )
 
     @hook_impl
+    def before_dataset_saved(self, dataset_name: str) -> None:
+        """Remove what made its content before.
+
+        A run killed between the new content and its origin would seem damaged.
+        """
+        path = self._path_saved(dataset_name)
+        if path is not None:
+            path.with_name(ORIGIN).unlink(missing_ok=True)
+
+    @hook_impl
     def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
         """Write what made it."""
-        dataset = _tracked(self._catalog, dataset_name)
-        path = dataset.path_saved() if dataset is not None else None
+        path = self._path_saved(dataset_name)
         if path is None:
             return
         groups = [n.removeprefix(OPTIONS) for n in node.inputs if n.startswith(OPTIONS)]
@@ -111,6 +120,10 @@ class KeepOrigins:
             inputs={n: self._read[n] for n in node.inputs if n in self._read},
             sha256=sha256(path),
         ).write(path)
+
+    def _path_saved(self, name: str) -> Path | None:
+        dataset = _tracked(self._catalog, name)
+        return dataset.path_saved() if dataset is not None else None
 
     @hook_impl(tryfirst=True)
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
