@@ -138,8 +138,7 @@ void lstm_forward(int64_t time, int64_t rows, int64_t inputs, int64_t hidden,
 
 /* Their gradient, which takes the place of the gates' activations. Gradients of h come
    from the head (time, rows, hidden) and, in `by_h` (rows, hidden), from what is behind
-   the last step; `by_c` likewise. The weights of h are (4 hidden, hidden)
-   here. */
+   the last step; `by_c` likewise. The weights of h are (4 hidden, hidden) here. */
 void lstm_backward(int64_t time, int64_t rows, int64_t hidden, float *gates,
                    const float *c, const float *from_head, const float *weights,
                    float *panels, float *by_h, float *by_c) {

@@ -1,6 +1,6 @@
 /* The elementwise part of training V and M, each piece with its gradient in one pass over
-   memory. One thread does it: those of torch wait for its products, and others would take
-   their cores. Compiled for the machine it runs on; see compiler.py. */
+   memory. A call has one thread; a batch's parts are called side by side. Compiled for the
+   machine it runs on; see compiler.py. */
 
 #include "elementary.h"
 
