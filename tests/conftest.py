@@ -36,6 +36,7 @@ LATENT, HIDDEN, MIXTURES, FRAME_SKIP = 4, 8, 3, 2
 # They start worker processes, each of which takes seconds to import torch.
 SLOW_MODULES = {
     "test_evaluators",
+    "test_game_evaluator",
     "test_leftovers",
     "test_playing",
     "test_pool",

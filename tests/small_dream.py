@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from wm_pipeline.dreaming.evaluator import DreamOptions
-from wm_pipeline.dreaming.loop import DreamResult
+from wm_pipeline.dreaming.loop import RolloutResult
 from wm_pipeline.environments.actions import ThresholdActions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 
@@ -25,6 +25,6 @@ def build_controller(**changes: Any) -> Controller:
     return Controller(ControllerOptions.model_validate(options), 4, 8, 1)
 
 
-def assert_same(found: DreamResult, expected: DreamResult) -> None:
+def assert_same(found: RolloutResult, expected: RolloutResult) -> None:
     assert torch.equal(found.steps, expected.steps)
     assert torch.equal(found.returns, expected.returns)

@@ -18,7 +18,7 @@ from wm_pipeline.dreaming.cuda_graphs import Recorded, Step
 from wm_pipeline.dreaming.loop import (
     CHECK_INTERVAL,
     FINISHED_SHARE,
-    DreamResult,
+    RolloutResult,
     dream,
 )
 from wm_pipeline.dreaming.noise import NOISE_BLOCK, DreamNoise
@@ -94,7 +94,7 @@ class Case(NamedTuple):
         seed: int = 1,
         max_steps: int = MAX_STEPS,
         part: slice = ALL,
-    ) -> DreamResult:
+    ) -> RolloutResult:
         population = PopulationPolicy(
             self.controller, vectors, self.rollouts, self.actions, decisions(seed), part
         )
@@ -103,7 +103,7 @@ class Case(NamedTuple):
             self.world_model, population, len(vectors), noise, TEMPERATURE, max_steps
         )
         shape = (len(vectors), len(noise.starts))
-        return DreamResult(result.returns.view(shape), result.steps.view(shape))
+        return RolloutResult(result.returns.view(shape), result.steps.view(shape))
 
 
 def make_deadly(world_model: WorldModel) -> WorldModel:
@@ -231,7 +231,7 @@ def test_a_batch_of_dreams_equals_plain_loops(case: Case) -> None:
     assert found.steps.max() == MAX_STEPS
 
 
-def equal(found: DreamResult, expected: DreamResult, *where: Any) -> bool:
+def equal(found: RolloutResult, expected: RolloutResult, *where: Any) -> bool:
     """Whether results are those of a part of others, to the last digit."""
     return torch.equal(found.steps, expected.steps[where]) and torch.equal(
         found.returns, expected.returns[where]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wm_pipeline.dreaming.batch import Batch
-from wm_pipeline.dreaming.loop import DreamResult, dream
+from wm_pipeline.dreaming.loop import RolloutResult, dream
 from wm_pipeline.dreaming.native_kernel import NativeKernel
 from wm_pipeline.dreaming.noise import DreamNoise
 from wm_pipeline.dreaming.policies import ScriptedPolicy
@@ -80,7 +80,7 @@ def test_the_dead_are_neither_paid_nor_counted(
     assert batch.alive.tolist() == [False, False, True, False, True]
 
 
-def dreamed(world_model: WorldModel) -> DreamResult:
+def dreamed(world_model: WorldModel) -> RolloutResult:
     noise = DreamNoise.draw(world_model, 12, 1, "test")
     return dream(world_model, ScriptedPolicy(torch.ones(12, 30, 1)), 1, noise, 1.2, 30)
 

@@ -1,21 +1,55 @@
-"""Tests of what policies do in dreams, which show them nothing."""
+"""Tests of policies without eyes, and of what they do in dreams."""
 
 import numpy as np
 import pytest
 
-from wm_pipeline.environments.actions import BoxActions
+from wm_pipeline.environments.actions import (
+    BoxActions,
+    DiscreteActions,
+    ThresholdActions,
+)
 from wm_pipeline.policies.policy import controls_for_dreams
 from wm_pipeline.policies.random_policy import RandomPolicy
-from wm_pipeline.policies.scripted_policy import ConstantPolicy
+from wm_pipeline.policies.scripted_policy import CyclePolicy, SweepPolicy, opposites
 
 PLANE = BoxActions(kind="box", low=(-1.0, -1.0), high=(1.0, 1.0))
 
 
-def test_a_constant_policy_gives_its_control_in_every_dream():
-    control = np.array([0.5, -1], np.float32)
-    controls = controls_for_dreams(ConstantPolicy(control), [4, 7, 8], 5, 3)
+def test_controls_take_turns_and_begin_anew():
+    cycle = np.array([[0.5, -1], [0, 0], [1, 1]], np.float32)
+    controls = controls_for_dreams(CyclePolicy(cycle, (2, 2)), [4, 7], 8, 1)
     assert controls.dtype == np.float32
+    expected = cycle[[0, 0, 1, 1, 2, 2, 0, 0]]
+    np.testing.assert_array_equal(controls, np.stack((expected, expected)))
+
+
+def test_a_cycle_of_one_control_is_constant():
+    control = np.array([[0.5, -1]], np.float32)
+    controls = controls_for_dreams(CyclePolicy(control, (1, 4)), [4, 7, 8], 5, 3)
     np.testing.assert_array_equal(controls, np.tile(control, (3, 5, 1)))
+
+
+def test_sweeps_go_to_and_fro_and_begin_on_either_side():
+    doom = ThresholdActions(kind="threshold", low=2, middle=0, high=1)
+    sweeps = controls_for_dreams(SweepPolicy(doom, (3, 5)), range(20), 60, 1)[..., 0]
+    assert {-1, 1} == set(sweeps.flat)
+    assert {-1, 1} == set(sweeps[:, 0])
+    for sweep in sweeps:
+        turns = np.diff(np.flatnonzero(np.diff(sweep)))
+        assert set(turns) <= {3, 4, 5}
+    assert len({sweep.tobytes() for sweep in sweeps}) == 20
+    again = controls_for_dreams(SweepPolicy(doom, (3, 5)), [7], 60, 1)[0, :, 0]
+    np.testing.assert_array_equal(again, sweeps[7])
+
+
+def test_opposites_are_as_far_apart_as_controls_can_be():
+    doom = ThresholdActions(kind="threshold", low=2, middle=0, high=1)
+    assert opposites(doom.constants).tolist() == [[[-1], [1]], [[1], [-1]]]
+    for left, right in opposites(PLANE.constants):
+        np.testing.assert_array_equal(left, -right)
+    assert len(opposites(PLANE.constants)) == 4
+    keys = DiscreteActions(kind="discrete", count=3)
+    assert len(opposites(keys.constants)) == 6
 
 
 def test_controls_are_averaged_over_each_step_of_m_in_each_dream_alone():
@@ -29,7 +63,7 @@ def test_controls_are_averaged_over_each_step_of_m_in_each_dream_alone():
 
 
 def test_a_policy_that_sees_cannot_be_asked_without_frames():
-    policy = ConstantPolicy(np.zeros(1, np.float32))
+    policy = CyclePolicy(np.zeros((1, 1), np.float32), (1, 1))
     policy.sees = True
     with pytest.raises(AssertionError, match="needs frames"):
         controls_for_dreams(policy, [1], 1, 1)

@@ -103,7 +103,7 @@ def test_each_is_the_search_that_runs_alone(
     evaluator = DreamEvaluator(world_model, controller, ACTIONS, DREAMS, seed=2)
     *_, state = evolve(evaluator, compared.evolution("separable"), seed=2)
     found = trained[-1].searches[3]
-    columns = ["generation", "best", "mean", "worst", "std", "sigma", "dream_steps"]
+    columns = ["generation", "best", "mean", "worst", "std", "sigma", "steps"]
     pd.testing.assert_frame_equal(
         found.fitness_log[columns], state.fitness_log[columns], check_exact=True
     )

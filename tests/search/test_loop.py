@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from wm_pipeline.common import progress
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
-from wm_pipeline.dreaming.loop import DreamResult
+from wm_pipeline.dreaming.loop import RolloutResult
 from wm_pipeline.environments.actions import ThresholdActions
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.models.controller import Controller, ControllerOptions
@@ -86,13 +86,13 @@ class Hill(DreamEvaluator):
 
     def evaluate(
         self, candidates: np.ndarray, rollouts: int, purpose: str, *index: int
-    ) -> DreamResult:
+    ) -> RolloutResult:
         self.calls.append((candidates.copy(), rollouts, purpose, index))
         heights = torch.from_numpy(-np.square(candidates - SUMMIT).sum(1)).float()
         # The rollouts differ, around the height.
         spread = torch.arange(rollouts) - (rollouts - 1) / 2
         returns = self.spoiled(heights[:, None] + spread, purpose)
-        return DreamResult(returns, torch.full(returns.shape, 7))
+        return RolloutResult(returns, torch.full(returns.shape, 7))
 
     def spoiled(self, returns: torch.Tensor, purpose: str) -> torch.Tensor:
         return returns
@@ -151,7 +151,7 @@ class Slow(Hill):
 
     def evaluate(
         self, candidates: np.ndarray, rollouts: int, purpose: str, *index: int
-    ) -> DreamResult:
+    ) -> RolloutResult:
         self.now += 2
         return super().evaluate(candidates, rollouts, purpose, *index)
 
@@ -163,7 +163,7 @@ class Interrupted(Slow):
 
     def evaluate(
         self, candidates: np.ndarray, rollouts: int, purpose: str, *index: int
-    ) -> DreamResult:
+    ) -> RolloutResult:
         if index == (self.generation,):
             raise KeyboardInterrupt
         return super().evaluate(candidates, rollouts, purpose, *index)
@@ -249,12 +249,12 @@ def test_the_log_says_what_the_dreams_returned(
         "axis_ratio",
         "best_so_far",
         "non_finite",
-        "dream_steps",
+        "steps",
         *CLOCKED,
     ]
     assert log["generation"].tolist() == [0, 1, 2, 3]
     assert log["evaluations"].tolist() == [4, 8, 12, 16]
-    assert log["dream_steps"].tolist() == [4 * 3 * 7] * 4
+    assert log["steps"].tolist() == [4 * 3 * 7] * 4
     assert log["non_finite"].tolist() == [0] * 4
     assert (log["sigma"] > 0).all()
     assert (log["axis_ratio"] >= 1).all()
@@ -284,7 +284,7 @@ def test_the_candidate_log_has_a_row_a_candidate_and_generation(
         "candidate",
         "fitness",
         "std",
-        "dream_steps",
+        "steps",
     ]
     assert list(zip(log["generation"], log["candidate"], strict=True)) == list(
         itertools.product(range(4), range(4))
@@ -294,7 +294,7 @@ def test_the_candidate_log_has_a_row_a_candidate_and_generation(
     np.testing.assert_allclose(log["fitness"], heights, rtol=1e-5)
     # Three rollouts, 1 apart.
     np.testing.assert_allclose(log["std"], (2 / 3) ** 0.5, rtol=1e-5)
-    assert log["dream_steps"].tolist() == [3 * 7] * 16
+    assert log["steps"].tolist() == [3 * 7] * 16
 
 
 def test_generations_share_no_dreams_and_the_final_ones_are_fresh(

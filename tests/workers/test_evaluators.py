@@ -13,7 +13,7 @@ import pytest
 from tests.small_dream import ACTIONS, OPTIONS, assert_same
 from wm_pipeline.common.machine import cores
 from wm_pipeline.dreaming.evaluator import DreamEvaluator
-from wm_pipeline.dreaming.loop import DreamResult
+from wm_pipeline.dreaming.loop import RolloutResult
 from wm_pipeline.workers.evaluators import (
     EvaluatorOptions,
     WorkerEvaluator,
@@ -68,7 +68,7 @@ class Deadly(DreamEvaluator):
         part: slice,
         stage: str,
         *index: int,
-    ) -> DreamResult:
+    ) -> RolloutResult:
         marked = (candidates[:, 0] == 666).any() and os.getpid() != self.parent
         if marked and (self.marker is None or not self.marker.exists()):
             if self.marker is not None:
@@ -87,7 +87,7 @@ class Failing(DreamEvaluator):
         part: slice,
         stage: str,
         *index: int,
-    ) -> DreamResult:
+    ) -> RolloutResult:
         if (candidates[:, 0] == 666).any():
             raise ZeroDivisionError("of the beast")
         return super()._dream(candidates, rollouts, part, stage, *index)

@@ -26,7 +26,7 @@ from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.random_policy import RandomPolicy
-from wm_pipeline.workers.playing import EPISODES_PER_TASK, _Player, play_episodes
+from wm_pipeline.workers.playing import EPISODES_PER_TASK, Player, play_episodes
 
 SEEDS = [11, 5, 8, 3]
 
@@ -368,7 +368,7 @@ def test_only_frames_that_somebody_needs_are_made(
     frame = RealEnv.frame
     monkeypatch.setattr(RealEnv, "frame", lambda env: made.append(1) or frame(env))
     policies = {"random": RandomPolicy(short.actions, (1, 5)), "seeing": Brightness()}
-    with closing(_Player(short, policies)) as player:
+    with closing(Player(short, policies)) as player:
         player.play("random", [5], keep_frames=False)
         assert len(made) <= 1  # the reset's
         made.clear()

@@ -10,7 +10,7 @@ from wm_pipeline.common.devices import Device, choose_device
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Steps, Temperature
 from wm_pipeline.common.randomness import torch_stream
-from wm_pipeline.dreaming.loop import DreamResult, dream
+from wm_pipeline.dreaming.loop import RolloutResult, dream
 from wm_pipeline.dreaming.noise import DreamNoise
 from wm_pipeline.dreaming.policies import PopulationPolicy
 from wm_pipeline.dreaming.step_kernel import step_kernel_for
@@ -71,7 +71,7 @@ class Evaluator(Protocol):
 
     def evaluate(
         self, candidates: np.ndarray, rollouts: int, purpose: str, *index: int
-    ) -> DreamResult:
+    ) -> RolloutResult:
         """Dream with every candidate.
 
         Args:
@@ -125,7 +125,7 @@ class DreamEvaluator:
 
     def evaluate(
         self, candidates: np.ndarray, rollouts: int, purpose: str, *index: int
-    ) -> DreamResult:
+    ) -> RolloutResult:
         """Dream with every candidate; see ``Evaluator``."""
         limit = self.max_dreams or len(candidates) * rollouts
         together = max(1, limit // rollouts)
@@ -158,7 +158,7 @@ class DreamEvaluator:
         part: slice,
         purpose: str,
         *index: int,
-    ) -> DreamResult:
+    ) -> RolloutResult:
         """One batch: these candidates in this part of the rollouts."""
         world_model, seed = self.world_model, self.seed
         noise = DreamNoise.draw(world_model, rollouts, seed, purpose, *index, part=part)
@@ -179,7 +179,7 @@ class DreamEvaluator:
             self.options.steps(world_model.mdn_rnn.frame_skip),
         )
         shape = (len(candidates), part.stop - part.start)
-        return DreamResult(result.returns.view(shape), result.steps.view(shape))
+        return RolloutResult(result.returns.view(shape), result.steps.view(shape))
 
     def conditions(self) -> dict[str, Any]:
         """All that a candidate's fitness depends on; see ``Evaluator``."""
@@ -193,9 +193,9 @@ class DreamEvaluator:
         }
 
 
-def joined(results: list[DreamResult], axis: int) -> DreamResult:
+def joined(results: list[RolloutResult], axis: int) -> RolloutResult:
     """Results, each (population, rollouts), side by side along an axis."""
-    return DreamResult(
+    return RolloutResult(
         torch.cat([result.returns for result in results], axis),
         torch.cat([result.steps for result in results], axis),
     )

@@ -29,7 +29,7 @@ CHECK_INTERVAL = {"cpu": 4, "cuda": 16}
 
 
 @dataclass(frozen=True)
-class DreamResult:
+class RolloutResult:
     """What came of a batch of dreams; each (batch,).
 
     Attributes:
@@ -49,7 +49,7 @@ def dream(
     noise: DreamNoise,
     temperature: float,
     max_steps: int,
-) -> DreamResult:
+) -> RolloutResult:
     """Run ``copies`` times the noise's rollouts to their ends, in one batch.
 
     Args:
@@ -83,7 +83,7 @@ def dream(
 
     batch = Batch.begin(mdn_rnn, noise.starts, copies)
     row = torch.arange(batch.dreams, device=device)
-    result = DreamResult(batch.returns.clone(), batch.steps.clone())
+    result = RolloutResult(batch.returns.clone(), batch.steps.clone())
     do_step = step_of(batch)
     for step, drawn in enumerate(noise.steps(mdn_rnn.options.mixtures), 1):
         do_step(*drawn, *policy.draw(step - 1))
@@ -94,7 +94,7 @@ def dream(
         if over or finished > FINISHED_SHARE[device.type] * batch.dreams:
             result.returns[row], result.steps[row] = batch.returns, batch.steps
             if over:
-                return DreamResult(result.returns.cpu(), result.steps.cpu())
+                return RolloutResult(result.returns.cpu(), result.steps.cpu())
             kept = batch.alive.nonzero()[:, 0]
             row = row[kept]
             batch = batch.kept(kept)

@@ -13,7 +13,7 @@ from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Rollouts
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import Evaluator
-from wm_pipeline.dreaming.loop import DreamResult
+from wm_pipeline.dreaming.loop import RolloutResult
 from wm_pipeline.search.state import SearchState
 from wm_pipeline.search.strategies import CMAES, StrategyOptions
 
@@ -140,7 +140,7 @@ def finite(fitness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(failed, worst, fitness), failed
 
 
-def candidate_rows(generation: int, result: DreamResult) -> pd.DataFrame:
+def candidate_rows(generation: int, result: RolloutResult) -> pd.DataFrame:
     """The candidate log of a generation: a row a candidate, its fitness as measured.
 
     Args:
@@ -154,7 +154,7 @@ def candidate_rows(generation: int, result: DreamResult) -> pd.DataFrame:
             "candidate": np.arange(len(returns)),
             "fitness": returns.mean(1).numpy(),
             "std": returns.std(1, correction=0).numpy(),
-            "dream_steps": result.steps.sum(1).numpy(),
+            "steps": result.steps.sum(1).numpy(),
         }
     )
 
@@ -230,7 +230,7 @@ class _Search:
                 "axis_ratio": self._strategy.axis_ratio,
                 "best_so_far": best_so_far,
                 "non_finite": int(failed.sum()),
-                "dream_steps": steps,
+                "steps": steps,
                 "ask_seconds": asked - started,
                 "evaluate_seconds": evaluated - asked,
                 "tell_seconds": told - evaluated,

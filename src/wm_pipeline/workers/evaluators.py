@@ -12,7 +12,7 @@ from wm_pipeline.common.devices import Device
 from wm_pipeline.common.machine import cores
 from wm_pipeline.common.options import Options
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, Evaluator, joined
-from wm_pipeline.dreaming.loop import DreamResult
+from wm_pipeline.dreaming.loop import RolloutResult
 from wm_pipeline.workers.pool import WorkerPool, identity
 
 ATTEMPTS = 2
@@ -66,7 +66,7 @@ class WorkerEvaluator:
 
     def evaluate(
         self, candidates: np.ndarray, rollouts: int, purpose: str, *index: int
-    ) -> DreamResult:
+    ) -> RolloutResult:
         """Dream with every candidate; see ``Evaluator``."""
         size = math.ceil(len(candidates) / self._workers)
         firsts = range(0, len(candidates), size)
@@ -107,5 +107,5 @@ def with_workers(
             yield shared
 
 
-def _evaluate(evaluator: DreamEvaluator, *task: Any) -> DreamResult:
+def _evaluate(evaluator: DreamEvaluator, *task: Any) -> RolloutResult:
     return evaluator.evaluate(*task)

@@ -64,9 +64,9 @@ def play_episodes(
 
     # Games and networks for a few frames at a time keep no second thread busy.
     with WorkerPool(
-        workers or cores(), 1, ATTEMPTS, _Player, environment, policies
+        workers or cores(), 1, ATTEMPTS, Player, environment, policies
     ) as pool:
-        for episodes in pool.map(_Player.play, tasks, describe):
+        for episodes in pool.map(Player.play, tasks, describe):
             yield from episodes
 
 
@@ -157,7 +157,7 @@ def _decide(policy: Policy, rollouts: Sequence[_Rollout]) -> np.ndarray:
     return controls.astype(np.float32, copy=False)
 
 
-class _Player:
+class Player:
     """What a worker process holds: games, and the policies that play them."""
 
     def __init__(

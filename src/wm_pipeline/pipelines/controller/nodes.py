@@ -1,8 +1,9 @@
-"""Train C in the dream."""
+"""Train C in the dream, or in the game."""
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Self
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal, Self
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -10,15 +11,22 @@ from pydantic import Field, model_validator
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Seed
-from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions, check_dreams
+from wm_pipeline.dreaming.evaluator import (
+    DreamEvaluator,
+    DreamOptions,
+    Evaluator,
+    check_dreams,
+)
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.reporting.figures import fitness_curve
 from wm_pipeline.search.loop import EvolutionOptions, evolve
 from wm_pipeline.search.selection import select
 from wm_pipeline.search.state import SearchState
 from wm_pipeline.workers.evaluators import EvaluatorOptions, with_workers
+from wm_pipeline.workers.game_evaluator import GameEvaluator
 
 logger = logging.getLogger(__name__)
 
@@ -27,18 +35,23 @@ class ControllerStageOptions(Options):
     """C and its search.
 
     Attributes:
-        seed: Of the search and of the dreams.
+        seed: Of the search and of the dreams, or games.
         resume: Whether to resume the newest search.
+        world: Where candidates are judged: in the ``dream``, or in the ``real`` game,
+            where the rollouts of a generation are the same games for all of them.
+        sample_latents: Whether C sees a sample of z in the real game, or its mean.
         model: C's architecture.
         evaluator: Where candidates run.
         evolution: The search and its budget.
-        final_rollouts: Fresh dreams in which the search's mean and its best candidate
-            are compared at the end; the better one is selected.
+        final_rollouts: Fresh dreams, or games, in which the search's mean and its best
+            candidate are compared at the end; the better one is selected.
     """
 
     indifferent: ClassVar[frozenset[str]] = frozenset({"resume"})
     seed: Seed
     resume: bool = False
+    world: Literal["dream", "real"] = "dream"
+    sample_latents: bool = True
     model: ControllerOptions = ControllerOptions()
     evaluator: EvaluatorOptions = EvaluatorOptions()
     evolution: EvolutionOptions
@@ -58,11 +71,11 @@ def search_controller(
     options: ControllerStageOptions,
     earlier_search: Callable[[], SearchState | None],
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, SearchState]]:
-    """Search for C with CMA-ES, wholly inside the dream.
+    """Search for C with CMA-ES, wholly inside the dream if not asked for the game.
 
     Args:
         world_model: V and M.
-        environment: The game; only its action mapping is used.
+        environment: The game; of its action mapping alone the dream makes use.
         dream: Temperature and length of the dreams.
         options: C and its search.
         earlier_search: Reads the newest search state, if there is one, which is resumed
@@ -76,9 +89,8 @@ def search_controller(
     before = earlier_search() if options.resume else None
     if options.resume and before is None:
         logger.info("The search begins: there is nothing to resume")
-    here = _evaluator(world_model, environment, dream, options)
-    population = options.evolution.strategy.population
-    with with_workers(here, options.evaluator.workers, population) as evaluator:
+    workers = options.evaluator.workers
+    with _evaluator(world_model, environment, dream, options, workers) as evaluator:
         for state in evolve(evaluator, options.evolution, options.seed, before):
             log = state.fitness_log
             yield log, log, state.candidate_log, state
@@ -92,11 +104,11 @@ def select_controller(
     options: ControllerStageOptions,
     search_state: SearchState,
 ) -> tuple[Controller, dict[str, Any]]:
-    """Choose between the search's mean and its best candidate on fresh dreams.
+    """Choose between the search's mean and its best candidate on fresh rollouts.
 
     Args:
         world_model: V and M.
-        environment: The game; only its action mapping is used.
+        environment: The game.
         dream: Temperature and length of the dreams.
         options: C and its search.
         search_state: Of a search that is over.
@@ -113,15 +125,19 @@ def select_controller(
             f"generation {search_state.generations}. Resume it with `kedro run --pipelines "
             "controller --params controller.resume=true`"
         )
-    evaluator = _evaluator(world_model, environment, dream, options)
-    result = select(evaluator, search_state, options.final_rollouts)
+    # Two candidates' dreams are over before workers have started.
+    workers = options.evaluator.workers if options.world == "real" else 0
+    with _evaluator(world_model, environment, dream, options, workers) as evaluator:
+        result = select(evaluator, search_state, options.final_rollouts)
     logger.info(
-        "Selected: the search's %s (on fresh dreams: mean %.1f, best %.1f)",
+        "Selected: the search's %s (fresh rollouts in the %s: mean %.1f, best %.1f)",
         result.selected,
+        "game" if options.world == "real" else "dream",
         result.scores["mean"],
         result.scores["best"],
     )
     choice = {
+        "world": options.world,
         "selected": result.selected,
         "final_dreams": result.scores,
         "parameters": result.controller.size,
@@ -136,18 +152,34 @@ def draw_fitness(fitness_log: pd.DataFrame) -> go.Figure:
     return fitness_curve(fitness_log)
 
 
+@contextmanager
 def _evaluator(
     world_model: WorldModel,
     environment: EnvironmentOptions,
     dream: DreamOptions,
     options: ControllerStageOptions,
-) -> DreamEvaluator:
-    return DreamEvaluator(
+    workers: int | None,
+) -> Iterator[Evaluator]:
+    """Where candidates are judged; its worker processes end with the block."""
+    controller = Controller.for_world(
+        options.model, world_model, environment.actions.outputs
+    )
+    if options.world == "real":
+        policy = ControllerPolicy(
+            world_model, controller, environment.actions, options.sample_latents
+        )
+        with GameEvaluator(environment, policy, options.seed, workers) as evaluator:
+            yield evaluator
+        return
+    dreams = DreamEvaluator(
         world_model,
-        Controller.for_world(options.model, world_model, environment.actions.outputs),
+        controller,
         environment.actions,
         dream,
         options.seed,
         options.evaluator.device,
         options.evaluator.max_dreams,
     )
+    population = options.evolution.strategy.population
+    with with_workers(dreams, workers, population) as shared:
+        yield shared

@@ -26,7 +26,7 @@ from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, build_world_model
 from wm_pipeline.policies.policy import Policy, controls_for_dreams
 from wm_pipeline.policies.random_policy import RandomPolicy
-from wm_pipeline.policies.scripted_policy import ConstantPolicy
+from wm_pipeline.policies.scripted_policy import CyclePolicy
 from wm_pipeline.reporting.animations import animation
 from wm_pipeline.reporting.films import film_dream
 
@@ -135,11 +135,12 @@ def check_dream(
 
     held = RandomPolicy(environment.actions, check.hold)
     constants = environment.actions.constants
-    still = ConstantPolicy(np.zeros_like(constants[0]))
+    still = CyclePolicy(np.zeros_like(constants[:1]), (1, 1))
     lengths = {
         "still_dream": lasts(still, "still"),
         "longest_constant_dream": max(
-            lasts(ConstantPolicy(control), "constant") for control in constants
+            lasts(CyclePolicy(control[None], (1, 1)), "constant")
+            for control in constants
         ),
         "random_held_dream": lasts(held, "random held"),
         "collected_real": float(latents.lengths.mean()),

@@ -1,0 +1,118 @@
+"""Judges populations in the real game, in worker processes."""
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from wm_pipeline.common.machine import cores
+from wm_pipeline.common.randomness import stream
+from wm_pipeline.dreaming.loop import RolloutResult
+from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.models.world_model import digest
+from wm_pipeline.policies.controller_policy import ControllerPolicy
+from wm_pipeline.workers.playing import ATTEMPTS, SIDE_BY_SIDE, Player
+from wm_pipeline.workers.pool import WorkerPool
+
+_CANDIDATE = "candidate"
+
+
+class GameEvaluator:
+    """Evaluates populations in the real game, each candidate behind V and M.
+
+    All candidates of a generation play the same games. A game that fails is restarted,
+    a worker that dies is replaced, and their episodes are played again. Use it in a
+    ``with`` block, which ends the workers.
+
+    Args:
+        environment: The game.
+        policy: Plays it; its controller is the architecture of the candidates.
+        seed: Of the games.
+        workers: How many processes; 0 takes one, None one a core.
+
+    Raises:
+        InputError: The environment cannot be made.
+        RuntimeError: An episode, or its worker, failed ``ATTEMPTS`` times.
+
+    Source: World Models, sec. 3 (CarRacing), where C is trained in the game itself.
+    """
+
+    def __init__(
+        self,
+        environment: EnvironmentOptions,
+        policy: ControllerPolicy,
+        seed: int,
+        workers: int | None,
+    ) -> None:
+        self.controller, self._policy = policy.controller, policy
+        self._environment, self._seed = environment, seed
+        # A game and networks for a few frames at a time keep no second thread busy.
+        processes = cores() if workers is None else max(1, workers)
+        self._pool = WorkerPool(
+            processes, 1, ATTEMPTS, _CandidatePlayer, environment, policy
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+
+    def evaluate(
+        self, candidates: np.ndarray, rollouts: int, purpose: str, *index: int
+    ) -> RolloutResult:
+        """Play with every candidate; see ``Evaluator``."""
+        random = stream(self._seed, f"{purpose}, games", *index)
+        seeds = random.integers(2**31, size=rollouts).tolist()
+        tasks = [
+            (number, seeds[first : first + SIDE_BY_SIDE])
+            for number in range(len(candidates))
+            for first in range(0, rollouts, SIDE_BY_SIDE)
+        ]
+
+        def describe(task: int) -> str:
+            return f"a game of candidate {tasks[task][0]} ({purpose} {index})"
+
+        given = [(candidates[number], seeds) for number, seeds in tasks]
+        played = self._pool.map(_CandidatePlayer.play, given, describe)
+        shape = len(candidates), rollouts, 2
+        returns, steps = np.concatenate(list(played)).reshape(shape).transpose(2, 0, 1)
+        decisions = -(-steps // self._policy.hold)
+        return RolloutResult(
+            torch.from_numpy(returns).float(), torch.from_numpy(decisions).long()
+        )
+
+    def conditions(self) -> dict[str, Any]:
+        """All that a candidate's fitness depends on; see ``Evaluator``."""
+        return {
+            "controller": self.controller.config(),
+            "world_model": digest(self._policy.world_model),
+            "environment": self._environment.model_dump(mode="json"),
+            "sample_latents": self._policy.sample_latents,
+            "game_seed": self._seed,
+        }
+
+
+class _CandidatePlayer:
+    """What a worker process holds: games, and the policy whose controller changes."""
+
+    def __init__(
+        self, environment: EnvironmentOptions, policy: ControllerPolicy
+    ) -> None:
+        self._controller = policy.controller
+        self._player = Player(environment, {_CANDIDATE: policy})
+
+    def play(self, parameters: np.ndarray, seeds: list[int]) -> np.ndarray:
+        """Return and steps of each game of a candidate, (games, 2) float64."""
+        self._controller.set_parameters(torch.from_numpy(parameters).float())
+        played = self._player.play(_CANDIDATE, seeds, keep_frames=False)
+        return np.array(
+            [
+                (episode.rewards.sum(dtype=np.float64), len(episode.rewards))
+                for episode in played
+            ]
+        )
+
+    def close(self) -> None:
+        """Close the games."""
+        self._player.close()
