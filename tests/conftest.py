@@ -35,6 +35,7 @@ LATENT, HIDDEN, MIXTURES, FRAME_SKIP = 4, 8, 3, 2
 
 # They start worker processes, each of which takes seconds to import torch.
 SLOW_MODULES = {
+    "test_blind",
     "test_evaluators",
     "test_game_evaluator",
     "test_leftovers",

@@ -10,6 +10,7 @@ from kedro.io import DataCatalog
 
 from tests.pipelines.in_memory import catalog_of, options, run_node
 from wm_pipeline.environments.mock import mock_world_model
+from wm_pipeline.pipelines.blind.nodes import find_blind_policies
 from wm_pipeline.pipelines.compare.nodes import compare, draw_comparison
 from wm_pipeline.pipelines.controller.nodes import (
     draw_fitness,
@@ -70,6 +71,7 @@ def judged(
 ) -> DataCatalog:
     """All that the stages behind the dream make."""
     catalog = searching(mock, tmp_path_factory.mktemp("shards"))
+    run_node(catalog, "blind", find_blind_policies)
     for function in (search_controller, select_controller, draw_fitness):
         run_node(catalog, "controller", function)
     for function in (evaluate, summarise):
@@ -93,8 +95,8 @@ def test_the_search_is_logged_and_selects_its_controller(judged: DataCatalog) ->
     assert len(judged.load("candidate_log")) == 15 * 16
     assert choice["selected"] in {"mean", "best"}
     assert choice["parameters"] == judged.load("controller").size
-    best = choice["final_dreams"][choice["selected"]]
-    assert best == max(choice["final_dreams"].values())
+    best = choice["final_scores"][choice["selected"]]
+    assert best == max(choice["final_scores"].values())
     assert judged.load("fitness_curve").data
 
 
@@ -107,6 +109,10 @@ def test_the_controller_holds_the_pole_in_both_worlds(judged: DataCatalog) -> No
         mean = summary[world]["controller"]["mean"]
         assert mean == pytest.approx(means[world, "controller"])
     assert (episodes.groupby(["policy", "world"]).size() == 3).all()
+    # It balances by what it sees: other games' frames are of no use to it.
+    for policy in ("blind", "blindfolded"):
+        assert means["real", "controller"] > 2 * means["real", policy]
+        assert summary["gains"][policy]["low"] > 0
     assert judged.load("evaluation_histogram").data
 
 
@@ -191,7 +197,7 @@ def test_the_seed_decides_the_games_played(
 ) -> None:
     stage = mock["evaluation"].model_copy(update={"seed": 2})
     catalog = catalog_of(mock | {"evaluation": stage}, tmp_path)
-    for name in ("world_model", "controller"):
+    for name in ("world_model", "controller", "blind_policies"):
         catalog[name] = judged.get(name)
     (other,) = run_node(catalog, "evaluation", evaluate)
     assert not other["seed"].equals(judged.load("evaluation_episodes")["seed"])

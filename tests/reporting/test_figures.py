@@ -11,6 +11,8 @@ from wm_pipeline.reporting.figures import (
     fitness_curve,
 )
 
+MEANS = (600, 500, 400, 300, 200, 100)
+
 
 @pytest.fixture
 def log() -> pd.DataFrame:
@@ -30,12 +32,14 @@ def episodes() -> pd.DataFrame:
     """Four real returns a policy, and dreams that no real figure may show."""
     returns = {
         "controller": [400.0, 600.0, 2100.0, 900.0],
+        "blind": [500.0, 500.0, 700.0, 300.0],
+        "blindfolded": [450.0, 550.0, 600.0, 200.0],
         "random_held": [200.0, 300.0, 250.0, 250.0],
         "random_uniform": [100.0, 110.0, 120.0, 130.0],
         "untrained": [90.0, 80.0, 70.0, 60.0],
     }
     rows = [(p, "real", value) for p, values in returns.items() for value in values]
-    rows += [(policy, "dream", 5000.0) for policy in returns]
+    rows += [(p, "dream", 5000.0) for p in returns if p != "blindfolded"]
     return pd.DataFrame(rows, columns=["policy", "world", "return"])
 
 
@@ -65,7 +69,7 @@ def test_the_histogram_carries_the_real_returns_of_each_policy(
     episodes: pd.DataFrame,
 ):
     figure = evaluation_histogram(episodes)
-    assert len(figure.data) == 4
+    assert len(figure.data) == 6
     titles = [annotation.text for annotation in figure.layout.annotations]
     for trace, title, line, (policy, name) in zip(
         figure.data, titles, figure.layout.shapes, POLICY_NAMES.items(), strict=True
@@ -78,7 +82,7 @@ def test_the_histogram_carries_the_real_returns_of_each_policy(
         assert line.xref == trace.xaxis
         assert trace.marker.color == POLICY_COLOURS[policy]
     assert titles[0] == "controller: 1000 ± 762"
-    assert len({trace.yaxis for trace in figure.data}) == 4
+    assert len({trace.yaxis for trace in figure.data}) == 6
     assert "4 episodes" in figure.layout.title.text
 
 
@@ -114,13 +118,13 @@ def test_a_game_that_pays_nothing_has_a_histogram(episodes: pd.DataFrame):
 
 @pytest.fixture
 def summary() -> dict[str, dict[str, dict[str, float]]]:
-    """Real means 100 to 400, each dreamed of as a hundred more."""
+    """Real means 100 to 600, each dreamed of as a hundred more."""
     return {
         world: {
             policy: {"mean": mean, "low": mean - 10, "high": mean + above}
             for policy, mean in zip(
                 POLICY_NAMES,
-                (400 + more, 300 + more, 200 + more, 100 + more),
+                (mean + more for mean in MEANS),
                 strict=True,
             )
         }
@@ -133,7 +137,7 @@ def test_each_policy_lies_where_its_two_scores_meet(
 ):
     _, *policies = dream_against_real(summary).data
     for trace, (policy, name), real in zip(
-        policies, POLICY_NAMES.items(), (400, 300, 200, 100), strict=True
+        policies, POLICY_NAMES.items(), MEANS, strict=True
     ):
         assert (trace.x, trace.y) == ((real,), (real + 100,))
         assert (trace.error_x.array, trace.error_x.arrayminus) == ((20,), (10,))

@@ -7,6 +7,7 @@ from wm_pipeline.reporting.statistics import (
     RESAMPLES,
     difference_interval,
     mean_interval,
+    paired_interval,
     permutation_test,
     superiority,
 )
@@ -60,6 +61,17 @@ def test_the_difference_is_the_first_less_the_second(random: np.random.Generator
     assert found["low"] == pytest.approx(expected - 1.96 * error, abs=0.1 * error)
     assert found["high"] == pytest.approx(expected + 1.96 * error, abs=0.1 * error)
     assert difference_interval(worse, better, random)["high"] < 0
+
+
+def test_paired_differences_are_resampled_together(random: np.random.Generator):
+    games = random.normal(500, 300, 400)
+    better = games + random.normal(10, 20, 400)
+    found = paired_interval(better, games, random)
+    assert found["mean"] == pytest.approx((better - games).mean())
+    error = (better - games).std() / 20
+    assert found["low"] == pytest.approx(found["mean"] - 1.96 * error, abs=0.2 * error)
+    assert found["high"] == pytest.approx(found["mean"] + 1.96 * error, abs=0.2 * error)
+    assert found.keys() == {"mean", "low", "high"}
 
 
 def test_samples_are_resampled_independently(random: np.random.Generator):

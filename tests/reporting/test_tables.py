@@ -13,9 +13,12 @@ from rich.table import Table
 from wm_pipeline.datasets import JSONDataset, TableDataset
 from wm_pipeline.reporting.figures import POLICY_NAMES
 from wm_pipeline.reporting.tables import (
+    GAINS,
     benchmark_tables,
     duration,
+    gain_lines,
     outputs_table,
+    score_cells,
     scores_table,
     stages_table,
 )
@@ -48,7 +51,10 @@ def summary() -> dict[str, Any]:
     return {
         "real": {p: scores(1000 + 10 * n) for n, p in enumerate(POLICY_NAMES)},
         "dream": {p: scores(2000 + 10 * n) for n, p in enumerate(POLICY_NAMES)},
-        "gain_over_random_held": {"mean": 312.3, "low": 20.2, "high": 644.4},
+        "gains": {
+            policy: {"mean": n + 312.3, "low": n - 20.2, "high": n + 644.4}
+            for n, policy in enumerate(GAINS)
+        },
     }
 
 
@@ -63,9 +69,25 @@ def test_the_scores_of_every_policy_are_in_the_table(summary: dict[str, Any]):
         ]
 
 
-def test_the_gain_is_below_the_table_with_its_signs(summary: dict[str, Any]):
+def test_the_gains_are_below_the_table_with_their_signs(summary: dict[str, Any]):
     text = " ".join(" ".join(drawn(scores_table(summary))).split())
-    assert "+312 [95% +20 to +644]" in text
+    for number, name in enumerate(GAINS.values()):
+        gain = f"{312 + number:+d} (95% {number - 20:+d} to {number + 644:+d})"
+        assert f"over {name}: {gain}" in text
+
+
+def test_a_policy_that_does_not_dream_has_no_dream_score(summary: dict[str, Any]):
+    del summary["dream"]["blindfolded"]
+    lines = drawn(scores_table(summary))
+    assert row(lines, POLICY_NAMES["blindfolded"])[2] == "-"
+
+
+def test_the_summary_of_an_earlier_version_tells_no_gains(summary: dict[str, Any]):
+    del summary["gains"]
+    for world in ("real", "dream"):
+        del summary[world]["blind"]
+    assert gain_lines(summary) == []
+    assert "blind" not in score_cells(summary)
 
 
 def test_stages_are_in_order_with_their_sum_and_the_processor():

@@ -46,7 +46,7 @@ def documents() -> dict[str, dict[str, Any]]:
     whole = ["collection", "vision", "memory", "dream", "controller", "evaluation"]
     choice = {
         "selected": "mean",
-        "final_dreams": {"mean": 1800.0, "best": 1700.0},
+        "final_scores": {"mean": 1800.0, "best": 1700.0},
         "generations": 50,
     }
     return {

@@ -25,9 +25,12 @@ from wm_pipeline.episodes.sets import unfinished_set
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.reporting.animations import PAUSE
+from wm_pipeline.reporting.figures import POLICY_NAMES
+from wm_pipeline.reporting.tables import GAINS
 
 STAGES = (
     "collection",
+    "blind",
     "vision",
     "memory",
     "dream",
@@ -106,16 +109,20 @@ def test_the_evaluation_plays_every_policy_in_both_worlds(catalog: DataCatalog) 
         "seed",
         "return",
         "steps",
+        "terminated",
     ]
     counts = episodes.groupby(["policy", "world"]).size()
     assert counts.to_dict() == {
         (policy, world): 3
-        for policy in ("controller", "random_held", "random_uniform", "untrained")
+        for policy in POLICY_NAMES
         for world in ("real", "dream")
+        if (policy, world) != ("blindfolded", "dream")
     }
     real = episodes[episodes["world"] == "real"]
     # Take Cover pays 1 a tic, and every policy met the same games.
     assert (real["return"] == real["steps"]).all()
+    # conf/test cuts them at 120.
+    assert (real["terminated"] == (real["steps"] < 120)).all()
     assert real.groupby("episode")["seed"].nunique().eq(1).all()
 
 
@@ -127,8 +134,16 @@ def test_the_summary_is_that_of_the_episodes(catalog: DataCatalog) -> None:
     means = episodes.groupby(["world", "policy"])["return"].mean()
     for (world, policy), mean in means.items():
         assert summary[world][policy]["mean"] == pytest.approx(mean)
-    gain = means["real", "controller"] - means["real", "random_held"]
-    assert summary["gain_over_random_held"]["mean"] == pytest.approx(gain)
+    for policy in GAINS:
+        gain = means["real", "controller"] - means["real", policy]
+        assert summary["gains"][policy]["mean"] == pytest.approx(gain)
+
+
+def test_the_best_blind_policy_is_played(catalog: DataCatalog) -> None:
+    first, *others = catalog.load("blind_policies")["policies"]
+    # Three constant actions; to and fro, from either side, with two periods.
+    assert len(others) == 3 + 2 * 2 - 1
+    assert first["games"] == max(each["games"] for each in others) > 1
 
 
 def test_every_architecture_is_trained_with_every_seed_under_one_budget(

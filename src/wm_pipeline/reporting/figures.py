@@ -14,12 +14,16 @@ BINS = 40
 
 POLICY_NAMES = {
     "controller": "controller",
+    "blind": "blind, the best open loop",
+    "blindfolded": "blindfolded controller",
     "random_held": "random, action held",
     "random_uniform": "random, each step",
     "untrained": "untrained controller",
 }
 POLICY_COLOURS = {
     "controller": "#1b6ca8",
+    "blind": "#2f8f6b",
+    "blindfolded": "#8fb8d8",
     "random_held": "#d1793b",
     "random_uniform": "#8a8a8a",
     "untrained": "#b9b9b9",
@@ -78,7 +82,9 @@ def evaluation_histogram(episodes: pd.DataFrame) -> go.Figure:
     """
     real = episodes[episodes["world"] == "real"]
     returns = {
-        policy: real.loc[real["policy"] == policy, "return"] for policy in POLICY_NAMES
+        policy: real.loc[real["policy"] == policy, "return"]
+        for policy in POLICY_NAMES
+        if (real["policy"] == policy).any()
     }
     figure = make_subplots(
         rows=len(returns),
@@ -127,7 +133,7 @@ def dream_against_real(summary: Mapping[str, Any]) -> go.Figure:
     On the diagonal the dream is as hard as the game; above it, it flatters.
 
     Args:
-        summary: The evaluation's summary.
+        summary: The evaluation's summary; policies of one world only are left out.
     """
     figure = go.Figure(layout={"template": "plotly_white"})
     worlds = summary["real"], summary["dream"]
@@ -144,6 +150,8 @@ def dream_against_real(summary: Mapping[str, Any]) -> go.Figure:
         line={"color": "#b0b0b0", "dash": "dash"},
     )
     for policy, name in POLICY_NAMES.items():
+        if not all(policy in world for world in worlds):
+            continue
         real, dream = (world[policy] for world in worlds)
         figure.add_scatter(
             x=[real["mean"]],

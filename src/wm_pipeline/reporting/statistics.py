@@ -44,6 +44,23 @@ def difference_interval(
     return {"mean": float(values.mean() - others.mean()), "low": low, "high": high}
 
 
+def paired_interval(
+    values: np.ndarray, others: np.ndarray, random: np.random.Generator
+) -> dict[str, float]:
+    """The mean of paired differences with its percentile bootstrap interval.
+
+    Args:
+        values: (n,), e.g. returns in n games.
+        others: (n,), of the same games in the same order; subtracted.
+        random: Draws the resamples of the differences.
+
+    Returns:
+        ``mean``, ``low`` and ``high`` (95%).
+    """
+    interval = mean_interval(values - others, random)
+    return {name: interval[name] for name in ("mean", "low", "high")}
+
+
 def permutation_test(
     values: np.ndarray, others: np.ndarray, random: np.random.Generator
 ) -> float:

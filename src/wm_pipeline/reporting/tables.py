@@ -9,6 +9,13 @@ from rich.table import Table
 
 from wm_pipeline.reporting.figures import POLICY_NAMES
 
+GAINS = {
+    "blind": "the best policy without eyes",
+    "blindfolded": "itself at the frames of other games",
+    "random_held": "random play, action held",
+}
+"""Over whom the controller's gain is told, the most telling first."""
+
 
 def scores_table(summary: Mapping[str, Any]) -> Table:
     """Real and dream scores of every policy.
@@ -16,25 +23,50 @@ def scores_table(summary: Mapping[str, Any]) -> Table:
     Args:
         summary: The evaluation's summary.
     """
-    gain = summary["gain_over_random_held"]
     table = Table(
         title="Scores (return of an episode)",
-        caption=f"Gain over random, action held: {gain['mean']:+.0f} "
-        f"[95% {gain['low']:+.0f} to {gain['high']:+.0f}]",
+        caption="The controller's gain in the same games\n"
+        + "\n".join(f"over {line}" for line in gain_lines(summary)),
     )
     table.add_column("policy")
     for name in ("real game", "95% of the mean", "dream"):
         table.add_column(name, justify="right")
-    for policy, name in POLICY_NAMES.items():
-        real, dream = summary["real"][policy], summary["dream"][policy]
-        table.add_row(
-            name,
-            f"{real['mean']:.0f} ± {real['std']:.0f}",
-            f"{real['low']:.0f} to {real['high']:.0f}",
-            f"{dream['mean']:.0f} ± {dream['std']:.0f}",
-            style="bold" if policy == "controller" else None,
-        )
+    for policy, cells in score_cells(summary).items():
+        style = "bold" if policy == "controller" else None
+        table.add_row(POLICY_NAMES[policy], *cells, style=style)
     return table
+
+
+def score_cells(summary: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Of each policy its real mean and deviation, the interval, and the same dreamed.
+
+    Args:
+        summary: The evaluation's summary.
+    """
+    cells = {}
+    for policy in POLICY_NAMES:
+        if real := summary["real"].get(policy):
+            dream = summary["dream"].get(policy)
+            cells[policy] = [
+                f"{real['mean']:.0f} ± {real['std']:.0f}",
+                f"{real['low']:.0f} to {real['high']:.0f}",
+                f"{dream['mean']:.0f} ± {dream['std']:.0f}" if dream else "-",
+            ]
+    return cells
+
+
+def gain_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Over whom the controller gains how much, with the interval.
+
+    Args:
+        summary: The evaluation's summary; that of an earlier version tells no gains.
+    """
+    gains = summary.get("gains", {})
+    return [
+        f"{name}: {gain['mean']:+.0f} (95% {gain['low']:+.0f} to {gain['high']:+.0f})"
+        for policy, name in GAINS.items()
+        if (gain := gains.get(policy))
+    ]
 
 
 def benchmark_tables(benchmark: pd.DataFrame) -> list[Table]:

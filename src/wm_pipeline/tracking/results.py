@@ -7,7 +7,7 @@ from typing import Any
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.reporting.figures import POLICY_NAMES
-from wm_pipeline.reporting.tables import duration
+from wm_pipeline.reporting.tables import duration, gain_lines, score_cells
 from wm_pipeline.tracking.runs import IMPORTANT, Documents, flat_options, whole
 
 NEEDED = (
@@ -143,25 +143,14 @@ def _with_what(record: Mapping[str, Any]) -> list[str]:
 
 
 def _scores(summary: Mapping[str, Any]) -> list[str]:
-    rows = []
-    for policy, name in POLICY_NAMES.items():
-        real, dream = summary["real"][policy], summary["dream"][policy]
-        rows.append(
-            [
-                name,
-                f"{real['mean']:.0f} ± {real['std']:.0f}",
-                f"{real['low']:.0f} to {real['high']:.0f}",
-                f"{dream['mean']:.0f} ± {dream['std']:.0f}",
-                str(real["episodes"]),
-            ]
-        )
-    gain = summary["gain_over_random_held"]
-    head = ["policy", "real game", "95% of the mean", "in its dream", "episodes"]
-    return [
-        _table(head, rows),
-        f"Gain over random play with held actions: **{gain['mean']:+.0f}** "
-        f"({gain['low']:+.0f} to {gain['high']:+.0f}).",
+    rows = [
+        [POLICY_NAMES[policy], *cells, str(summary["real"][policy]["episodes"])]
+        for policy, cells in score_cells(summary).items()
     ]
+    head = ["policy", "real game", "95% of the mean", "in its dream", "episodes"]
+    gains = [f"- over {line}" for line in gain_lines(summary)]
+    told = ["What the controller gains in the same games:\n\n" + "\n".join(gains)]
+    return [_table(head, rows), *(told if gains else [])]
 
 
 def _times(seconds: Mapping[str, float], cpu: Mapping[str, float]) -> list[str]:

@@ -177,7 +177,7 @@ def _row(version: str, left: Mapping[str, Any]) -> dict[str, Any]:
     if summary:
         dream = summary["dream"]["controller"]["mean"]
     else:
-        dream = choice["final_dreams"][choice["selected"]] if choice else None
+        dream = _dream_score(choice) if choice else None
     if seconds is not None:  # the last that a run leaves
         state = "finished"
     else:
@@ -199,6 +199,15 @@ def _row(version: str, left: Mapping[str, Any]) -> dict[str, Any]:
         "processor": record.get("machine", {}).get("processor"),
         "cores": record.get("machine", {}).get("cores"),
     }
+
+
+def _dream_score(choice: Mapping[str, Any]) -> float | None:
+    """The chosen controller's in the dream; None of one that was chosen in the game."""
+    if choice.get("world") == "real":
+        return None
+    # Earlier versions knew the dream only.
+    scores = choice.get("final_scores") or choice["final_dreams"]
+    return float(scores[choice["selected"]])
 
 
 def _options(record: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, str]:

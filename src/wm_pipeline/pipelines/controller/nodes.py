@@ -139,7 +139,7 @@ def select_controller(
     choice = {
         "world": options.world,
         "selected": result.selected,
-        "final_dreams": result.scores,
+        "final_scores": result.scores,
         "parameters": result.controller.size,
         "generations": search_state.generations,
         "stopped": search_state.stopped,

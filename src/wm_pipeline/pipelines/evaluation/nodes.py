@@ -1,5 +1,6 @@
-"""Play the dream and the real game with C, beside random baselines."""
+"""Play the dream and the real game with C, beside what it has to beat."""
 
+import logging
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,12 +20,20 @@ from wm_pipeline.dreaming.policies import script_of
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.policies.blindfold import BlindfoldedPolicy
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.policy import Policy
 from wm_pipeline.policies.random_policy import RandomPolicy
 from wm_pipeline.reporting.figures import evaluation_histogram
-from wm_pipeline.reporting.statistics import difference_interval, mean_interval
+from wm_pipeline.reporting.statistics import mean_interval, paired_interval
+from wm_pipeline.reporting.tables import GAINS
+from wm_pipeline.search.blind import BlindPolicy
 from wm_pipeline.workers.playing import play_episodes
+
+logger = logging.getLogger(__name__)
+
+SHOWN_EPISODES = 10
+"""Of the controller, which its blindfolded twin is shown."""
 
 
 class EvaluationOptions(Options):
@@ -52,6 +61,7 @@ class EvaluationOptions(Options):
 def evaluate(
     world_model: WorldModel,
     controller: Controller,
+    blind_policies: dict[str, Any],
     environment: EnvironmentOptions,
     dream_options: DreamOptions,
     options: EvaluationOptions,
@@ -61,19 +71,23 @@ def evaluate(
     Args:
         world_model: V and M.
         controller: C.
+        blind_policies: Those without eyes, the best first.
         environment: The game.
         dream_options: The dream.
         options: How many episodes, and the baselines.
 
     Returns:
-        One row an episode: policy, world, episode, seed, return, steps.
+        One row an episode: policy, world, episode, seed, return, steps, and whether the
+        world ended it (terminated) rather than a cap. ``blindfolded`` is the controller
+        at the frames of other games; in dreams there is none.
     """
     untrained = Controller.from_config(controller.config())
     random = stream(options.seed, "untrained controller")
     weights = random.normal(0, options.untrained_sigma, untrained.size)
     untrained.set_parameters(torch.from_numpy(weights).float())
     players = {"controller": controller, "untrained": untrained}
-    randoms = {
+    unseeing: dict[str, Policy] = {
+        "blind": BlindPolicy.of(blind_policies["policies"][0]).policy(),
         "random_held": RandomPolicy(environment.actions, options.hold),
         "random_uniform": RandomPolicy(environment.actions, (1, 1)),
     }
@@ -83,9 +97,9 @@ def evaluate(
             world_model, player, environment.actions, dream_options, options.seed
         )
         tables.append(_dream_with(name, evaluator, options.episodes))
-    for name, at_random in randoms.items():
+    for name, policy in unseeing.items():
         tables.append(
-            _dream_at_random(name, at_random, world_model, dream_options, options)
+            _dream_without_eyes(name, policy, world_model, dream_options, options)
         )
     policies: dict[str, Policy] = {
         name: ControllerPolicy(
@@ -93,7 +107,8 @@ def evaluate(
         )
         for name, player in players.items()
     }
-    tables.append(_play_for_real(policies | randoms, environment, options))
+    policies["blindfolded"] = _blindfolded(policies["controller"], environment, options)
+    tables.append(_play_for_real(policies | unseeing, environment, options))
     played = pd.concat(tables, ignore_index=True)
     failed = played[~np.isfinite(played["return"])]
     if not failed.empty:
@@ -108,7 +123,7 @@ def evaluate(
 def summarise(
     episodes: pd.DataFrame, options: EvaluationOptions
 ) -> tuple[dict[str, Any], go.Figure]:
-    """Means with intervals, the gain over the held random policy, and a histogram.
+    """Means with intervals, what the controller gains, and a histogram.
 
     Args:
         episodes: Of ``evaluate``.
@@ -116,8 +131,8 @@ def summarise(
 
     Returns:
         The summary: ``real`` and ``dream``, each policy's mean, std and 95% interval;
-        and ``gain_over_random_held``, the difference in the real game with its 95%
-        interval. And the histogram of real returns.
+        and ``gains``, the controller's mean gain in the same real games over each of
+        ``GAINS``, with its 95% interval. And the histogram of real returns.
     """
     random = stream(options.seed, "bootstrap")
     summary: dict[str, Any] = {
@@ -127,26 +142,42 @@ def summarise(
         }
         for world, table in episodes.groupby("world")
     }
-    real = episodes[episodes["world"] == "real"]
-    summary["gain_over_random_held"] = difference_interval(
-        real.loc[real["policy"] == "controller", "return"].to_numpy(),
-        real.loc[real["policy"] == "random_held", "return"].to_numpy(),
-        random,
+    real = episodes[episodes["world"] == "real"].sort_values("episode")
+    returns = {
+        str(policy): rows["return"].to_numpy()
+        for policy, rows in real.groupby("policy")
+    }
+    gains = summary["gains"] = {
+        name: paired_interval(returns["controller"], returns[name], random)
+        for name in GAINS
+    }
+    logger.info(
+        "In the same games the controller gains %+.0f over the best policy without eyes "
+        "(%+.0f to %+.0f)",
+        *gains["blind"].values(),
     )
+    if gains["blindfolded"]["low"] <= 0:
+        logger.warning(
+            "The controller makes no use of its sight: at the frames of other games it "
+            "scores as much (gain %+.0f, %+.0f to %+.0f)",
+            *gains["blindfolded"].values(),
+        )
     return summary, evaluation_histogram(episodes)
 
 
 def _dream_with(name: str, evaluator: DreamEvaluator, episodes: int) -> pd.DataFrame:
     vector = evaluator.controller.parameters_vector.numpy()
     result = evaluator.evaluate(vector[None], episodes, "evaluation dreams")
-    steps = result.steps[0] * evaluator.world_model.mdn_rnn.frame_skip
+    frame_skip = evaluator.world_model.mdn_rnn.frame_skip
+    cap = evaluator.options.steps(frame_skip)
     seeds = [evaluator.seed] * episodes
-    return _table(name, "dream", seeds, result.returns[0].numpy(), steps.numpy())
+    (returns,), (steps,) = result.returns.numpy(), result.steps.numpy()
+    return _table(name, "dream", seeds, returns, steps * frame_skip, steps < cap)
 
 
-def _dream_at_random(
+def _dream_without_eyes(
     name: str,
-    policy: RandomPolicy,
+    policy: Policy,
     world_model: WorldModel,
     dream_options: DreamOptions,
     options: EvaluationOptions,
@@ -159,8 +190,20 @@ def _dream_at_random(
     )
     result = dream(world_model, script, 1, noise, dream_options.temperature, steps)
     seeds = [options.seed] * options.episodes
-    lengths = (result.steps * frame_skip).numpy()
-    return _table(name, "dream", seeds, result.returns.numpy(), lengths)
+    returns, lengths = result.returns.numpy(), result.steps.numpy()
+    over = lengths < steps
+    return _table(name, "dream", seeds, returns, lengths * frame_skip, over)
+
+
+def _blindfolded(
+    policy: Policy, environment: EnvironmentOptions, options: EvaluationOptions
+) -> BlindfoldedPolicy:
+    """The policy, shown episodes that it has played elsewhere."""
+    random = stream(options.seed, "blindfold")
+    games = [("shown", int(s)) for s in random.integers(2**31, size=SHOWN_EPISODES)]
+    played = play_episodes(environment, {"shown": policy}, games, options.workers, True)
+    frames = [episode.frames for episode in played]
+    return BlindfoldedPolicy(policy, [some for some in frames if some is not None])
 
 
 def _play_for_real(
@@ -171,22 +214,30 @@ def _play_for_real(
     random = stream(options.seed, "evaluation")
     seeds = random.integers(2**31, size=options.episodes).tolist()
     games = [(name, seed) for name in policies for seed in seeds]
-    scores: dict[str, list[tuple[float, int]]] = {name: [] for name in policies}
+    scores: dict[str, list[tuple[float, int, bool]]] = {name: [] for name in policies}
     with progress.task("Playing the real game", len(games), "episodes") as task:
         played = play_episodes(environment, policies, games, options.workers, False)
         for (name, _), episode in zip(games, played, strict=True):
-            scores[name].append((float(episode.rewards.sum()), len(episode.rewards)))
-            mean = np.mean([episode_return for episode_return, _ in scores[name]])
+            rewards = episode.rewards
+            scores[name].append(
+                (float(rewards.sum()), len(rewards), episode.terminated)
+            )
+            mean = np.mean([episode_return for episode_return, *_ in scores[name]])
             task.advance(note=f"{name} {mean:,.0f}")
     tables = []
     for name, rows in scores.items():
-        returns, steps = zip(*rows, strict=True)
-        tables.append(_table(name, "real", seeds, np.array(returns), np.array(steps)))
+        columns = (np.array(column) for column in zip(*rows, strict=True))
+        tables.append(_table(name, "real", seeds, *columns))
     return pd.concat(tables)
 
 
 def _table(
-    policy: str, world: str, seeds: list[int], returns: np.ndarray, steps: np.ndarray
+    policy: str,
+    world: str,
+    seeds: list[int],
+    returns: np.ndarray,
+    steps: np.ndarray,
+    terminated: np.ndarray,
 ) -> pd.DataFrame:
     return pd.DataFrame(
         {
@@ -196,5 +247,6 @@ def _table(
             "seed": seeds,
             "return": returns.astype(np.float64),
             "steps": steps.astype(np.int64),
+            "terminated": terminated.astype(bool),
         }
     )

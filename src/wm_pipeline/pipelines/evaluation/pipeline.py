@@ -14,6 +14,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "world_model",
                     "controller",
+                    "blind_policies",
                     "params:environment",
                     "params:dream",
                     "params:evaluation",

@@ -1,0 +1,32 @@
+"""Find the best policy without eyes in the real game."""
+
+import logging
+from typing import Any
+
+from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.search.blind import BlindOptions, find_blind
+
+logger = logging.getLogger(__name__)
+
+
+def find_blind_policies(
+    environment: EnvironmentOptions, options: BlindOptions
+) -> dict[str, list[dict[str, Any]]]:
+    """Search for the best open-loop policy, which a controller that sees has to beat.
+
+    Args:
+        environment: The game.
+        options: The family and the budget.
+
+    Returns:
+        ``policies``: of each its ``controls``, which take turns, the ``period`` in steps
+        that each lasts, and its ``games`` with their ``mean`` and ``std``. The best is
+        the first.
+    """
+    found = [each.document() for each in find_blind(environment, options)]
+    logger.info(
+        "The best policy without eyes takes %(controls)s in turn, %(period)d steps each: "
+        "%(mean).0f in %(games)d games",
+        found[0],
+    )
+    return {"policies": found}
