@@ -192,7 +192,7 @@ def plain_dream(
     latents = noise.starts[rollout, None]
     state = world_model.mdn_rnn.initial_state(1)
     total, length, done = 0.0, 0, False
-    drawn = noise.steps(world_model.mdn_rnn.options.mixtures)
+    drawn = noise.steps(world_model.mdn_rnn.options.mixtures, 4)
     deciding = decisions()
     while not done and length < max_steps:
         gumbel, normal = next(drawn)
@@ -627,7 +627,7 @@ def test_a_part_of_the_noise_is_that_part_of_all_noise(
     some = DreamNoise.draw(world_model, 7, 1, "test", part=part)
     assert torch.equal(some.starts, whole.starts[part])
     count = range(2 * NOISE_BLOCK + 1)
-    steps = zip(count, some.steps(3), whole.steps(3), strict=False)
+    steps = zip(count, some.steps(3, 4), whole.steps(3, 4), strict=False)
     for _, (gumbel, normal), (all_gumbel, all_normal) in steps:
         assert torch.equal(gumbel, all_gumbel[part])
         assert torch.equal(normal, all_normal[part])
@@ -645,7 +645,7 @@ def test_dreams_begin_near_every_real_start(world_model: WorldModel) -> None:
 
 def test_noise_is_gumbel_and_normal(world_model: WorldModel) -> None:
     noise = DreamNoise.draw(world_model, 5000, 1, "test")
-    steps = noise.steps(3)
+    steps = noise.steps(3, 4)
     gumbel, normal = next(steps)
     assert gumbel.shape == (5000, 3, 4)
     assert normal.shape == (5000, 4)
@@ -658,7 +658,7 @@ def test_noise_is_gumbel_and_normal(world_model: WorldModel) -> None:
 
 
 def test_no_step_meets_the_noise_of_another(world_model: WorldModel) -> None:
-    steps = DreamNoise.draw(world_model, 2, 1, "test").steps(3)
+    steps = DreamNoise.draw(world_model, 2, 1, "test").steps(3, 4)
     count = 3 * NOISE_BLOCK
     noise = [next(steps) for _ in range(count)]
     gumbels, normals = (torch.stack(each) for each in zip(*noise, strict=True))
@@ -691,7 +691,7 @@ def test_scripted_dreams_equal_plain_loops(deadly: WorldModel) -> None:
         noise = DreamNoise.draw(deadly, ROLLOUTS, 1, "test")
         latents, state = noise.starts, deadly.mdn_rnn.initial_state(ROLLOUTS)
         total = torch.zeros(ROLLOUTS)
-        steps = zip(range(found.steps[rollout]), noise.steps(3), strict=False)
+        steps = zip(range(found.steps[rollout]), noise.steps(3, 4), strict=False)
         for step, (gumbel, normal) in steps:
             with torch.no_grad():
                 latents, reward, done, state = deadly.step(
@@ -737,7 +737,9 @@ def test_latents_and_memory_are_those_of_one_plain_dream_at_a_time(
         noise = DreamNoise.draw(world_model, ROLLOUTS, 1, "test")
         latents = noise.starts[rollout, None]
         state = world_model.mdn_rnn.initial_state(1)
-        for step, (gumbel, normal) in zip(range(steps), noise.steps(3), strict=False):
+        for step, (gumbel, normal) in zip(
+            range(steps), noise.steps(3, 4), strict=False
+        ):
             torch.testing.assert_close(
                 script.seen[step][rollout, None],
                 torch.cat((latents, *state), 1),

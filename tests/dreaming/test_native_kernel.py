@@ -33,8 +33,9 @@ def new_mdn_rnn(
     mixtures: int = 3,
     reward: tuple[float, float] = (0.0, 1.0),
     reward_range: tuple[float, float] = (-math.inf, math.inf),
+    joint: bool = False,
 ) -> MDNRNN:
-    options = MDNRNNOptions(hidden_size=hidden, mixtures=mixtures, frame_skip=1)
+    options = MDNRNNOptions(hidden_size=hidden, mixtures=mixtures, joint=joint)
     mdn_rnn = MDNRNN(options, latent, 1, "digest")
     mdn_rnn.reward_mean.fill_(reward[0])
     mdn_rnn.reward_scale.fill_(reward[1])
@@ -216,9 +217,10 @@ def plain_head(sizes: Sizes) -> Head:
     )
 
 
-def noise_of(sizes: Sizes, seed: int) -> tuple[Tensor, Tensor]:
+def noise_of(sizes: Sizes, seed: int, choices: int = 0) -> tuple[Tensor, Tensor]:
     random = torch.Generator().manual_seed(seed)
-    uniform = torch.rand(sizes.rollouts, sizes.mixtures, sizes.latent, generator=random)
+    shape = (sizes.rollouts, sizes.mixtures, choices or sizes.latent)
+    uniform = torch.rand(shape, generator=random)
     gumbel = -torch.log(-torch.log(uniform.clamp(1e-10, 1 - 1e-7)))
     return gumbel, torch.randn(sizes.rollouts, sizes.latent, generator=random)
 
@@ -499,15 +501,17 @@ class Step(NamedTuple):
 
     @classmethod
     def draw(
-        cls, dreams: int, latent: int, hidden: int, mixtures: int, rollouts: int = 5
+        cls, dreams: int, latent: int, hidden: int, mixtures: int, joint: bool = False
     ) -> "Step":
+        rollouts = 5
         random = torch.Generator().manual_seed(dreams + latent + hidden + mixtures)
-        mdn_rnn = new_mdn_rnn(latent, hidden, mixtures)
+        mdn_rnn = new_mdn_rnn(latent, hidden, mixtures, joint=joint)
         with torch.no_grad():
             for values in mdn_rnn.head.parameters():
                 values.copy_(torch.randn(values.shape, generator=random))
             mdn_rnn.head.weight /= hidden**0.5
-        noise = noise_of(Sizes(dreams, latent, mixtures, rollouts), 9)
+        sizes = Sizes(dreams, latent, mixtures, rollouts)
+        noise = noise_of(sizes, 9, mdn_rnn.choices)
         h = torch.rand(dreams, hidden, generator=random) * 2 - 1
         which = torch.randint(rollouts, (dreams,), generator=random)
         return cls(mdn_rnn, h, which, *noise)
@@ -543,10 +547,11 @@ class Step(NamedTuple):
         (5, 6, 40, 21),
     ],
 )
+@pytest.mark.parametrize("joint", [False, True])
 def test_a_step_from_h_equals_the_readable_one(
-    dreams: int, latent: int, hidden: int, mixtures: int
+    dreams: int, latent: int, hidden: int, mixtures: int, joint: bool
 ) -> None:
-    step = Step.draw(dreams, latent, hidden, mixtures)
+    step = Step.draw(dreams, latent, hidden, mixtures, joint)
     batch = step.sampled(new_kernel(step.mdn_rnn))
     latents, rewards = step.in_float64()
     np.testing.assert_allclose(batch.x[:, :latent], latents, rtol=2e-6, atol=2e-4)
@@ -555,8 +560,9 @@ def test_a_step_from_h_equals_the_readable_one(
     )
 
 
-def test_a_row_from_h_does_not_depend_on_the_other_rows() -> None:
-    step = Step.draw(2 * BLOCK + 5, 9, 37, 4)
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_row_from_h_does_not_depend_on_the_other_rows(joint: bool) -> None:
+    step = Step.draw(2 * BLOCK + 5, 9, 37, 4, joint)
     kernel = new_kernel(step.mdn_rnn)
     whole = step.sampled(kernel)
     # Products of fewer rows go by another path; the dream never asks for such.

@@ -61,16 +61,18 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
         (13, 4, 3, 70, 1),
     ],
 )
+@pytest.mark.parametrize("joint", [False, True])
 def test_m_is_as_torch_says(
     batch: int,
     time: int,
     latent: int,
     hidden: int,
     mixtures: int,
+    joint: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.manual_seed(0)
-    options = MDNRNNOptions(hidden_size=hidden, mixtures=mixtures)
+    options = MDNRNNOptions(hidden_size=hidden, mixtures=mixtures, joint=joint)
     m = MDNRNN(options, latent, 2, "")
     with torch.no_grad():
         for weights in m.parameters():
@@ -81,6 +83,7 @@ def test_m_is_as_torch_says(
     def loss() -> Tensor:
         outputs, (h, c) = m.outputs(latents[:, :-1], actions, before)
         nll, reward, done = m.compare(outputs, latents[:, 1:])
+        assert nll.shape[2] == (1 if joint else latent)
         return (nll * drawn(*nll.shape)).sum() + (reward * done).sum() + h @ c.T
 
     for by_c, by_torch in both(lambda: loss().sum(), list(m.parameters()), monkeypatch):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from wm_pipeline.common.randomness import seeded_initialisation
 from wm_pipeline.models.mdn_rnn import (
     MDNRNN,
     MDNRNNOptions,
@@ -139,6 +140,40 @@ def test_nll_equals_torchs_mixture(random: torch.Generator) -> None:
     prediction = mixture(logits, means, log_sigmas)
     found = mixture_negative_log_likelihood(prediction, targets)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_nll_of_a_joint_mixture_equals_torchs(random: torch.Generator) -> None:
+    logits = 3 * torch.randn(5, 6, 1, 3, generator=random)
+    means = torch.randn(5, 6, 4, 3, generator=random)
+    log_sigmas = torch.randn(5, 6, 4, 3, generator=random)
+    targets = 2 * torch.randn(5, 6, 4, generator=random)
+    gaussians = torch.distributions.Normal(means.mT, log_sigmas.mT.exp())
+    expected = -torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(logits=logits[..., 0, :]),
+        torch.distributions.Independent(gaussians, 1),
+    ).log_prob(targets)
+    prediction = mixture(logits, means, log_sigmas)
+    found = mixture_negative_log_likelihood(prediction, targets)
+    torch.testing.assert_close(4 * found[..., 0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_of_a_joint_mixture_all_dimensions_are_drawn_from_one_gaussian() -> None:
+    options = MDNRNNOptions(hidden_size=8, mixtures=5, joint=True)
+    with seeded_initialisation(1, "joint"):
+        mdn_rnn = MDNRNN(options, 7, 1, "digest")
+    with torch.no_grad():
+        # Gaussian k is about 100 k in every dimension.
+        means = mdn_rnn.head.bias[5 : 5 + 35].view(5, 7)
+        means.copy_(100 * torch.arange(5.0)[:, None].expand(5, 7))
+        prediction = mdn_rnn.predict(torch.zeros(2000, 8))
+    numpy = np.random.default_rng(1)
+    gumbel = torch.from_numpy(numpy.gumbel(size=(2000, 1, 5)).astype(np.float32))
+    normal = torch.from_numpy(numpy.standard_normal((2000, 7), np.float32))
+    drawn = (sample_mixture(prediction, 1.0, gumbel, normal) / 100).round()
+    assert torch.equal(drawn, drawn[:, :1].expand(2000, 7))
+    shares = torch.bincount(drawn[:, 0].long(), minlength=5) / 2000
+    expected = prediction.logits[0, 0].softmax(-1)
+    torch.testing.assert_close(shares, expected, rtol=0, atol=0.06)
 
 
 def test_nll_of_one_gaussian_by_hand() -> None:

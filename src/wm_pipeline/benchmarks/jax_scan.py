@@ -46,11 +46,19 @@ def jax_dreams(
         )
         h = jax.nn.sigmoid(output_gate) * jnp.tanh(c)
         outputs = h @ head + head_bias
-        parts = outputs[:, :-2].reshape(population, rollouts, 3, latent, mixtures)
-        logits, means, log_sigmas = parts[:, :, 0], parts[:, :, 1], parts[:, :, 2]
+        first = mdn_rnn.choices * mixtures
+        logits = outputs[:, :first].reshape(population, rollouts, -1, mixtures)
+        gaussians = outputs[:, first:-2]
+        if mdn_rnn.options.joint:
+            parts = gaussians.reshape(population, rollouts, 2, mixtures, latent)
+            parts = parts.swapaxes(-1, -2)
+        else:
+            parts = gaussians.reshape(population, rollouts, 2, latent, mixtures)
+        means, log_sigmas = parts[:, :, 0], parts[:, :, 1]
         one, other = jax.random.split(key)
-        gumbel = jax.random.gumbel(one, (rollouts, latent, mixtures))
+        gumbel = jax.random.gumbel(one, (rollouts, mdn_rnn.choices, mixtures))
         chosen = jnp.argmax(logits + gumbel, -1, keepdims=True)
+        chosen = jnp.broadcast_to(chosen, (*means.shape[:-1], 1))
         mean = jnp.take_along_axis(means, chosen, -1)[..., 0]
         sigma = jnp.take_along_axis(log_sigmas, chosen, -1)[..., 0]
         noise = jax.random.normal(other, (rollouts, latent))

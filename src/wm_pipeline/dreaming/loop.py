@@ -85,7 +85,8 @@ def dream(
     row = torch.arange(batch.dreams, device=device)
     result = RolloutResult(batch.returns.clone(), batch.steps.clone())
     do_step = step_of(batch)
-    for step, drawn in enumerate(noise.steps(mdn_rnn.options.mixtures), 1):
+    noises = noise.steps(mdn_rnn.options.mixtures, mdn_rnn.choices)
+    for step, drawn in enumerate(noises, 1):
         do_step(*drawn, *policy.draw(step - 1))
         if step % CHECK_INTERVAL[device.type] != 0 and step != max_steps:
             continue

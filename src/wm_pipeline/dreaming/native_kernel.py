@@ -39,13 +39,13 @@ class NativeKernel:
     def __init__(self, library: ctypes.CDLL, mdn_rnn: MDNRNN) -> None:
         self._library = library
         self._latent, self._hidden = mdn_rnn.latent_size, mdn_rnn.hidden_size
-        self._mixtures = mdn_rnn.options.mixtures
+        self._mixtures, self._choices = mdn_rnn.options.mixtures, mdn_rnn.choices
         self._cell_weights, self._cell_bias = _joined_cell(mdn_rnn)
         self._arguments = SampleStepArguments()
         self._held: list[Tensor] = []
-        mixtures, ends = _head_rows(mdn_rnn)
-        self._set_head(mdn_rnn, torch.cat((mixtures[0].flatten(), ends)))
-        self._set_gaussians(mdn_rnn, mixtures[1:].permute(2, 1, 0).contiguous())
+        logits, gaussians, ends = _head_rows(mdn_rnn)
+        self._set_head(mdn_rnn, torch.cat((logits.T.flatten(), ends)))
+        self._set_gaussians(mdn_rnn, gaussians)
         self._set_limits(mdn_rnn)
 
     def step(
@@ -79,7 +79,7 @@ class NativeKernel:
         arguments.outputs_stride = outputs.stride(0)
         arguments.x_stride = batch.x.stride(0)
         arguments.outputs = address(outputs, tuple(outputs.shape), real)
-        shape = rollouts, self._mixtures, self._latent
+        shape = rollouts, self._mixtures, self._choices
         arguments.gumbel = address(gumbel, shape, real)
         arguments.normal = address(normal, (rollouts, self._latent), real)
         arguments.which = address(batch.which, (len(batch.x),), whole)
@@ -102,7 +102,11 @@ class NativeKernel:
         self._head_bias = pad(mdn_rnn.head.bias.detach()[rows], (0, missing))
 
     def _set_gaussians(self, mdn_rnn: MDNRNN, rows: Tensor) -> None:
-        """The head's rows of each Gaussian, (latent, mixtures, 2), and room for C."""
+        """The head's rows of each Gaussian, (places, 2), and room for C.
+
+        A dimension's Gaussians lie side by side, or, of a joint mixture, a Gaussian's
+        dimensions.
+        """
         missing = -self._hidden % LANES
         weights = pad(mdn_rnn.head.weight.detach()[rows], (0, missing))
         padded = weights.shape[-1]
@@ -110,15 +114,16 @@ class NativeKernel:
             "weights": weights,
             "biases": mdn_rnn.head.bias.detach()[rows],
             "h": torch.zeros(BLOCK, padded),
-            "choices": torch.empty(BLOCK, self._latent, dtype=torch.int32),
+            "chosen": torch.empty(BLOCK, self._latent, dtype=torch.int32),
             "gaussians": torch.empty(BLOCK, 2, self._latent),
         }
         self._held = list(arrays.values())  # as long as C has their addresses
         for name, array in arrays.items():
-            dtype = torch.int32 if name == "choices" else torch.float32
+            dtype = torch.int32 if name == "chosen" else torch.float32
             start = address(array, tuple(array.shape), dtype)
             setattr(self._arguments, name, start)
         self._arguments.latent, self._arguments.mixtures = self._latent, self._mixtures
+        self._arguments.choices = self._choices
         self._arguments.hidden, self._arguments.padded = self._hidden, padded
         self._arguments.block = BLOCK
 
@@ -138,14 +143,15 @@ def _joined_cell(mdn_rnn: MDNRNN) -> tuple[Tensor, Tensor]:
     return joined.T.contiguous().detach(), (input_bias + recurrent_bias).detach()
 
 
-def _head_rows(mdn_rnn: MDNRNN) -> tuple[Tensor, Tensor]:
-    """Which of the head's outputs are what.
+def _head_rows(mdn_rnn: MDNRNN) -> tuple[Tensor, Tensor, Tensor]:
+    """Which of the head's outputs are what; see ``MDNRNN.prediction``.
 
     Returns:
-        Those of logits, means and log sigmas, (3, mixtures, latent), so that what is
-        compared lies side by side (M has mixtures last), and those of reward and done.
+        Those of logits, (choices, mixtures); of each Gaussian's mean and log sigma,
+        (latent * mixtures, 2) in the order of the head; and of reward and done.
     """
-    latent, mixtures = mdn_rnn.latent_size, mdn_rnn.options.mixtures
-    count = 3 * latent * mixtures
-    found = torch.arange(count + 2)
-    return found[:count].view(3, latent, mixtures).mT, found[count:]
+    found = torch.arange(len(mdn_rnn.head.bias))
+    first = mdn_rnn.choices * mdn_rnn.options.mixtures
+    logits = found[:first].view(mdn_rnn.choices, -1)
+    gaussians = found[first:-2].view(2, -1).T.contiguous()
+    return logits, gaussians, found[-2:]

@@ -51,12 +51,12 @@ class DreamNoise:
         starts = world_model.start(choices.to(device), normal.to(device))
         return cls(starts[part], generator, rollouts, part)
 
-    def steps(self, mixtures: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Endless (Gumbel noise (dreams, mixtures, latent), normal (dreams, latent))."""
+    def steps(self, mixtures: int, choices: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Endless (Gumbel noise (dreams, mixtures, choices), normal (dreams, latent))."""
         latent, device = self.starts.shape[1], self.starts.device
         while True:
             shape = (NOISE_BLOCK, self.rollouts)
-            gumbels = standard_gumbel((*shape, mixtures, latent), self.generator)
+            gumbels = standard_gumbel((*shape, mixtures, choices), self.generator)
             normals = torch.randn((*shape, latent), generator=self.generator)
             yield from zip(
                 to_device(gumbels[:, self.part].contiguous(), device),

@@ -20,7 +20,7 @@ class StepKernel(Protocol):
         """From latents, memory and actions to the next ones, returns and ends.
 
         Args:
-            gumbel: Noise of the step, (rollouts, mixtures, latent).
+            gumbel: Noise of the step, (rollouts, mixtures, choices).
             normal: Noise of the step, (rollouts, latent).
             temperature: Above 0.
             batch: The dreams.

@@ -67,7 +67,7 @@ class Dreams:
             Rewards (count,) float32 and whether each dream ended, (count,) bool.
         """
         mdn_rnn = self.world_model.mdn_rnn
-        shape = (self.count, mdn_rnn.latent_size, mdn_rnn.options.mixtures)
+        shape = (self.count, mdn_rnn.choices, mdn_rnn.options.mixtures)
         gumbel = torch.from_numpy(random.gumbel(size=shape).astype(np.float32))
         self.latents, rewards, done, self.state = self.world_model.step(
             self.latents,

@@ -112,20 +112,22 @@ static inline void choose(int64_t latent, int64_t mixtures, const float *logits,
 
 /* What sample_step reads and changes; native.py has the same fields in the same order.
 
-   A row of `outputs`, `outputs_stride` apart, holds logits (mixtures, latent), the reward
-   and the logit of the end. Dream r meets the noise of rollout which[r]: gumbel
-   (rollouts, mixtures, latent) and normal (rollouts, latent). The Gaussians' weights are
-   (latent, mixtures, 2, padded) and their biases (latent, mixtures, 2), of a mean and a
-   log deviation each. In a row of x, `x_stride` apart, z comes first and then h.
+   A row of `outputs`, `outputs_stride` apart, holds logits (mixtures, choices), the reward
+   and the logit of the end. There is a choice a place of the latent, or one for all of
+   them. Dream r meets the noise of rollout which[r]: gumbel (rollouts, mixtures, choices)
+   and normal (rollouts, latent). The Gaussians' weights are (latent, mixtures, 2, padded)
+   and their biases (latent, mixtures, 2), of a mean and a log deviation each; with one
+   choice for all, the mixtures come before the latent. In a row of x, `x_stride` apart, z
+   comes first and then h.
 
    `block` dreams at a time go through the weights, while they are in the cache. There is
-   room for their h, with zeros behind it, (block, padded), for the choices (block,
+   room for their h, with zeros behind it, (block, padded), for what is chosen (block,
    latent) and for the chosen Gaussians (block, 2, latent). */
 typedef struct {
-  int64_t latent, mixtures, hidden, padded, block;
+  int64_t latent, mixtures, choices, hidden, padded, block;
   const float *weights, *biases;
   float *h;
-  int32_t *choices;
+  int32_t *chosen;
   float *gaussians;
   float reward_mean, reward_scale, reward_least, reward_most;
   float log_sigma_least, log_sigma_most;
@@ -152,17 +154,22 @@ void sample_step(const sample_step_arguments *arguments) {
                  *restrict gaussians = a.gaussians;
   int64_t *restrict steps = a.steps;
   uint8_t *restrict alive = a.alive;
-  int32_t *restrict choices = a.choices;
+  int32_t *restrict chosen = a.chosen;
   const int64_t latent = a.latent, mixtures = a.mixtures, padded = a.padded;
-  const int64_t size = latent * mixtures;
+  const int64_t choices = a.choices, size = choices * mixtures;
+  const int64_t joint = choices < latent;
+  /* From a place's Gaussians to the next place's, and from one to the next. */
+  const int64_t by_place = joint ? 1 : mixtures, by_choice = joint ? latent : 1;
   for (int64_t first = 0; first < a.dreams; first += a.block) {
     const int64_t count = a.dreams - first < a.block ? a.dreams - first : a.block;
     for (int64_t i = 0; i < count; i++) {
       const int64_t row = first + i;
       /* Gaussians come later; until then there is room for the highest. */
-      choose(latent, mixtures, outputs + row * a.outputs_stride,
+      choose(choices, mixtures, outputs + row * a.outputs_stride,
              gumbel + which[row] * size, a.inverse_temperature, gaussians,
-             choices + i * latent);
+             chosen + i * latent);
+      for (int64_t j = choices; j < latent; j++)
+        chosen[i * latent + j] = chosen[i * latent];
       memcpy(h + i * padded, x + row * a.x_stride + latent, a.hidden * sizeof(float));
     }
     for (int64_t j = 0; j < latent; j += PLACES) {
@@ -170,7 +177,8 @@ void sample_step(const sample_step_arguments *arguments) {
         const float *pairs[PLACES], *pair_biases[PLACES];
         for (int p = 0; p < PLACES; p++) {
           const int64_t place = j + p < latent ? j + p : latent - 1;
-          const int64_t pair = place * mixtures + choices[i * latent + place];
+          const int64_t pair =
+              place * by_place + chosen[i * latent + place] * by_choice;
           pairs[p] = weights + pair * 2 * padded;
           pair_biases[p] = biases + pair * 2;
         }

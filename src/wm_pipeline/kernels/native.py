@@ -29,9 +29,9 @@ class SampleStepArguments(ctypes.Structure):
     """``sample_step_arguments`` of ``native.c``, which says what they are."""
 
     _fields_ = (
-        *((name, _whole) for name in ("latent", "mixtures", "hidden", "padded")),
-        ("block", _whole),
-        *((name, _pointer) for name in ("weights", "biases", "h", "choices")),
+        *((name, _whole) for name in ("latent", "mixtures", "choices", "hidden")),
+        *((name, _whole) for name in ("padded", "block")),
+        *((name, _pointer) for name in ("weights", "biases", "h", "chosen")),
         ("gaussians", _pointer),
         *((f"reward_{name}", _number) for name in ("mean", "scale", "least", "most")),
         *((f"log_sigma_{name}", _number) for name in ("least", "most")),
@@ -87,6 +87,12 @@ def compiled() -> ctypes.CDLL | None:
         "lstm_forward": [*(_whole,) * 4, *(_pointer,) * 8],
         "lstm_backward": [*(_whole,) * 3, *(_pointer,) * 7],
         "mixture_loss": [
+            *(_whole,) * 4,
+            *(_pointer,) * 2,
+            *(_number,) * 2,
+            *(_pointer,) * 2,
+        ],
+        "joint_mixture_loss": [
             *(_whole,) * 4,
             *(_pointer,) * 2,
             *(_number,) * 2,

@@ -79,7 +79,72 @@ void mixture_loss(int64_t rows, int64_t latent, int64_t mixtures, int64_t stride
   }
 }
 
-/* The gradient above, multiplied by that of each -log p (rows, latent). */
+/* One Gaussian of a joint mixture: its share of `terms`, to be summed, and what its
+   gradients are but for the Gaussian's share. */
+static inline void gaussian_terms(int64_t count, const float *restrict target,
+                                  const float *restrict means,
+                                  const float *restrict logs, float least, float most,
+                                  float *restrict to_means, float *restrict to_logs,
+                                  float *restrict terms) {
+  for (int64_t i = 0; i < count; i++) {
+    float s = logs[i] < least ? least : logs[i];
+    s = s > most ? most : s;
+    const float sharpness = exp_of(-s), standard = (target[i] - means[i]) * sharpness;
+    const int within = logs[i] >= least && logs[i] <= most;
+    terms[i] += 0.5f * standard * standard + s;
+    to_means[i] = -standard * sharpness;
+    to_logs[i] = within ? 1.0f - standard * standard : 0.0f;
+  }
+}
+
+/* -log p of targets (rows, latent) under joint mixtures of diagonal Gaussians, a mean over
+   the latent's places, (rows,); and its gradient. A row of `outputs`, `stride` apart, holds
+   mixture logits (mixtures), then means and log deviations, each (mixtures, latent). */
+void joint_mixture_loss(int64_t rows, int64_t latent, int64_t mixtures, int64_t stride,
+                        const float *restrict outputs, const float *restrict targets,
+                        float least, float most, float *restrict nll,
+                        float *restrict gradient) {
+  const int64_t size = latent * mixtures;
+  const float each = 1.0f / latent;
+  for (int64_t row = 0; row < rows; row++) {
+    const float *from = outputs + row * stride, *means = from + mixtures;
+    float *to = gradient + row * stride, *to_means = to + mixtures;
+    float densities[MOST_MIXTURES], highest = -3e38f, peak = -3e38f;
+    for (int64_t k = 0; k < mixtures; k++) {
+      places terms = {0};
+      for (int64_t first = 0; first < latent; first += PLACES) {
+        const int64_t at = k * latent + first;
+        gaussian_terms(latent - first < PLACES ? latent - first : PLACES,
+                       targets + row * latent + first, means + at, means + size + at,
+                       least, most, to_means + at, to_means + size + at, terms);
+      }
+      densities[k] = from[k];
+      for (int64_t i = 0; i < PLACES; i++) densities[k] -= terms[i];
+      highest = from[k] > highest ? from[k] : highest;
+      peak = densities[k] > peak ? densities[k] : peak;
+    }
+    float weights_sum = 0.0f, density_sum = 0.0f;
+    for (int64_t k = 0; k < mixtures; k++) {
+      const float low = from[k] - highest, under = densities[k] - peak;
+      to[k] = exp_of(low < -80.0f ? -80.0f : low);
+      densities[k] = exp_of(under < -80.0f ? -80.0f : under);
+      weights_sum += to[k];
+      density_sum += densities[k];
+    }
+    nll[row] =
+        (log_of(weights_sum) + highest - log_of(density_sum) - peak) * each +
+        0.918938533f;
+    for (int64_t k = 0; k < mixtures; k++) {
+      const float share = densities[k] / density_sum;
+      to[k] = (to[k] / weights_sum - share) * each;
+      for (int64_t i = 0; i < latent; i++) to_means[k * latent + i] *= share * each;
+      for (int64_t i = 0; i < latent; i++)
+        to_means[size + k * latent + i] *= share * each;
+    }
+  }
+}
+
+/* The gradient of mixture_loss, multiplied by that of each -log p (rows, latent). */
 void mixture_scale(int64_t rows, int64_t latent, int64_t mixtures, int64_t stride,
                    const float *restrict by_nll, float *restrict gradient) {
   for (int64_t row = 0; row < rows; row++)

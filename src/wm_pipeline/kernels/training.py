@@ -55,22 +55,28 @@ def mixture_loss(
     outputs: Tensor,
     targets: Tensor,
     mixtures: int,
+    joint: bool,
     log_deviations: tuple[float, float],
 ) -> tuple[Tensor, Tensor]:
     """-log p of targets under mixtures of Gaussians.
 
     Args:
         outputs: Mixture logits, means and logarithms of deviations, each (latent,
-            mixtures) of at most ``MOST_MIXTURES``, and whatever follows, (...,
-            3 latent mixtures + more) float32.
+            mixtures) of at most ``MOST_MIXTURES``, and whatever follows, (..., outputs)
+            float32. Of a joint mixture, logits (mixtures), the others each (mixtures,
+            latent).
         targets: (..., latent) float32.
         mixtures: Gaussians in a mixture.
+        joint: Whether there is one mixture of whole latents, rather than one of each
+            dimension.
         log_deviations: The least and the most they may be.
 
     Returns:
-        (..., latent) in nats, and what follows the mixtures, (..., more).
+        In nats (..., latent), of a joint mixture the mean over the dimensions (..., 1);
+        and what follows the mixtures, (..., more).
     """
-    return _MixtureLoss.apply(outputs, targets, mixtures, log_deviations)
+    loss = _JointMixtureLoss if joint else _MixtureLoss
+    return loss.apply(outputs, targets, mixtures, log_deviations)
 
 
 class SalienceNumbers(NamedTuple):
@@ -213,6 +219,39 @@ class _MixtureLoss(torch.autograd.Function):
             gradient.data_ptr(),
         )
         gradient[..., 3 * latent * mixtures :] = by_others
+        return gradient, None, None, None
+
+
+class _JointMixtureLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        outputs: Tensor,
+        targets: Tensor,
+        mixtures: int,
+        log_deviations: tuple[float, float],
+    ) -> Any:
+        outputs, targets = outputs.contiguous(), targets.contiguous()
+        *leading, latent = targets.shape
+        sizes = targets.numel() // latent, latent, mixtures, outputs.shape[-1]
+        nll, gradient = targets.new_empty(*leading, 1), torch.empty_like(outputs)
+        _library().joint_mixture_loss(
+            *sizes,
+            address(outputs, (*leading, sizes[3]), torch.float32),
+            address(targets, (*leading, latent), torch.float32),
+            *(*log_deviations, nll.data_ptr(), gradient.data_ptr()),
+        )
+        ctx.save_for_backward(gradient)
+        ctx.others = (2 * latent + 1) * mixtures
+        return nll, outputs[..., ctx.others :].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_nll: Tensor, by_others: Tensor) -> Any:
+        (gradient,) = ctx.saved_tensors
+        increment_version(gradient)
+        gradient.mul_(by_nll)
+        gradient[..., ctx.others :] = by_others
         return gradient, None, None, None
 
 

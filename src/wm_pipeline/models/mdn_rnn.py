@@ -24,13 +24,17 @@ class MDNRNNOptions(Options):
 
     Attributes:
         hidden_size: LSTM units.
-        mixtures: Gaussians in the mixture of each latent dimension.
+        mixtures: Gaussians in the mixture.
+        joint: Whether the mixture is one of whole latents, its Gaussians diagonal, rather
+            than one of each dimension by itself (the paper's). Of a joint one z is drawn
+            from one Gaussian: what appears, appears in all dimensions at once.
         frame_skip: Steps of the environment in one step of M; an action is held over
             them, its mean is what M reads.
     """
 
     hidden_size: int = Field(ge=1, le=8192)
     mixtures: int = Field(ge=1, le=1000)
+    joint: bool = False
     frame_skip: int = Field(default=1, ge=1, le=1000)
 
 
@@ -38,7 +42,8 @@ class Prediction(NamedTuple):
     """What M says of the next step; leading axes (batch, time) or (batch,).
 
     Attributes:
-        logits: Mixture logits, (..., latent, mixtures).
+        logits: Mixture logits, (..., latent, mixtures); of a joint mixture (..., 1,
+            mixtures).
         means: Of each Gaussian, (..., latent, mixtures).
         log_sigmas: Log standard deviations, (..., latent, mixtures).
         reward: Scaled expected reward, (...).
@@ -76,9 +81,9 @@ class MDNRNN(nn.Module):
         self.lstm = nn.LSTM(
             latent_size + action_size, options.hidden_size, batch_first=True
         )
-        self.head = nn.Linear(
-            options.hidden_size, 3 * latent_size * options.mixtures + 2
-        )
+        gaussians = 2 * latent_size * options.mixtures
+        outputs = self.choices * options.mixtures + gaussians + 2
+        self.head = nn.Linear(options.hidden_size, outputs)
         # Rewards are learned scaled and paid within the range ever seen; weights that are
         # not finite are damage, so no range is one that limits nothing.
         most = torch.finfo(torch.float32).max
@@ -99,6 +104,11 @@ class MDNRNN(nn.Module):
     def hidden_size(self) -> int:
         """LSTM units."""
         return self.options.hidden_size
+
+    @property
+    def choices(self) -> int:
+        """How many Gaussians are chosen in a draw of z: one, or one a dimension."""
+        return 1 if self.options.joint else self.latent_size
 
     def config(self) -> dict[str, Any]:
         """What ``from_config`` needs to build this module again, as JSON values."""
@@ -163,11 +173,21 @@ class MDNRNN(nn.Module):
         return self.prediction(self.head(hidden))
 
     def prediction(self, outputs: Tensor) -> Prediction:
-        """The prediction that the head's outputs say, (..., 3 latent mixtures + 2)."""
-        mixture = outputs[..., :-2].unflatten(
-            -1, (3, self.latent_size, self.options.mixtures)
-        )
-        logits, means, log_sigmas = mixture.unbind(-3)
+        """The prediction that the head's outputs say, (..., outputs).
+
+        First the logits (choices, mixtures); then the Gaussians, all means and all log
+        deviations, each (latent, mixtures), of a joint mixture (mixtures, latent); last
+        the reward and the end.
+        """
+        latent, mixtures = self.latent_size, self.options.mixtures
+        first = self.choices * mixtures
+        logits = outputs[..., :first].unflatten(-1, (self.choices, mixtures))
+        gaussians = outputs[..., first:-2]
+        if self.options.joint:
+            parts = gaussians.unflatten(-1, (2, mixtures, latent)).transpose(-1, -2)
+        else:
+            parts = gaussians.unflatten(-1, (2, latent, mixtures))
+        means, log_sigmas = parts.unbind(-3)
         return Prediction(
             logits,
             means,
@@ -182,17 +202,17 @@ class MDNRNN(nn.Module):
         """The head's outputs beside what came next.
 
         Args:
-            outputs: (..., 3 latent mixtures + 2).
+            outputs: As in ``prediction``.
             targets: The next latents, (..., latent).
 
         Returns:
-            ``mixture_negative_log_likelihood`` (..., latent), and as in ``Prediction`` the
-            scaled reward and the logit of the end.
+            ``mixture_negative_log_likelihood`` (..., choices), and as in ``Prediction``
+            the scaled reward and the logit of the end.
         """
         mixtures = self.options.mixtures
         if training.usable(outputs) and mixtures <= training.MOST_MIXTURES:
             nll, others = training.mixture_loss(
-                outputs, targets, mixtures, LOG_SIGMA_RANGE
+                outputs, targets, mixtures, self.options.joint, LOG_SIGMA_RANGE
             )
             return nll, others[..., 0], others[..., 1]
         prediction = self.prediction(outputs)
@@ -206,14 +226,15 @@ class MDNRNN(nn.Module):
 
 
 def mixture_negative_log_likelihood(prediction: Prediction, targets: Tensor) -> Tensor:
-    """-log p of each latent dimension under its mixture of Gaussians.
+    """-log p of the next latents under their mixture of Gaussians.
 
     Args:
         prediction: With leading axes (...).
         targets: The next latents, (..., latent).
 
     Returns:
-        (..., latent) in nats.
+        That of each dimension, (..., latent) in nats; of a joint mixture its mean over
+        the dimensions, (..., 1).
 
     Source: Bishop 1994, eq. 29, by logsumexp; World Models, sec. 2.2.
     """
@@ -224,6 +245,9 @@ def mixture_negative_log_likelihood(prediction: Prediction, targets: Tensor) -> 
         -0.5 * deviations.square() - prediction.log_sigmas - 0.5 * math.log(2 * math.pi)
     )
     log_weights = torch.log_softmax(prediction.logits, -1)
+    if log_weights.shape[-2] < targets.shape[-1]:
+        together = log_weights + log_densities.sum(-2, keepdim=True)
+        return -torch.logsumexp(together, -1) / targets.shape[-1]
     return -torch.logsumexp(log_weights + log_densities, -1)
 
 
@@ -240,8 +264,7 @@ def sample_mixture(
     Args:
         prediction: With leading axes (...).
         temperature: Divides the logits and multiplies the variances, above 0.
-        gumbel: Standard Gumbel noise that chooses the Gaussian, (..., latent,
-            mixtures).
+        gumbel: Standard Gumbel noise that chooses the Gaussian, of the logits' shape.
         normal: Standard normal noise, (..., latent).
 
     Returns:
@@ -250,6 +273,7 @@ def sample_mixture(
     Source: World Models, sec. 4 (temperature); Gumbel-max for the choice.
     """
     chosen = (prediction.logits / temperature + gumbel).argmax(-1, keepdim=True)
+    chosen = chosen.expand(*prediction.means.shape[:-1], 1)
     means = prediction.means.gather(-1, chosen)[..., 0]
     sigmas = prediction.log_sigmas.gather(-1, chosen)[..., 0].exp()
     return means + sigmas * math.sqrt(temperature) * normal

@@ -87,7 +87,7 @@ class WorldModel(nn.Module):
             actions: Controls, (batch, action).
             state: M's state.
             temperature: Of the dream, above 0.
-            gumbel: Noise, (batch, latent, mixtures).
+            gumbel: Noise, (batch, choices, mixtures).
             normal: Noise, (batch, latent).
 
         Returns:
