@@ -19,6 +19,7 @@ from wm_pipeline.models.mdn_rnn import (
     MDNRNNOptions,
     State,
     mixture_negative_log_likelihood,
+    sample_mixture,
 )
 from wm_pipeline.models.mdn_rnn_training import (
     MDNRNNTrainingOptions,
@@ -308,6 +309,77 @@ def test_latents_are_samples_of_the_posterior(window: Window) -> None:
     assert samples.std(0).mean().item() == pytest.approx(2, rel=0.05)
 
 
+def with_own(window: Window, mdn_rnn: MDNRNN, share: float) -> Sequences:
+    """A window of which M reads a share of its own samples."""
+    sizes = mdn_rnn.choices, mdn_rnn.options.mixtures
+    return Sequences.drawn(window, np.random.default_rng(3), share, sizes)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_m_reads_its_own_samples_and_is_judged_by_the_episode(
+    window: Window, joint: bool
+) -> None:
+    options = MDNRNNOptions(hidden_size=8, mixtures=3, joint=joint)
+    with seeded_initialisation(1, "own samples"):
+        mdn_rnn = MDNRNN(options, 4, 1, "")
+    sequences, state = with_own(window, mdn_rnn, 0.5), random_state(2, 1)
+    own = sequences.own[..., 0].bool()
+    assert 0 < own[:, 1:].float().mean() < 1
+    with torch.no_grad():
+        found = mdn_rnn_loss(mdn_rnn, sequences, state, DONE_WEIGHT)
+        real = sequences.latents[:, :-1]
+        prediction, _ = mdn_rnn(real, sequences.actions, state)
+        samples = sample_mixture(prediction, 1.0, sequences.gumbel, sequences.normal)
+        # What M expects at a step is what it reads at the next.
+        read = real.clone()
+        for row, step in np.argwhere(own.numpy()):
+            if step:
+                read[row, step] = samples[row, step - 1]
+        outputs, (h, _) = mdn_rnn.outputs(read, sequences.actions, state)
+        nll, *_ = mdn_rnn.compare(outputs, sequences.latents[:, 1:])
+    torch.testing.assert_close(found.steps["nll"], nll)
+    torch.testing.assert_close(found.state[0], h)
+    assert not torch.allclose(read, real)
+
+
+def test_without_own_samples_there_is_no_noise(window: Window, mdn_rnn: MDNRNN) -> None:
+    sequences = with_own(window, mdn_rnn, 0.0)
+    assert sequences.own.numel() == sequences.gumbel.numel() == 0
+    plain = Sequences.drawn(window, np.random.default_rng(3))
+    assert torch.equal(sequences.latents, plain.latents)
+    # A share of 1 leaves only what begins a window.
+    assert with_own(window, mdn_rnn, 1.0).own.all()
+
+
+def test_the_shares_of_a_windows_rows_add_up_with_own_samples(
+    window: Window, mdn_rnn: MDNRNN
+) -> None:
+    sequences, state = with_own(window, mdn_rnn, 0.7), random_state(2, 1)
+    whole = mdn_rnn_loss(mdn_rnn, sequences, state, DONE_WEIGHT).loss
+    rows = [
+        mdn_rnn_loss(
+            mdn_rnn,
+            Sequences(*(part[row : row + 1] for part in sequences)),
+            (state[0][row : row + 1], state[1][row : row + 1]),
+            DONE_WEIGHT,
+        ).loss
+        for row in range(2)
+    ]
+    torch.testing.assert_close(torch.stack(rows).sum(), whole)
+
+
+def test_gumbel_noise_is_standard(window: Window, mdn_rnn: MDNRNN) -> None:
+    noise = torch.cat(
+        [
+            Sequences.drawn(window, np.random.default_rng(seed), 1.0, (4, 3)).gumbel
+            for seed in range(100)
+        ]
+    )
+    assert noise.isfinite().all()
+    assert noise.mean().item() == pytest.approx(0.5772, abs=0.03)
+    assert noise.std().item() == pytest.approx(math.pi / 6**0.5, abs=0.03)
+
+
 def test_trivial_scores_are_gaussian_likelihoods() -> None:
     trivial = TrivialPredictors(
         mean=torch.tensor([1.0, -1.0]),
@@ -524,7 +596,7 @@ def test_options_out_of_range_are_refused_by_name(
 def test_a_step_reads_no_value_on_the_host(mdn_rnn: MDNRNN, window: Window) -> None:
     # Tensors without values: whatever asks for one, and so would wait for a GPU, fails.
     there, device = mdn_rnn.to("meta"), torch.device("meta")
-    sequences = sent(drawn(window), device)
+    sequences = sent(with_own(window, there, 0.5), device)
     state = there.initial_state(2)
     loss, parts, _, state = mdn_rnn_loss(there, sequences, state, DONE_WEIGHT)
     loss.backward()

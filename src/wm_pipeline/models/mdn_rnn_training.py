@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from wm_pipeline.common.randomness import stream
-from wm_pipeline.models.mdn_rnn import MDNRNN, State
+from wm_pipeline.models.mdn_rnn import MDNRNN, State, sample_mixture
 from wm_pipeline.models.training import FittingOptions, Learner, fit, sent
 from wm_pipeline.models.training_state import TrainingState
 
@@ -25,11 +25,17 @@ class MDNRNNTrainingOptions(FittingOptions):
             of the longest episode at most.
         clip_norm: The gradient's norm is cut to this.
         done_weight: Weight of a step in which an episode ends (paper: 10).
+        own_samples: Share of the latents read that are not the episode's, but drawn from
+            M's own prediction of them, 0 to 1. In a dream M reads nothing else; without
+            any in training its dreams drift to where it was never corrected.
+
+    Source: Bengio et al. 2015, scheduled sampling.
     """
 
     sequence_length: int = Field(ge=2, le=1_000_000)
     clip_norm: float = Field(gt=0, le=1e6)
     done_weight: float = Field(ge=1, le=1e6)
+    own_samples: float = Field(default=0.0, ge=0, le=1)
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,9 @@ class Sequences(NamedTuple):
             steps of the window, else 0.
         has_next: (batch, time), likewise where the step is followed by a latent.
         kept: (batch, 1), 0 where the piece begins an episode.
+        own: (batch, time, 1), 1 where M reads a sample of its own.
+        gumbel: Noise of those samples, (batch, time, choices, mixtures).
+        normal: Likewise, (batch, time, latent).
     """
 
     latents: Tensor
@@ -99,13 +108,28 @@ class Sequences(NamedTuple):
     valid: Tensor
     has_next: Tensor
     kept: Tensor
+    own: Tensor
+    gumbel: Tensor
+    normal: Tensor
 
     @classmethod
-    def drawn(cls, window: Window, random: np.random.Generator) -> Self:
+    def drawn(
+        cls,
+        window: Window,
+        random: np.random.Generator,
+        own_samples: float = 0.0,
+        choices: tuple[int, int] = (0, 0),
+    ) -> Self:
         """A window, with a sample of each of its latents.
 
         The sample is a fresh one at each use (World Models, appendix A.2). NumPy draws
         it beside the training: torch would start threads that take the training's cores.
+
+        Args:
+            window: It.
+            random: Draws the samples, and the noise of M's own.
+            own_samples: The share of M's own; 0 needs no noise.
+            choices: M's, and its mixtures.
         """
         latents = random.standard_normal(window.means.shape, np.float32)
         latents *= np.exp(window.log_variances / 2)
@@ -114,8 +138,29 @@ class Sequences(NamedTuple):
             *(latents, window.actions, window.rewards, window.done),
             *(flags / max(1, flags.sum()) for flags in (window.valid, window.has_next)),
             ~window.fresh[:, None],
+            *_noise(
+                window.rewards.shape, latents.shape[2], own_samples, choices, random
+            ),
         )
         return cls(*(torch.from_numpy(a.astype(np.float32)) for a in arrays))
+
+
+def _noise(
+    shape: tuple[int, ...],
+    latent: int,
+    share: float,
+    choices: tuple[int, int],
+    random: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where M reads its own samples (batch, time, 1), and their noise."""
+    if not share:
+        nothing = np.zeros((*shape, 0), np.float32)
+        return nothing, nothing, nothing
+    own = random.random((*shape, 1), np.float32) < share
+    uniform = random.random((*shape, *choices), np.float32)
+    least = np.finfo(np.float32).tiny
+    gumbel = -np.log(-np.log(np.maximum(uniform, least)))
+    return own, gumbel, random.standard_normal((*shape, latent), np.float32)
 
 
 class SequencesLoss(NamedTuple):
@@ -150,6 +195,8 @@ def mdn_rnn_loss(
     """
     latents, targets = sequences.latents[:, :-1], sequences.latents[:, 1:]
     state = (state[0] * sequences.kept, state[1] * sequences.kept)
+    if sequences.own.numel():
+        latents = _with_own_samples(mdn_rnn, sequences, state)
     outputs, state = mdn_rnn.outputs(latents, sequences.actions, state)
     nll, reward, done = mdn_rnn.compare(outputs, targets)
     scaled = (sequences.rewards - mdn_rnn.reward_mean) / mdn_rnn.reward_scale
@@ -172,6 +219,19 @@ def mdn_rnn_loss(
     loss = parts["nll"] + parts["reward_error"] + parts["done_loss"]
     h, c = (part.detach().float() for part in state)  # half precision is a step's own
     return SequencesLoss(loss, parts, steps, (h, c))
+
+
+@torch.no_grad()
+def _with_own_samples(mdn_rnn: MDNRNN, sequences: Sequences, state: State) -> Tensor:
+    """What M reads, (batch, time, latent): here and there what it expected to read."""
+    latents = sequences.latents[:, :-1]
+    outputs, _ = mdn_rnn.outputs(latents, sequences.actions, state)
+    prediction = mdn_rnn.prediction(outputs)
+    samples = sample_mixture(prediction, 1.0, sequences.gumbel, sequences.normal)
+    mixed = latents.clone()
+    own = sequences.own[:, 1:].bool()
+    mixed[:, 1:] = torch.where(own, samples[:, :-1], latents[:, 1:])
+    return mixed
 
 
 def train_mdn_rnn(
@@ -204,8 +264,10 @@ def train_mdn_rnn(
     """
 
     def batches(first: int) -> Iterator[Sequences]:
+        choices = mdn_rnn.choices, mdn_rnn.options.mixtures
         for number, window in enumerate(windows(first), first):
-            yield Sequences.drawn(window, stream(seed, "mdn-rnn noise", number))
+            random = stream(seed, "mdn-rnn noise", number)
+            yield Sequences.drawn(window, random, options.own_samples, choices)
 
     def loss(
         sequences: Sequences, state: tuple[Tensor, ...]
