@@ -1,5 +1,7 @@
 """Dreams side by side: M's world, one step at a time."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -90,6 +92,10 @@ class Dreams:
     def _normal(self, random: np.random.Generator) -> Tensor:
         shape = (self.count, self.world_model.vae.latent_size)
         return torch.from_numpy(random.standard_normal(shape, np.float32))
+
+
+Decision = Callable[[Dreams], np.ndarray]
+"""Chooses the controls (count, size) float32 of some dreams."""
 
 
 def check_controls(actions: Actions, world_model: WorldModel) -> None:

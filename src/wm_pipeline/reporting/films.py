@@ -1,6 +1,5 @@
 """Films: one episode, real or dreamed, with what a viewer wants to know of each step."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +7,7 @@ import torch
 
 from wm_pipeline.common.randomness import torch_stream
 from wm_pipeline.environments.actions import Actions
-from wm_pipeline.environments.dream import Dreams
+from wm_pipeline.environments.dream import Decision, Dreams
 from wm_pipeline.episodes.episode import Episode
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.mdn_rnn import mixture_mean
@@ -16,9 +15,6 @@ from wm_pipeline.policies.controller_policy import ControllerPolicy, decision_no
 
 NOTHING = 40
 """The grey of a picture that is not there."""
-
-Decision = Callable[[Dreams], np.ndarray]
-"""Chooses the controls (count, size) float32 of some dreams."""
 
 
 @dataclass(frozen=True)

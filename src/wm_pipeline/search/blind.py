@@ -56,6 +56,14 @@ class BlindPolicy:
     returns: tuple[float, ...] = ()
 
     @property
+    def name(self) -> str:
+        """What it does, e.g. ``-1 / +1, 96 each``."""
+        turns = " / ".join(
+            ",".join(f"{number:+g}" for number in control) for control in self.controls
+        )
+        return turns if len(self.controls) == 1 else f"{turns}, {self.period} each"
+
+    @property
     def mean(self) -> float:
         """Its mean return."""
         return float(np.mean(self.returns))

@@ -2,33 +2,41 @@
 
 import logging
 import warnings
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
 import torch
 from gymnasium.utils.env_checker import check_env
 from pydantic import Field
 
 from wm_pipeline.common.devices import Device, choose_device
-from wm_pipeline.common.options import Options, Rollouts, Seed, StepRange
+from wm_pipeline.common.options import Options, Rollouts, Seed, StepRange, Workers
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
-from wm_pipeline.dreaming.loop import dream
+from wm_pipeline.dreaming.loop import RolloutResult, dream
 from wm_pipeline.dreaming.noise import DreamNoise
 from wm_pipeline.dreaming.policies import script_of
-from wm_pipeline.environments.dream import Dreams
+from wm_pipeline.environments.dream import Decision, Dreams
 from wm_pipeline.environments.dream_env import DreamEnv
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.sequences import check_latents
 from wm_pipeline.episodes.shards import EpisodeShards
+from wm_pipeline.fidelity.measures import compared, sentences
+from wm_pipeline.fidelity.watched import look_for, watch_dreams, watch_episodes
 from wm_pipeline.models.mdn_rnn import MDNRNN
+from wm_pipeline.models.salience import SalienceRule, SurpriseOptions
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, build_world_model
 from wm_pipeline.policies.policy import Policy, controls_for_dreams
 from wm_pipeline.policies.random_policy import RandomPolicy
 from wm_pipeline.policies.scripted_policy import CyclePolicy
 from wm_pipeline.reporting.animations import animation
+from wm_pipeline.reporting.fidelity_figures import fidelity_figure, sweeps_figure
 from wm_pipeline.reporting.films import film_dream
+from wm_pipeline.search.blind import BlindPolicy
+from wm_pipeline.workers.playing import play_episodes
 
 logger = logging.getLogger(__name__)
 
@@ -44,15 +52,24 @@ class DreamCheckOptions(Options):
         rollouts: Dreams of standing still, and of the random policy.
         hold: The least and the most steps a random action is held.
         animation_steps: The most steps of M in the animation.
+        things: Which pixels are of things, by whose number and growth the dream is
+            compared with the game; without it those that are unlike themselves.
+        watched: Games, and dreams, of a policy that are compared.
+        sweeps: Policies without eyes whose scores are; 0 compares none.
         device: Where the dreams are.
+        workers: Games played side by side, each in a process; null: one a core.
     """
 
-    indifferent: ClassVar[frozenset[str]] = frozenset({"device"})
+    indifferent: ClassVar[frozenset[str]] = frozenset({"device", "workers"})
     seed: Seed
     rollouts: Rollouts
     hold: StepRange
     animation_steps: int = Field(ge=1, le=10_000)
+    things: SalienceRule | None = None
+    watched: int = Field(ge=2, le=10_000)
+    sweeps: int = Field(ge=0, le=1000)
     device: Device = "auto"
+    workers: Workers | None = None
 
 
 def load_world_model(
@@ -122,15 +139,10 @@ def check_dream(
         warnings.filterwarnings("ignore", ".*Box observation space")
         check_env(env, skip_render_check=True)
     logger.info("The dream environment passes Gymnasium's checker")
-    device = choose_device(check.device)
-    world_model = world_model.to(device)
+    world_model = world_model.to(choose_device(check.device))
 
     def lasts(policy: Policy, purpose: str) -> float:
-        script = script_of(
-            policy, check.rollouts, steps, mdn_rnn.frame_skip, check.seed, device
-        )
-        noise = DreamNoise.draw(world_model, check.rollouts, check.seed, purpose)
-        result = dream(world_model, script, 1, noise, options.temperature, steps)
+        result = _dreamed(world_model, policy, options, check, purpose)
         return result.steps.double().mean().item() * mdn_rnn.frame_skip
 
     held = RandomPolicy(environment.actions, check.hold)
@@ -152,6 +164,130 @@ def check_dream(
         lengths,
     )
     return lengths
+
+
+def measure_dream(
+    world_model: WorldModel,
+    blind_policies: dict[str, Any],
+    environment: EnvironmentOptions,
+    options: DreamOptions,
+    check: DreamCheckOptions,
+) -> tuple[pd.DataFrame, go.Figure]:
+    """Compare the dream with the game under random play and the best blind policy.
+
+    Args:
+        world_model: V and M.
+        blind_policies: Those without eyes, the best first.
+        environment: The game.
+        options: The dream.
+        check: How many games and dreams.
+
+    Returns:
+        The rows of ``compared`` for each ``policy``; and a figure.
+    """
+    policies: dict[str, Policy] = {
+        "random play": RandomPolicy(environment.actions, check.hold),
+        "the best blind policy": _blind(blind_policies)[0].policy(),
+    }
+    tables: list[pd.DataFrame] = []
+    for name, policy in policies.items():
+        random = stream(check.seed, "watched games", len(tables))
+        seeds = random.integers(2**31, size=check.watched).tolist()
+        games = [(name, seed) for seed in seeds]
+        episodes = list(
+            play_episodes(environment, {name: policy}, games, check.workers, True)
+        )
+        look = look_for(check.things or SurpriseOptions(), episodes)
+        game = watch_episodes(episodes, look, world_model.mdn_rnn.frame_skip)
+        steps = options.steps(world_model.mdn_rnn.frame_skip)
+        dreams = Dreams(world_model, check.watched, options.temperature)
+        choose = _scripted(policy, seeds, steps, world_model.mdn_rnn.frame_skip)
+        dreamed = watch_dreams(dreams, choose, steps, look, check.seed)
+        tables.append(compared(game, dreamed, check.seed).assign(policy=name))
+        for sentence in sentences(tables[-1], name):
+            logger.warning("%s", sentence)
+    table = pd.concat(tables, ignore_index=True)
+    return table, fidelity_figure(table)
+
+
+def measure_sweeps(
+    world_model: WorldModel,
+    blind_policies: dict[str, Any],
+    options: DreamOptions,
+    check: DreamCheckOptions,
+) -> tuple[pd.DataFrame, go.Figure]:
+    """Dream with policies without eyes, whose scores in the game are known.
+
+    What the dream is worth for a search is whether it ranks policies as the game does.
+
+    Args:
+        world_model: V and M.
+        blind_policies: Those without eyes, the best first.
+        options: The dream.
+        check: How many, and how many dreams of each.
+
+    Returns:
+        One row a policy: ``name``, ``period``, ``games``, and the mean return in the
+        ``game`` and in the ``dream``; and a figure.
+    """
+    world_model = world_model.to(choose_device(check.device))
+    rows: list[dict[str, Any]] = []
+    for document, each in zip(
+        blind_policies["policies"], _blind(blind_policies), strict=True
+    ):
+        if len(rows) == check.sweeps:
+            break
+        result = _dreamed(world_model, each.policy(), options, check, "sweeps")
+        rows.append(
+            {
+                "name": each.name,
+                "period": each.period,
+                "games": document["games"],
+                "game": document["mean"],
+                "dream": result.returns.double().mean().item(),
+            }
+        )
+    columns = ["name", "period", "games", "game", "dream"]
+    sweeps = pd.DataFrame(rows, columns=columns)
+    if len(sweeps) > 1:
+        logger.info(
+            "Of %d policies without eyes the dream keeps the order with a rank "
+            "correlation of %.2f; it pays the best %.0f, the game %.0f",
+            len(sweeps),
+            sweeps["game"].rank().corr(sweeps["dream"].rank()),
+            sweeps["dream"].iloc[0],
+            sweeps["game"].iloc[0],
+        )
+    return sweeps, sweeps_figure(sweeps)
+
+
+def _dreamed(
+    world_model: WorldModel,
+    policy: Policy,
+    options: DreamOptions,
+    check: DreamCheckOptions,
+    purpose: str,
+) -> RolloutResult:
+    """What comes of a policy without eyes in ``check.rollouts`` dreams."""
+    frame_skip, device = world_model.mdn_rnn.frame_skip, world_model.start_means.device
+    steps = options.steps(frame_skip)
+    script = script_of(policy, check.rollouts, steps, frame_skip, check.seed, device)
+    noise = DreamNoise.draw(world_model, check.rollouts, check.seed, purpose)
+    return dream(world_model, script, 1, noise, options.temperature, steps)
+
+
+def _blind(blind_policies: dict[str, Any]) -> list[BlindPolicy]:
+    return [BlindPolicy.of(document) for document in blind_policies["policies"]]
+
+
+def _scripted(
+    policy: Policy, seeds: list[int], steps: int, frame_skip: int
+) -> Decision:
+    """A policy without eyes as it acts in dreams side by side."""
+    controls = iter(
+        controls_for_dreams(policy, seeds, steps, frame_skip).swapaxes(0, 1)
+    )
+    return lambda _: next(controls)
 
 
 def animate_dream(

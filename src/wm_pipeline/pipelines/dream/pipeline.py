@@ -6,6 +6,8 @@ from wm_pipeline.pipelines.dream.nodes import (
     animate_dream,
     check_dream,
     load_world_model,
+    measure_dream,
+    measure_sweeps,
 )
 
 
@@ -25,6 +27,18 @@ def create_pipeline() -> Pipeline:
                 inputs=["world_model", "latents", *dream_options],
                 outputs="dream_scores",
                 name="check_dream",
+            ),
+            Node(
+                measure_dream,
+                inputs=["world_model", "blind_policies", *dream_options],
+                outputs=["dream_fidelity", "dream_fidelity_figure"],
+                name="measure_dream",
+            ),
+            Node(
+                measure_sweeps,
+                inputs=["world_model", "blind_policies", *dream_options[1:]],
+                outputs=["dream_sweeps", "dream_sweeps_figure"],
+                name="measure_sweeps",
             ),
             Node(
                 animate_dream,

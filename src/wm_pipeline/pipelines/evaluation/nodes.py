@@ -17,14 +17,25 @@ from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
 from wm_pipeline.dreaming.loop import dream
 from wm_pipeline.dreaming.noise import DreamNoise
 from wm_pipeline.dreaming.policies import script_of
+from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.fidelity.measures import compared, sentences
+from wm_pipeline.fidelity.watched import (
+    ends_foreseen,
+    look_for,
+    watch_dreams,
+    watch_episodes,
+)
 from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.salience import SalienceRule, SurpriseOptions
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.policies.blindfold import BlindfoldedPolicy
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.policy import Policy
 from wm_pipeline.policies.random_policy import RandomPolicy
+from wm_pipeline.reporting.fidelity_figures import fidelity_figure
 from wm_pipeline.reporting.figures import evaluation_histogram
+from wm_pipeline.reporting.films import controller_in_dreams
 from wm_pipeline.reporting.statistics import mean_interval, paired_interval
 from wm_pipeline.reporting.tables import GAINS
 from wm_pipeline.search.blind import BlindPolicy
@@ -46,6 +57,9 @@ class EvaluationOptions(Options):
         untrained_sigma: Standard deviation of the untrained controller's weights.
         sample_latents: Whether C sees a sample of z in the real game, as in the dream,
             or its mean.
+        things: Which pixels are of things, by whose number and growth the dream is
+            compared with the game; without it those that are unlike themselves.
+        watched: Games, and dreams, of the controller that are compared.
         workers: Games played side by side, each in a process; null: one a core.
     """
 
@@ -55,6 +69,8 @@ class EvaluationOptions(Options):
     hold: StepRange
     untrained_sigma: Sigma
     sample_latents: bool
+    things: SalienceRule | None = None
+    watched: int = Field(ge=2, le=10_000)
     workers: Workers | None
 
 
@@ -118,6 +134,52 @@ def evaluate(
             f"{first['policy']} in the {first['world']} world"
         )
     return played
+
+
+def measure_controller(
+    world_model: WorldModel,
+    controller: Controller,
+    environment: EnvironmentOptions,
+    dream_options: DreamOptions,
+    options: EvaluationOptions,
+) -> tuple[pd.DataFrame, dict[str, float], go.Figure]:
+    """Compare the dream with the game under the controller that was trained in it.
+
+    Args:
+        world_model: V and M.
+        controller: C.
+        environment: The game.
+        dream_options: The dream.
+        options: How many games and dreams.
+
+    Returns:
+        The rows of ``compared``; ``ends_foreseen``, the share of the controller's real
+        ends that M calls; and a figure.
+    """
+    name, frame_skip = "the controller", world_model.mdn_rnn.frame_skip
+    policy = ControllerPolicy(
+        world_model, controller, environment.actions, options.sample_latents
+    )
+    random = stream(options.seed, "watched games")
+    games = [(name, int(s)) for s in random.integers(2**31, size=options.watched)]
+    episodes = list(
+        play_episodes(environment, {name: policy}, games, options.workers, True)
+    )
+    look = look_for(options.things or SurpriseOptions(), episodes)
+    dreamed = watch_dreams(
+        Dreams(world_model, options.watched, dream_options.temperature),
+        controller_in_dreams(controller, environment.actions, options.seed),
+        dream_options.steps(frame_skip),
+        look,
+        options.seed,
+    )
+    game = watch_episodes(episodes, look, frame_skip)
+    table = compared(game, dreamed, options.seed).assign(policy=name)
+    for sentence in sentences(table, name):
+        logger.warning("%s", sentence)
+    foreseen = ends_foreseen(world_model, episodes)
+    logger.info("M calls %.0f%% of the controller's real ends", 100 * foreseen)
+    return table, {"ends_foreseen": foreseen}, fidelity_figure(table)
 
 
 def summarise(

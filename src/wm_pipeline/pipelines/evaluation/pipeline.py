@@ -2,7 +2,11 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from wm_pipeline.pipelines.evaluation.nodes import evaluate, summarise
+from wm_pipeline.pipelines.evaluation.nodes import (
+    evaluate,
+    measure_controller,
+    summarise,
+)
 
 
 def create_pipeline() -> Pipeline:
@@ -21,6 +25,22 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs="evaluation_episodes",
                 name="evaluate_controller",
+            ),
+            Node(
+                measure_controller,
+                inputs=[
+                    "world_model",
+                    "controller",
+                    "params:environment",
+                    "params:dream",
+                    "params:evaluation",
+                ],
+                outputs=[
+                    "controller_fidelity",
+                    "controller_scores",
+                    "controller_fidelity_figure",
+                ],
+                name="measure_controller",
             ),
             Node(
                 summarise,

@@ -1,0 +1,95 @@
+"""Games and dreams as they are looked at."""
+
+import numpy as np
+import pytest
+import torch
+
+from wm_pipeline.environments.dream import Dreams
+from wm_pipeline.episodes.episode import Episode
+from wm_pipeline.fidelity.watched import (
+    ends_foreseen,
+    look_for,
+    watch_dreams,
+    watch_episodes,
+)
+from wm_pipeline.models.salience import ColourOptions, SurpriseOptions
+from wm_pipeline.models.world_model import WorldModel
+
+RED = ColourOptions(kind="colour", channel=0, threshold=0.65)
+
+
+def episode(red: list[int], terminated: bool = True) -> Episode:
+    """Frames with so many red pixels."""
+    frames = np.zeros((len(red), 64, 64, 3), np.uint8)
+    for frame, count in zip(frames, red, strict=True):
+        frame.reshape(-1, 3)[:count, 0] = 255
+    steps = len(red)
+    return Episode(
+        1, frames, np.zeros((steps, 1), np.float32), np.ones(steps), terminated
+    )
+
+
+def test_every_so_many_frames_of_an_episode_are_looked_at() -> None:
+    episodes = [episode([1, 2, 3, 4, 5]), episode([9, 0], terminated=False)]
+    found = watch_episodes(episodes, look_for(RED, episodes), 2)
+    np.testing.assert_array_equal(found.pixels, [[1, 3, 5], [9, np.nan, np.nan]])
+    assert found.steps.tolist() == [5, 2]
+    assert found.terminated.tolist() == [True, False]
+    picked = found.of(np.array([1, 1, 0]))
+    assert picked.steps.tolist() == [2, 2, 5]
+    assert picked.pixels[:, 0].tolist() == [9, 9, 1]
+
+
+def test_without_a_colour_what_is_unusual_is_looked_for() -> None:
+    usual = [episode([0] * 50)]
+    look = look_for(SurpriseOptions(), usual)
+    assert look(episode([7]).frames).sum() == 7  # type: ignore[arg-type]
+    assert look(episode([0]).frames).sum() == 0  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def dreams(mortal: WorldModel) -> Dreams:
+    return Dreams(mortal, 40, 1.0)
+
+
+def test_dreams_are_looked_at_until_they_end(dreams: Dreams) -> None:
+    def everything(frames: np.ndarray) -> np.ndarray:
+        return np.ones(frames.shape[:3], bool)
+
+    found = watch_dreams(
+        dreams, lambda _: np.zeros((40, 1), np.float32), 30, everything, 3
+    )
+    assert found.every == 2
+    ended = found.steps[found.terminated]
+    assert 0 < len(ended) < 40
+    # Some end with the last step; the others at the cap.
+    assert (found.steps[~found.terminated] == 60).all()
+    counts = (~np.isnan(found.pixels)).sum(1)
+    assert (2 * counts == found.steps).all()
+    assert np.nanmax(found.pixels) == np.nanmin(found.pixels) == 64 * 64
+
+
+def test_dreams_of_a_seed_are_the_same_again(dreams: Dreams) -> None:
+    def bright(frames: np.ndarray) -> np.ndarray:
+        return frames[..., 0] > 127
+
+    choose = lambda _: np.ones((40, 1), np.float32)  # noqa: E731
+    first, again, other = (
+        watch_dreams(dreams, choose, 20, bright, seed) for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(first.pixels, again.pixels)
+    assert not np.array_equal(first.steps, other.steps)
+
+
+@pytest.mark.parametrize(("bias", "share"), [(50.0, 1.0), (-50.0, 0.0)])
+def test_ends_are_foreseen_where_m_calls_them(
+    world_model: WorldModel, bias: float, share: float
+) -> None:
+    with torch.no_grad():
+        world_model.mdn_rnn.head.bias[-1] = bias
+    episodes = [episode([3] * 7), episode([3] * 6), episode([0] * 5, terminated=False)]
+    assert ends_foreseen(world_model, episodes) == share
+
+
+def test_where_nothing_ended_nothing_is_foreseen(world_model: WorldModel) -> None:
+    assert np.isnan(ends_foreseen(world_model, [episode([0] * 5, terminated=False)]))
