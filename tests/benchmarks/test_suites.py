@@ -122,6 +122,8 @@ def test_a_training_is_measured_by_its_own_products(table: pd.DataFrame) -> None
     memory = 2 * (3 * (inputs + recurrent + head) - inputs)
     mdn_rnn = MDNRNN(sizes.memory, 3, 1, "")
     assert memory_operations(mdn_rnn) == memory
+    once_more = 2 * (inputs + recurrent + head)
+    assert memory_operations(mdn_rnn, 0.5) == memory + once_more
     limit = rows.loc["limit", "per_second"]
     for name, operations in (("V", vision), ("M", memory)):
         row = rows.loc[f"{name}, tiny"]

@@ -353,6 +353,16 @@ def test_a_flipped_bit_anywhere_is_refused(path: Path):
         refused(path)
 
 
+def test_a_sum_by_another_name_is_a_damaged_one(path: Path):
+    whole = path.read_bytes()
+    place = whole.index(b"sha256")
+    for letter in range(6):
+        damaged = bytearray(whole)
+        damaged[place + letter] ^= 1
+        path.write_bytes(damaged)
+        assert "expected content with the SHA-256" in refused(path)
+
+
 def test_swapped_tensors_and_a_changed_header_are_refused(path: Path):
     tensors = load_file(path)
     with_tensors(

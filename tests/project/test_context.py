@@ -23,6 +23,6 @@ def stages(project: Path, env: str) -> set[str]:
 def test_the_conf_environment_says_which_stages_a_run_is(tmp_path: Path) -> None:
     project = copy_project(tmp_path)
     mock, base = stages(project, "mock"), stages(project, "base")
-    assert mock == {"mock", "controller", "evaluation", "pictures"}
+    assert mock == {"mock", "blind", "controller", "evaluation", "pictures"}
     assert base >= {"collection", "vision", "memory", "dream", "controller"}
     assert "mock" not in base

@@ -63,6 +63,7 @@ class TrainingSizes(Options):
         memory: M's sizes.
         sequences: Side by side in a batch of M's.
         sequence_length: Steps of M in each.
+        own_samples: Share of the latents read that are M's own samples.
         steps: Of the optimiser in one measured piece.
     """
 
@@ -71,6 +72,7 @@ class TrainingSizes(Options):
     memory: MDNRNNOptions
     sequences: int = Field(ge=1, le=10_000)
     sequence_length: int = Field(ge=2, le=100_000)
+    own_samples: float = Field(default=0.0, ge=0, le=1)
     steps: Steps
 
 

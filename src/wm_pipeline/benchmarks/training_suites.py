@@ -44,7 +44,7 @@ def training_rows(options: BenchmarkOptions) -> list[dict[str, Any]]:
         steps = sizes.sequences * sizes.sequence_length
         row = new_row("training", f"M, {name}", parameters, steps, "steps")
         subjects.append(Subject(row, _memory(mdn_rnn, sizes, options.seed)))
-        operations.append(memory_operations(mdn_rnn))
+        operations.append(memory_operations(mdn_rnn, sizes.own_samples))
     rows = measured("trainings", subjects, options.repeats)
     rates = [
         row["per_second"] * each for row, each in zip(rows, operations, strict=True)
@@ -78,11 +78,18 @@ def vision_operations(vae: ConvVAE) -> float:
     return 3.0 * sum(forwards) - forwards[0]
 
 
-def memory_operations(mdn_rnn: MDNRNN) -> float:
-    """Operations of M's products for one step of training, counted likewise."""
+def memory_operations(mdn_rnn: MDNRNN, own_samples: float = 0.0) -> float:
+    """Operations of M's products for one step of training, counted likewise.
+
+    Args:
+        mdn_rnn: M.
+        own_samples: As in its training; any need M's prediction once more.
+    """
     inputs = 4 * mdn_rnn.hidden_size * (mdn_rnn.latent_size + mdn_rnn.action_size)
     recurrent = 4 * mdn_rnn.hidden_size**2
-    return 2.0 * (2 * inputs + 3 * recurrent + 3 * mdn_rnn.head.weight.numel())
+    head = mdn_rnn.head.weight.numel()
+    forwards = inputs + recurrent + head if own_samples else 0
+    return 2.0 * (2 * inputs + 3 * recurrent + 3 * head + forwards)
 
 
 def _large_product() -> Callable[[], float]:
@@ -147,6 +154,7 @@ def _memory(mdn_rnn: MDNRNN, sizes: TrainingSizes, seed: int) -> Callable[[], fl
         sequence_length=sizes.sequence_length,
         clip_norm=1.0,
         done_weight=10.0,
+        own_samples=sizes.own_samples,
     )
     ones = torch.ones(latent)
     trivial = TrivialPredictors(mean=0 * ones, sigma=ones, change_sigma=ones)
