@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -17,7 +18,12 @@ from wm_pipeline.pipelines.controller.nodes import (
     search_controller,
     select_controller,
 )
-from wm_pipeline.pipelines.evaluation.nodes import evaluate, summarise
+from wm_pipeline.pipelines.dream.nodes import measure_dream, measure_sweeps
+from wm_pipeline.pipelines.evaluation.nodes import (
+    evaluate,
+    measure_controller,
+    summarise,
+)
 from wm_pipeline.pipelines.pictures.nodes import (
     animate_controller_dreams,
     animate_real_episode,
@@ -37,7 +43,13 @@ def nothing_earlier() -> SearchState:
 def mock(bare_project: Path) -> dict[str, Any]:
     """The options of conf/mock, in one process and smaller still."""
     mock = options(bare_project, "mock")
-    evaluation = mock["evaluation"].model_copy(update={"episodes": 3, "workers": 1})
+    evaluation = mock["evaluation"].model_copy(
+        update={"episodes": 3, "workers": 1, "watched": 12}
+    )
+    check = mock["dream_check"].model_copy(
+        update={"rollouts": 20, "watched": 12, "sweeps": 9, "workers": 1}
+    )
+    blind = mock["blind"].model_copy(update={"games": 2, "workers": 1})
     compared = mock["compare"]
     architectures = {
         name: compared.architectures[name] for name in ("linear", "mlp_32")
@@ -52,6 +64,8 @@ def mock(bare_project: Path) -> dict[str, Any]:
     }
     return mock | {
         "evaluation": evaluation,
+        "dream_check": check,
+        "blind": blind,
         "compare": compared.model_copy(update=smaller),
         "pictures": mock["pictures"].model_copy(update={"frames": 6}),
     }
@@ -190,6 +204,76 @@ def test_the_seed_decides_the_search(
     first = judged.load("fitness_log").drop(columns=CLOCKED)
     pd.testing.assert_frame_equal(searched(1), first, check_exact=True)
     assert not searched(2)["mean"].equals(first["mean"])
+
+
+@pytest.mark.slow
+def test_c_may_be_trained_in_the_game_itself_and_resumed(
+    mock: dict[str, Any], tmp_path: Path
+) -> None:
+    stage = mock["controller"]
+    evolution = stage.evolution.model_copy(update={"generations": 3, "rollouts": 2})
+    shorter = evolution.model_copy(update={"generations": 1})
+    changes = {"world": "real", "final_rollouts": 3, "evolution": evolution}
+    in_game = stage.model_copy(update=changes)
+    catalog = searching(mock | {"controller": in_game}, tmp_path)
+    run_node(catalog, "controller", search_controller)
+    controller, choice = run_node(catalog, "controller", select_controller)
+    log = catalog.load("fitness_log").drop(columns=CLOCKED)
+    assert choice["world"] == "real"
+    # Every step of the game pays 1, and 2 x 16 games were played a generation.
+    assert (log["steps"] == (log["mean"] * 32).round()).all()
+    best = choice["final_scores"][choice["selected"]]
+    assert best == max(choice["final_scores"].values())
+
+    begun = searching(
+        mock | {"controller": in_game.model_copy(update={"evolution": shorter})},
+        tmp_path,
+    )
+    run_node(begun, "controller", search_controller)
+    state = begun.load("search_state")
+    resumed = in_game.model_copy(update={"resume": True})
+    catalog = searching(mock | {"controller": resumed}, tmp_path)
+    catalog["earlier_search"] = lambda: state
+    run_node(catalog, "controller", search_controller)
+    again, _ = run_node(catalog, "controller", select_controller)
+    found = catalog.load("fitness_log").drop(columns=CLOCKED)
+    pd.testing.assert_frame_equal(found, log, check_exact=True)
+    assert torch.equal(again.get_parameters(), controller.get_parameters())
+
+
+def test_a_search_in_the_dream_is_not_resumed_in_the_game(
+    judged: DataCatalog, mock: dict[str, Any], tmp_path: Path
+) -> None:
+    stage = mock["controller"].model_copy(update={"world": "real", "resume": True})
+    catalog = searching(mock | {"controller": stage}, tmp_path)
+    state = judged.load("search_state")
+    catalog["earlier_search"] = lambda: state
+    with pytest.raises(ValueError, match=r"controller\.resume.*game_seed"):
+        run_node(catalog, "controller", search_controller)
+
+
+@pytest.mark.slow
+def test_the_dream_is_compared_with_the_game(
+    judged: DataCatalog, mock: dict[str, Any], tmp_path: Path
+) -> None:
+    catalog = catalog_of(mock, tmp_path)
+    for name in ("world_model", "controller", "blind_policies"):
+        catalog[name] = judged.get(name)
+    table, scores, figure = run_node(catalog, "evaluation", measure_controller)
+    assert (table["policy"] == "the controller").all()
+    hazard = table.query("measure == 'hazard' and at == 0").iloc[0]
+    assert hazard["game"] == hazard["dream"] == 0
+    assert np.isnan(scores["ends_foreseen"])
+    assert len(figure.data) == 8
+    table, figure = run_node(catalog, "dream", measure_dream)
+    # The world model's equations are the game's.
+    assert not table.query("measure == 'hazard'")["off"].any()
+    assert set(table["policy"]) == {"random play", "the best blind policy"}
+    assert len(figure.data) == 16
+    sweeps, figure = run_node(catalog, "dream", measure_sweeps)
+    assert len(sweeps) == mock["dream_check"].sweeps
+    assert sweeps["game"].rank().corr(sweeps["dream"].rank()) > 0.5
+    assert list(figure.data[1].y) == sweeps["dream"].tolist()
 
 
 def test_the_seed_decides_the_games_played(
