@@ -13,7 +13,7 @@ import wm_pipeline.environments  # noqa: F401  registers the dream
 options = {
     "world_model": sys.argv[1],
     "actions": {"kind": "threshold", "low": 2, "middle": 0, "high": 1},
-    "temperature": 1.15,
+    "temperature": 1.0,
     "max_steps": 525,
 }
 

@@ -14,7 +14,7 @@ from wm_pipeline.search import EvolutionOptions, StrategyOptions, evolve, select
 world_model = load_checkpoint(sys.argv[1], WorldModel)
 actions = ThresholdActions(kind="threshold", low=2, middle=0, high=1)
 linear = Controller.for_world(ControllerOptions(), world_model, actions.outputs)
-dreams = DreamOptions(temperature=1.15, max_steps=2100)
+dreams = DreamOptions(temperature=1.0, max_steps=2100)
 evaluator = DreamEvaluator(world_model, linear, actions, dreams, seed=1)
 cma_es = StrategyOptions(kind="full", population=8, sigma=0.1)
 options = EvolutionOptions(strategy=cma_es, generations=3, rollouts=4)

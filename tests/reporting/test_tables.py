@@ -16,6 +16,7 @@ from wm_pipeline.reporting.tables import (
     GAINS,
     benchmark_tables,
     duration,
+    fidelity_table,
     gain_lines,
     outputs_table,
     score_cells,
@@ -160,3 +161,20 @@ def test_the_benchmark_has_a_table_a_subject() -> None:
     assert row(lines, "two") == ["37,766", "2.5", "400 ms"]
     # What is the same in all rows is left out.
     assert row(drawn(dreams), "limit") == ["4.409e+05", "2.3 s"]
+
+
+def test_what_is_off_in_the_dream_is_in_the_table():
+    columns = ["policy", "measure", "at", "game", "dream", "ratio", "off"]
+    rows = [
+        ("the controller", "hazard", 0, 0.1, 0.12, 1.2, False),
+        ("the controller", "hazard", 300, 0.2, 0.02, 0.1, True),
+        ("the controller", "hazard", 600, 0.3, 0.15, 0.5, True),
+        ("random play", "growth", 16, 60.0, 20.0, 1 / 3, True),
+    ]
+    lines = drawn(fidelity_table(pd.DataFrame(rows, columns=columns)))
+    text = " ".join(" ".join(lines).split())
+    assert row(lines, "the controller")[0].startswith("ends per 100 steps from")
+    assert row(lines, "the controller")[1:] == ["0.2", "0.02", "0.1"]
+    assert row(lines, "random play")[1:] == ["60", "20", "0.333"]
+    assert "0.12" not in text
+    assert "by 4 measures" in text

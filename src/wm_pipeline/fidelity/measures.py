@@ -1,6 +1,7 @@
 """What is compared of games and dreams, and how far they are apart."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,24 +94,39 @@ def measured(watched: Watched) -> dict[Value, float]:
     return dict(_measured(watched))
 
 
+def worst(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The measures that are off, each at the step where it is furthest.
+
+    Args:
+        table: Of ``compared``.
+
+    Returns:
+        The rows, with ``what``: what is measured, and when.
+    """
+    found = []
+    for name, rows in table[table["off"]].groupby("measure", sort=False):
+        ratios = np.maximum(rows["ratio"].to_numpy(), 1e-9)
+        furthest = int(np.abs(np.log(ratios)).argmax())
+        row = {str(key): value for key, value in rows.iloc[furthest].items()}
+        when = f" from step {row['at']:.0f}" if name in _BY_TIME else ""
+        if name == "growth":
+            when = f" {row['at']:.0f} steps later"
+        found.append({**row, "what": MEASURES[str(name)] + when})
+    return found
+
+
 def sentences(table: pd.DataFrame, policy: str) -> list[str]:
-    """In words, where the dream is off; a measure at its worst place.
+    """In words, where the dream is off.
 
     Args:
         table: Of ``compared``.
         policy: Whose episodes they are.
     """
-    said = []
-    for name, rows in table[table["off"]].groupby("measure", sort=False):
-        worst = rows.loc[np.log(rows["ratio"].clip(lower=1e-9)).abs().idxmax()]
-        when = f" from step {worst['at']:.0f}" if name in _BY_TIME else ""
-        if name == "growth":
-            when = f" {worst['at']:.0f} steps later"
-        said.append(
-            f"Under {policy} the dream has {worst['dream']:.3g} {MEASURES[str(name)]}"
-            f"{when}, the game {worst['game']:.3g}"
-        )
-    return said
+    return [
+        f"Under {policy} the dream has {row['dream']:.3g} {row['what']}, the game "
+        f"{row['game']:.3g}"
+        for row in worst(table)
+    ]
 
 
 def _measured(watched: Watched) -> Iterator[tuple[Value, float]]:

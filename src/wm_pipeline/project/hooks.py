@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import rich
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
@@ -15,6 +16,7 @@ from wm_pipeline.common import progress
 from wm_pipeline.datasets.curves import CurvesDataset
 from wm_pipeline.reporting.tables import (
     benchmark_tables,
+    fidelity_table,
     outputs_table,
     scores_table,
     stages_table,
@@ -185,6 +187,12 @@ class PrintSummary:
         tables.append(outputs_table(outputs, catalog, version))
         if recorded:
             tables.append(stages_table(self._clock.seconds, self._clock.cpu))
+        fidelities = [
+            n for n in ("dream_fidelity", "controller_fidelity") if n in outputs
+        ]
+        if recorded and fidelities:
+            together = pd.concat([catalog.load(name) for name in fidelities])
+            tables.append(fidelity_table(together))
         if recorded and "evaluation_summary" in outputs:
             tables.append(scores_table(catalog.load("evaluation_summary")))
         rich.get_console().print("", *tables, sep="\n")

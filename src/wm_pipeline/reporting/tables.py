@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from wm_pipeline.fidelity.measures import OFF, worst
 from wm_pipeline.reporting.figures import POLICY_NAMES
 
 GAINS = {
@@ -67,6 +68,30 @@ def gain_lines(summary: Mapping[str, Any]) -> list[str]:
         for policy, name in GAINS.items()
         if (gain := gains.get(policy))
     ]
+
+
+def fidelity_table(fidelity: pd.DataFrame) -> Table:
+    """Where the dream is not like the game, policy by policy.
+
+    Args:
+        fidelity: One row a policy, measure and step: ``policy``, and the columns of
+            ``compared``.
+    """
+    policies = " and ".join(fidelity["policy"].unique())
+    table = Table(
+        title=f"The dream, where it is off by a factor of {OFF:g} or more",
+        caption=f"Under {policies}, by {len(fidelity)} measures; all others are like "
+        "the game's",
+    )
+    table.add_column("policy")
+    table.add_column("what")
+    for name in ("game", "dream", "ratio"):
+        table.add_column(name, justify="right")
+    for policy, rows in fidelity.groupby("policy", sort=False):
+        for row in worst(rows):
+            numbers = (f"{row[name]:.3g}" for name in ("game", "dream", "ratio"))
+            table.add_row(str(policy), row["what"], *numbers)
+    return table
 
 
 def benchmark_tables(benchmark: pd.DataFrame) -> list[Table]:
