@@ -74,9 +74,8 @@ def sweeps_figure(sweeps: pd.DataFrame) -> go.Figure:
     figure.add_scatter(
         x=sweeps["game"],
         y=sweeps["dream"],
-        text=sweeps["name"],
-        mode="markers+text",
-        textposition="top center",
+        hovertext=sweeps["name"],
+        mode="markers",
         name="policies without eyes",
         marker={"color": "#1b6ca8", "size": 9},
     )

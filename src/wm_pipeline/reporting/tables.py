@@ -77,11 +77,11 @@ def fidelity_table(fidelity: pd.DataFrame) -> Table:
         fidelity: One row a policy, measure and step: ``policy``, and the columns of
             ``compared``.
     """
-    policies = " and ".join(fidelity["policy"].unique())
+    policies = ", ".join(fidelity["policy"].unique())
     table = Table(
         title=f"The dream, where it is off by a factor of {OFF:g} or more",
-        caption=f"Under {policies}, by {len(fidelity)} measures; all others are like "
-        "the game's",
+        caption=f"{len(fidelity)} values were compared, under {policies}; the others "
+        "are like the game's, or too few to tell",
     )
     table.add_column("policy")
     table.add_column("what")
