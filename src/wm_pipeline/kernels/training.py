@@ -75,8 +75,7 @@ def mixture_loss(
         In nats (..., latent), of a joint mixture the mean over the dimensions (..., 1);
         and what follows the mixtures, (..., more).
     """
-    loss = _JointMixtureLoss if joint else _MixtureLoss
-    return loss.apply(outputs, targets, mixtures, log_deviations)
+    return _MixtureLoss.apply(outputs, targets, mixtures, joint, log_deviations)
 
 
 class SalienceNumbers(NamedTuple):
@@ -190,21 +189,27 @@ class _MixtureLoss(torch.autograd.Function):
         outputs: Tensor,
         targets: Tensor,
         mixtures: int,
+        joint: bool,
         log_deviations: tuple[float, float],
     ) -> Any:
         outputs, targets = outputs.contiguous(), targets.contiguous()
         *leading, latent = targets.shape
         sizes = targets.numel() // latent, latent, mixtures, outputs.shape[-1]
-        nll, gradient = torch.empty_like(targets), torch.empty_like(outputs)
-        _library().mixture_loss(
+        choices = 1 if joint else latent
+        nll = targets.new_empty(*leading, choices)
+        gradient = torch.empty_like(outputs)
+        library = _library()
+        loss = library.joint_mixture_loss if joint else library.mixture_loss
+        loss(
             *sizes,
             address(outputs, (*leading, sizes[3]), torch.float32),
             address(targets, (*leading, latent), torch.float32),
             *(*log_deviations, nll.data_ptr(), gradient.data_ptr()),
         )
         ctx.save_for_backward(gradient)
-        ctx.sizes = sizes
-        return nll, outputs[..., 3 * latent * mixtures :].clone()
+        ctx.sizes, ctx.joint = sizes, joint
+        ctx.others = (choices + 2 * latent) * mixtures
+        return nll, outputs[..., ctx.others :].clone()
 
     @staticmethod
     @once_differentiable
@@ -212,47 +217,16 @@ class _MixtureLoss(torch.autograd.Function):
         (gradient,) = ctx.saved_tensors
         # It is scaled in place: there is no second time.
         increment_version(gradient)
-        _, latent, mixtures, _ = ctx.sizes
-        by_nll = by_nll.contiguous()
-        _library().mixture_scale(
-            *(*ctx.sizes, address(by_nll, tuple(by_nll.shape), torch.float32)),
-            gradient.data_ptr(),
-        )
-        gradient[..., 3 * latent * mixtures :] = by_others
-        return gradient, None, None, None
-
-
-class _JointMixtureLoss(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        outputs: Tensor,
-        targets: Tensor,
-        mixtures: int,
-        log_deviations: tuple[float, float],
-    ) -> Any:
-        outputs, targets = outputs.contiguous(), targets.contiguous()
-        *leading, latent = targets.shape
-        sizes = targets.numel() // latent, latent, mixtures, outputs.shape[-1]
-        nll, gradient = targets.new_empty(*leading, 1), torch.empty_like(outputs)
-        _library().joint_mixture_loss(
-            *sizes,
-            address(outputs, (*leading, sizes[3]), torch.float32),
-            address(targets, (*leading, latent), torch.float32),
-            *(*log_deviations, nll.data_ptr(), gradient.data_ptr()),
-        )
-        ctx.save_for_backward(gradient)
-        ctx.others = (2 * latent + 1) * mixtures
-        return nll, outputs[..., ctx.others :].clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, by_nll: Tensor, by_others: Tensor) -> Any:
-        (gradient,) = ctx.saved_tensors
-        increment_version(gradient)
-        gradient.mul_(by_nll)
+        if ctx.joint:
+            gradient.mul_(by_nll)
+        else:
+            by_nll = by_nll.contiguous()
+            _library().mixture_scale(
+                *(*ctx.sizes, address(by_nll, tuple(by_nll.shape), torch.float32)),
+                gradient.data_ptr(),
+            )
         gradient[..., ctx.others :] = by_others
-        return gradient, None, None, None
+        return gradient, None, None, None, None
 
 
 class _PixelError(torch.autograd.Function):
