@@ -1,5 +1,6 @@
 """From play to the world model on a catalog in memory, node by node."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,28 @@ def test_the_collection_makes_shards_of_episodes(learned: DataCatalog) -> None:
     assert episodes.read(0)["frame"].shape[1:] == (64, 64, 3)
     seeds = [int(episodes.read(number)["seed"][0]) for number in range(8)]
     assert len(set(seeds)) == 8
+
+
+def test_held_actions_and_sweeps_take_turns(
+    tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    stage = tiny["collection"]
+    changes = {"episodes": 6, "holds": ((5, 5),), "sweeps": ((1, 1), (2, 2))}
+    catalog = catalog_of(
+        tiny | {"collection": stage.model_copy(update=changes)}, tmp_path
+    )
+    catalog["unfinished_episodes"] = none_begun
+    run_node(catalog, "collection", collect_episodes)
+    episodes = catalog.load("episodes")
+    for number in range(6):
+        actions = episodes.read(number)["action"][:, 0].tolist()
+        lengths = [len(list(run)) for _, run in itertools.groupby(actions)][:-1]
+        if number % 3 == 0:
+            # The same action may be drawn twice.
+            assert all(length % 5 == 0 for length in lengths)
+        else:
+            assert set(lengths) == {number % 3}
+            assert set(actions) == {-1, 1}
 
 
 def test_latents_take_the_frames_places(learned: DataCatalog) -> None:

@@ -1,4 +1,4 @@
-"""Play the real game with a random policy."""
+"""Play the real game at random, or to and fro."""
 
 import itertools
 import logging
@@ -13,7 +13,9 @@ from wm_pipeline.common.options import Options, Seed, StepRange, Workers
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.shards import Shard
+from wm_pipeline.policies.policy import Policy
 from wm_pipeline.policies.random_policy import RandomPolicy
+from wm_pipeline.policies.scripted_policy import SweepPolicy
 from wm_pipeline.workers.playing import play_episodes
 
 logger = logging.getLogger(__name__)
@@ -28,6 +30,9 @@ class CollectionOptions(Options):
         holds: Ranges, each the least and the most steps a random action is held; the
             episodes take turns. Short holds alone never leave the middle of the game:
             the dream then has no idea of its edges, and C learns to hide there.
+        sweeps: Ranges likewise, of the steps for which an action and then its opposite
+            are held: episodes that last longer, and show what comes late. They take
+            turns with the others.
         workers: Games played side by side, each in a process; null: one a core.
         episodes_per_shard: Episodes in one file.
         resume: Whether to resume an interrupted collection after its last file.
@@ -37,6 +42,7 @@ class CollectionOptions(Options):
     seed: Seed
     episodes: int = Field(ge=1, le=1_000_000)
     holds: tuple[StepRange, ...] = Field(min_length=1, max_length=1000)
+    sweeps: tuple[StepRange, ...] = Field(default=(), max_length=1000)
     workers: Workers | None
     episodes_per_shard: int = Field(ge=1, le=1000)
     resume: bool
@@ -47,7 +53,7 @@ def collect_episodes(
     options: CollectionOptions,
     unfinished_episodes: Callable[[int, dict[str, Any]], int],
 ) -> Iterator[Shard]:
-    """Play episodes of the real game with randomly chosen, held actions.
+    """Play episodes of the real game with randomly chosen, held actions, or sweeps.
 
     Args:
         environment: The game.
@@ -59,9 +65,13 @@ def collect_episodes(
     """
     random = stream(options.seed, "collection")
     seeds = random.integers(2**31, size=options.episodes).tolist()
-    policies = {
+    policies: dict[str, Policy] = {
         f"held {least} to {most}": RandomPolicy(environment.actions, (least, most))
         for least, most in options.holds
+    }
+    policies |= {
+        f"sweeps of {least} to {most}": SweepPolicy(environment.actions, (least, most))
+        for least, most in options.sweeps
     }
     games = list(zip(itertools.cycle(policies), seeds, strict=False))
     of = -(-options.episodes // options.episodes_per_shard)
