@@ -59,11 +59,10 @@ def look_for(rule: SalienceRule, episodes: Sequence[Episode]) -> Look:
         rule: Which pixels are.
         episodes: Of the game, with their frames, by which it is known what is usual.
     """
-    frames = np.concatenate(
-        [each.frames for each in episodes if each.frames is not None]
-    )
-    some = frames[:: max(1, len(frames) // SAMPLED)]
-    return Salience(SalienceOptions(rule=rule), Statistics.of(some)).seen_in
+    stride = max(1, sum(len(each.rewards) for each in episodes) // SAMPLED)
+    frames = [each.frames[::stride] for each in episodes if each.frames is not None]
+    statistics = Statistics.of(np.concatenate(frames))
+    return Salience(SalienceOptions(rule=rule), statistics).seen_in
 
 
 def watch_episodes(episodes: Sequence[Episode], look: Look, every: int) -> Watched:
