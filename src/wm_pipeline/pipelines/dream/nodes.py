@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,10 +24,9 @@ from wm_pipeline.environments.dream_env import DreamEnv
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.sequences import check_latents
 from wm_pipeline.episodes.shards import EpisodeShards
-from wm_pipeline.fidelity.measures import compared, sentences
-from wm_pipeline.fidelity.watched import look_for, watch_dreams, watch_episodes
+from wm_pipeline.fidelity.comparison import compare_worlds
 from wm_pipeline.models.mdn_rnn import MDNRNN
-from wm_pipeline.models.salience import SalienceRule, SurpriseOptions
+from wm_pipeline.models.salience import SalienceRule
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, build_world_model
 from wm_pipeline.policies.policy import Policy, controls_for_dreams
@@ -36,7 +36,6 @@ from wm_pipeline.reporting.animations import animation
 from wm_pipeline.reporting.fidelity_figures import fidelity_figure, sweeps_figure
 from wm_pipeline.reporting.films import film_dream
 from wm_pipeline.search.blind import BlindPolicy
-from wm_pipeline.workers.playing import play_episodes
 
 logger = logging.getLogger(__name__)
 
@@ -189,23 +188,23 @@ def measure_dream(
         "random play": RandomPolicy(environment.actions, check.hold),
         "the best blind policy": _blind(blind_policies)[0].policy(),
     }
-    tables: list[pd.DataFrame] = []
-    for name, policy in policies.items():
-        random = stream(check.seed, "watched games", len(tables))
-        seeds = random.integers(2**31, size=check.watched).tolist()
-        games = [(name, seed) for seed in seeds]
-        episodes = list(
-            play_episodes(environment, {name: policy}, games, check.workers, True)
-        )
-        look = look_for(check.things or SurpriseOptions(), episodes)
-        game = watch_episodes(episodes, look, world_model.mdn_rnn.frame_skip)
-        steps = options.steps(world_model.mdn_rnn.frame_skip)
-        dreams = Dreams(world_model, check.watched, options.temperature)
-        choose = _scripted(policy, seeds, steps, world_model.mdn_rnn.frame_skip)
-        dreamed = watch_dreams(dreams, choose, steps, look, check.seed)
-        tables.append(compared(game, dreamed, check.seed).assign(policy=name))
-        for sentence in sentences(tables[-1], name):
-            logger.warning("%s", sentence)
+    frame_skip = world_model.mdn_rnn.frame_skip
+    steps = options.steps(frame_skip)
+    seeds = range(check.seed, check.seed + check.watched)
+    tables = [
+        compare_worlds(
+            name,
+            policy,
+            environment,
+            _scripted(policy, seeds, steps, frame_skip),
+            Dreams(world_model, check.watched, options.temperature),
+            steps,
+            check.things,
+            check.seed,
+            check.workers,
+        )[0]
+        for name, policy in policies.items()
+    ]
     table = pd.concat(tables, ignore_index=True)
     return table, fidelity_figure(table)
 
@@ -281,7 +280,7 @@ def _blind(blind_policies: dict[str, Any]) -> list[BlindPolicy]:
 
 
 def _scripted(
-    policy: Policy, seeds: list[int], steps: int, frame_skip: int
+    policy: Policy, seeds: Sequence[int], steps: int, frame_skip: int
 ) -> Decision:
     """A policy without eyes as it acts in dreams side by side."""
     controls = iter(

@@ -19,15 +19,10 @@ from wm_pipeline.dreaming.noise import DreamNoise
 from wm_pipeline.dreaming.policies import script_of
 from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.environments.real import EnvironmentOptions
-from wm_pipeline.fidelity.measures import compared, sentences
-from wm_pipeline.fidelity.watched import (
-    ends_foreseen,
-    look_for,
-    watch_dreams,
-    watch_episodes,
-)
+from wm_pipeline.fidelity.comparison import compare_worlds
+from wm_pipeline.fidelity.watched import ends_foreseen
 from wm_pipeline.models.controller import Controller
-from wm_pipeline.models.salience import SalienceRule, SurpriseOptions
+from wm_pipeline.models.salience import SalienceRule
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.policies.blindfold import BlindfoldedPolicy
 from wm_pipeline.policies.controller_policy import ControllerPolicy
@@ -156,27 +151,19 @@ def measure_controller(
         The rows of ``compared``; ``ends_foreseen``, the share of the controller's real
         ends that M calls; and a figure.
     """
-    name, frame_skip = "the controller", world_model.mdn_rnn.frame_skip
-    policy = ControllerPolicy(
-        world_model, controller, environment.actions, options.sample_latents
-    )
-    random = stream(options.seed, "watched games")
-    games = [(name, int(s)) for s in random.integers(2**31, size=options.watched)]
-    episodes = list(
-        play_episodes(environment, {name: policy}, games, options.workers, True)
-    )
-    look = look_for(options.things or SurpriseOptions(), episodes)
-    dreamed = watch_dreams(
-        Dreams(world_model, options.watched, dream_options.temperature),
+    table, episodes = compare_worlds(
+        "the controller",
+        ControllerPolicy(
+            world_model, controller, environment.actions, options.sample_latents
+        ),
+        environment,
         controller_in_dreams(controller, environment.actions, options.seed),
-        dream_options.steps(frame_skip),
-        look,
+        Dreams(world_model, options.watched, dream_options.temperature),
+        dream_options.steps(world_model.mdn_rnn.frame_skip),
+        options.things,
         options.seed,
+        options.workers,
     )
-    game = watch_episodes(episodes, look, frame_skip)
-    table = compared(game, dreamed, options.seed).assign(policy=name)
-    for sentence in sentences(table, name):
-        logger.warning("%s", sentence)
     foreseen = ends_foreseen(world_model, episodes)
     logger.info("M calls %.0f%% of the controller's real ends", 100 * foreseen)
     return table, {"ends_foreseen": foreseen}, fidelity_figure(table)

@@ -1,0 +1,56 @@
+"""A policy in the game and in the dream, side by side."""
+
+import logging
+
+import pandas as pd
+
+from wm_pipeline.common.randomness import stream
+from wm_pipeline.environments.dream import Decision, Dreams
+from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.episodes.episode import Episode
+from wm_pipeline.fidelity.measures import compared, sentences
+from wm_pipeline.fidelity.watched import look_for, watch_dreams, watch_episodes
+from wm_pipeline.models.salience import SalienceRule, SurpriseOptions
+from wm_pipeline.policies.policy import Policy
+from wm_pipeline.workers.playing import play_episodes
+
+logger = logging.getLogger(__name__)
+
+
+def compare_worlds(
+    name: str,
+    policy: Policy,
+    environment: EnvironmentOptions,
+    choose: Decision,
+    dreams: Dreams,
+    most_steps: int,
+    things: SalienceRule | None,
+    seed: int,
+    workers: int | None,
+) -> tuple[pd.DataFrame, list[Episode]]:
+    """Play as many games as there are dreams, and compare them; what is off is logged.
+
+    Args:
+        name: What the policy is called.
+        policy: Plays the game.
+        environment: The game.
+        choose: The same policy in dreams.
+        dreams: Which begin anew.
+        most_steps: Their cap, in steps of M.
+        things: Which pixels are of things; None for those that are unlike themselves.
+        seed: Of the games and dreams.
+        workers: Games side by side, each in a process; None takes one a core.
+
+    Returns:
+        The rows of ``compared``, with the ``policy``; and the games, with their frames.
+    """
+    random = stream(seed, f"watched games of {name}")
+    games = [(name, int(s)) for s in random.integers(2**31, size=dreams.count)]
+    episodes = list(play_episodes(environment, {name: policy}, games, workers, True))
+    look = look_for(things or SurpriseOptions(), episodes)
+    game = watch_episodes(episodes, look, dreams.world_model.mdn_rnn.frame_skip)
+    dreamed = watch_dreams(dreams, choose, most_steps, look, seed)
+    table = compared(game, dreamed, seed).assign(policy=name)
+    for sentence in sentences(table, name):
+        logger.warning("%s", sentence)
+    return table, episodes
