@@ -108,7 +108,7 @@ def test_another_seed_makes_all_of_it_again(
     assert "vae" not in why
     assert "episodes" not in why
     assert newest(own_project, "evaluation_episodes.parquet").read_bytes() != before
-    stages = ["memory", "dream", "controller", "evaluation", "pictures"]
+    stages = ["blind", "memory", "dream", "controller", "evaluation", "pictures"]
     assert record(own_project)["stages"] == stages
     assert remake(own_project, caplog, {"seed": 2}) == {}
 
