@@ -61,7 +61,7 @@ def check_dreams(max_dreams: int | None, population: int, rollouts: int) -> None
 
 
 class Evaluator(Protocol):
-    """Judges populations; all candidates meet the same dreams.
+    """Judges populations; all candidates meet the same dreams, or games.
 
     Attributes:
         controller: The architecture of the candidates.
@@ -72,12 +72,12 @@ class Evaluator(Protocol):
     def evaluate(
         self, candidates: np.ndarray, rollouts: int, purpose: str, *index: int
     ) -> RolloutResult:
-        """Dream with every candidate.
+        """Dream with every candidate, or play.
 
         Args:
             candidates: (population, size).
-            rollouts: Dreams a candidate.
-            purpose: What for; other purposes have other dreams.
+            rollouts: Dreams, or games, of each.
+            purpose: What for; other purposes have others.
             index: E.g. the generation.
 
         Returns:

@@ -30,7 +30,7 @@ CHECK_INTERVAL = {"cpu": 4, "cuda": 16}
 
 @dataclass(frozen=True)
 class RolloutResult:
-    """What came of a batch of dreams; each (batch,).
+    """What came of rollouts, dreamed or played; each (batch,).
 
     Attributes:
         returns: Sum of rewards, float32.

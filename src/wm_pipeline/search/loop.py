@@ -72,9 +72,9 @@ def evolve(
     before: SearchState | None = None,
     name: str = "C",
 ) -> Iterator[SearchState]:
-    """Search for the parameters of a controller that live longest in the dream.
+    """Search for the parameters of a controller with the highest return.
 
-    Fitness is the mean return over a candidate's dreams and is maximised. A candidate
+    Fitness is the mean return over a candidate's rollouts and is maximised. A candidate
     whose fitness is not finite counts as the worst of its generation.
 
     Args:
@@ -145,7 +145,7 @@ def candidate_rows(generation: int, result: RolloutResult) -> pd.DataFrame:
 
     Args:
         generation: Its number, from 0.
-        result: Of its dreams, (population, rollouts).
+        result: Of its rollouts, (population, rollouts).
     """
     returns = result.returns.double()
     return pd.DataFrame(

@@ -17,8 +17,8 @@ class SearchResult:
 
     Attributes:
         controller: With the selected parameters.
-        selected: ``"mean"`` or ``"best"``, whichever won on fresh dreams.
-        scores: The mean return of each on those dreams.
+        selected: ``"mean"`` or ``"best"``, whichever won on fresh rollouts.
+        scores: The mean return of each on those.
     """
 
     controller: Controller
@@ -29,7 +29,7 @@ class SearchResult:
 def select(
     evaluator: Evaluator, state: SearchState, final_rollouts: int
 ) -> SearchResult:
-    """Choose between a search's mean and its best candidate, on fresh dreams.
+    """Choose between a search's mean and its best candidate, on fresh rollouts.
 
     The best of a noisy generation is luck; one that fails is not selected.
 

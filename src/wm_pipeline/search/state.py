@@ -35,7 +35,7 @@ class SearchState:
         best: The best candidate so far, (size,) float64.
         fitness_log: One row a generation.
         candidate_log: One row a candidate and generation: generation, candidate,
-            fitness (as measured, perhaps not finite), std over its dreams, steps.
+            fitness (as measured, perhaps not finite), std over its rollouts, steps.
         stopped: Why the search is over; None while it is under way.
     """
 
