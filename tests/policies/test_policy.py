@@ -10,14 +10,14 @@ from wm_pipeline.environments.actions import (
 )
 from wm_pipeline.policies.policy import controls_for_dreams
 from wm_pipeline.policies.random_policy import RandomPolicy
-from wm_pipeline.policies.scripted_policy import CyclePolicy, SweepPolicy, opposites
+from wm_pipeline.policies.scripted_policy import CyclePolicy, opposites
 
 PLANE = BoxActions(kind="box", low=(-1.0, -1.0), high=(1.0, 1.0))
 
 
 def test_controls_take_turns_and_begin_anew():
     cycle = np.array([[0.5, -1], [0, 0], [1, 1]], np.float32)
-    controls = controls_for_dreams(CyclePolicy(cycle, (2, 2)), [4, 7], 8, 1)
+    controls = controls_for_dreams(CyclePolicy(cycle[None], (2, 2)), [4, 7], 8, 1)
     assert controls.dtype == np.float32
     expected = cycle[[0, 0, 1, 1, 2, 2, 0, 0]]
     np.testing.assert_array_equal(controls, np.stack((expected, expected)))
@@ -25,20 +25,24 @@ def test_controls_take_turns_and_begin_anew():
 
 def test_a_cycle_of_one_control_is_constant():
     control = np.array([[0.5, -1]], np.float32)
-    controls = controls_for_dreams(CyclePolicy(control, (1, 4)), [4, 7, 8], 5, 3)
+    controls = controls_for_dreams(CyclePolicy(control[None], (1, 4)), [4, 7, 8], 5, 3)
     np.testing.assert_array_equal(controls, np.tile(control, (3, 5, 1)))
 
 
 def test_sweeps_go_to_and_fro_and_begin_on_either_side():
     doom = ThresholdActions(kind="threshold", low=2, middle=0, high=1)
-    sweeps = controls_for_dreams(SweepPolicy(doom, (3, 5)), range(20), 60, 1)[..., 0]
+    sweeps = controls_for_dreams(
+        CyclePolicy(opposites(doom.constants), (3, 5)), range(20), 60, 1
+    )[..., 0]
     assert {-1, 1} == set(sweeps.flat)
     assert {-1, 1} == set(sweeps[:, 0])
     for sweep in sweeps:
         turns = np.diff(np.flatnonzero(np.diff(sweep)))
         assert set(turns) <= {3, 4, 5}
     assert len({sweep.tobytes() for sweep in sweeps}) == 20
-    again = controls_for_dreams(SweepPolicy(doom, (3, 5)), [7], 60, 1)[0, :, 0]
+    again = controls_for_dreams(
+        CyclePolicy(opposites(doom.constants), (3, 5)), [7], 60, 1
+    )[0, :, 0]
     np.testing.assert_array_equal(again, sweeps[7])
 
 
@@ -63,7 +67,7 @@ def test_controls_are_averaged_over_each_step_of_m_in_each_dream_alone():
 
 
 def test_a_policy_that_sees_cannot_be_asked_without_frames():
-    policy = CyclePolicy(np.zeros((1, 1), np.float32), (1, 1))
+    policy = CyclePolicy(np.zeros((1, 1, 1), np.float32), (1, 1))
     policy.sees = True
     with pytest.raises(AssertionError, match="needs frames"):
         controls_for_dreams(policy, [1], 1, 1)

@@ -95,7 +95,7 @@ def test_a_policy_survives_its_document() -> None:
     assert document == expected
     again = BlindPolicy.of(document).policy()
     assert again.repeats == (7, 7)
-    np.testing.assert_array_equal(again.controls, policy.controls)
+    np.testing.assert_array_equal(again.cycles, policy.controls[None])
 
 
 @pytest.mark.parametrize("wrong", [{"periods": []}, {"periods": [0]}, {"games": 0}])

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from wm_pipeline.common.randomness import stream
-from wm_pipeline.environments.actions import Actions
 
 
 class Turn(NamedTuple):
@@ -30,20 +29,21 @@ class CyclePolicy:
     steps, are a pendulum.
 
     Args:
-        controls: (turns, size) float32.
+        cycles: (cycles, turns, size) float32; an episode has one of them.
         repeats: The least and the most steps a control lasts, drawn at each turn.
     """
 
     sees = False
     hold = 1
 
-    def __init__(self, controls: np.ndarray, repeats: tuple[int, int]) -> None:
-        self.controls, self.repeats = controls, repeats
+    def __init__(self, cycles: np.ndarray, repeats: tuple[int, int]) -> None:
+        self.cycles, self.repeats = cycles, repeats
 
     def begin(self, seed: int) -> tuple[Turn, np.random.Generator]:
         """Before the first turn, and the episode's generator."""
         random = stream(seed, "cycle policy")
-        return Turn(self._cycle(random), -1, 0), random
+        cycle = self.cycles[random.integers(len(self.cycles))]
+        return Turn(cycle, -1, 0), random
 
     def act(
         self,
@@ -58,34 +58,12 @@ class CyclePolicy:
         ]
         return np.stack([turn.cycle[turn.place] for turn in turns]), turns
 
-    def _cycle(self, random: np.random.Generator) -> np.ndarray:
-        return self.controls
-
     def _next(self, turn: Turn, random: np.random.Generator) -> Turn:
         if turn.left:
             return turn._replace(left=turn.left - 1)
         least, most = self.repeats
         steps = int(random.integers(least, most + 1))
         return Turn(turn.cycle, (turn.place + 1) % len(turn.cycle), steps - 1)
-
-
-class SweepPolicy(CyclePolicy):
-    """To and fro between two opposite controls, drawn anew for each episode.
-
-    Where an action moves the player, it crosses the whole room again and again, and lives
-    longer than by random play: the episodes show what comes late.
-
-    Args:
-        actions: The action mapping.
-        repeats: The least and the most steps a control lasts, drawn at each turn.
-    """
-
-    def __init__(self, actions: Actions, repeats: tuple[int, int]) -> None:
-        super().__init__(actions.constants, repeats)
-        self._pairs = opposites(actions.constants)
-
-    def _cycle(self, random: np.random.Generator) -> np.ndarray:
-        return self._pairs[random.integers(len(self._pairs))]
 
 
 def opposites(controls: np.ndarray) -> np.ndarray:

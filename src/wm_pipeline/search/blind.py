@@ -70,7 +70,7 @@ class BlindPolicy:
 
     def policy(self) -> CyclePolicy:
         """It, to be played."""
-        return CyclePolicy(self.controls, (self.period, self.period))
+        return CyclePolicy(self.controls[None], (self.period, self.period))
 
     def document(self) -> dict[str, Any]:
         """It as JSON values."""

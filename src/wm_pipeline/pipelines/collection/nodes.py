@@ -15,7 +15,7 @@ from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.shards import Shard
 from wm_pipeline.policies.policy import Policy
 from wm_pipeline.policies.random_policy import RandomPolicy
-from wm_pipeline.policies.scripted_policy import SweepPolicy
+from wm_pipeline.policies.scripted_policy import CyclePolicy, opposites
 from wm_pipeline.workers.playing import play_episodes
 
 logger = logging.getLogger(__name__)
@@ -69,8 +69,9 @@ def collect_episodes(
         f"held {least} to {most}": RandomPolicy(environment.actions, (least, most))
         for least, most in options.holds
     }
+    pairs = opposites(environment.actions.constants)
     policies |= {
-        f"sweeps of {least} to {most}": SweepPolicy(environment.actions, (least, most))
+        f"sweeps of {least} to {most}": CyclePolicy(pairs, (least, most))
         for least, most in options.sweeps
     }
     games = list(zip(itertools.cycle(policies), seeds, strict=False))

@@ -146,11 +146,11 @@ def check_dream(
 
     held = RandomPolicy(environment.actions, check.hold)
     constants = environment.actions.constants
-    still = CyclePolicy(np.zeros_like(constants[:1]), (1, 1))
+    still = CyclePolicy(np.zeros_like(constants[None, :1]), (1, 1))
     lengths = {
         "still_dream": lasts(still, "still"),
         "longest_constant_dream": max(
-            lasts(CyclePolicy(control[None], (1, 1)), "constant")
+            lasts(CyclePolicy(control[None, None], (1, 1)), "constant")
             for control in constants
         ),
         "random_held_dream": lasts(held, "random held"),
