@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ import torch
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.episodes.choosing import in_groups
 from wm_pipeline.episodes.columns import Steps
+from wm_pipeline.episodes.joined import Episodes
 from wm_pipeline.episodes.shards import EpisodeShards
 from wm_pipeline.models.mdn_rnn_training import TrivialPredictors, Window
 from wm_pipeline.models.vae import ConvVAE
@@ -60,7 +61,7 @@ def to_sequence(steps: Steps, phase: int, frame_skip: int) -> Sequence:
 
 
 def training_windows(
-    latents: EpisodeShards,
+    latents: Episodes,
     chosen: np.ndarray,
     frame_skip: int,
     batch_size: int,
@@ -95,7 +96,7 @@ def training_windows(
 
 
 def validation_windows(
-    latents: EpisodeShards, chosen: np.ndarray, frame_skip: int, batch_size: int
+    latents: Episodes, chosen: np.ndarray, frame_skip: int, batch_size: int
 ) -> list[Window]:
     """Whole episodes (phase 0) side by side, padded to the longest of each batch.
 
@@ -117,7 +118,7 @@ def validation_windows(
     return windows
 
 
-def longest_episode(latents: EpisodeShards, frame_skip: int) -> int:
+def longest_episode(latents: Episodes, frame_skip: int) -> int:
     """The steps of M in the longest episode; longer windows would hold padding only.
 
     Args:
@@ -151,6 +152,25 @@ def check_latents(latents: EpisodeShards, vae: ConvVAE) -> None:
         )
 
 
+def side_by_side(
+    windows: Iterator[Window], others: Iterator[Window]
+) -> Iterator[Window]:
+    """Windows of two sources as one: the rows of the first above those of the other.
+
+    Args:
+        windows: Of one source.
+        others: Of another, as long.
+    """
+    names = [part.name for part in fields(Window)]
+    for first, second in zip(windows, others, strict=False):
+        yield Window(
+            *(
+                np.concatenate((getattr(first, name), getattr(second, name)))
+                for name in names
+            )
+        )
+
+
 @dataclass(frozen=True)
 class LatentStatistics:
     """Statistics of the training data, by which M scales its outputs and is judged.
@@ -169,7 +189,7 @@ class LatentStatistics:
 
 
 def latent_statistics(
-    latents: EpisodeShards, chosen: np.ndarray, frame_skip: int
+    latents: Episodes, chosen: np.ndarray, frame_skip: int
 ) -> LatentStatistics:
     """Means and deviations of latents, their changes and rewards over episodes.
 
@@ -235,7 +255,7 @@ class _Pool:
         episodes: Which of them.
     """
 
-    def __init__(self, latents: EpisodeShards, episodes: list[int]) -> None:
+    def __init__(self, latents: Episodes, episodes: list[int]) -> None:
         self._latents, self._episodes = latents, episodes
         self._steps: dict[int, Steps] = {}
         self._current = True
@@ -281,7 +301,7 @@ class _Row:
 
 
 def _shuffled_sequences(
-    latents: EpisodeShards,
+    latents: Episodes,
     chosen: np.ndarray,
     frame_skip: int,
     random: np.random.Generator,

@@ -28,6 +28,13 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": lambda values: values / (1 + torch.exp(-values)),
 }
 
+_DIFFERENTIABLE: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "elu": torch.nn.functional.elu,
+    "silu": torch.nn.functional.silu,
+}
+
 Layer = tuple[Tensor, Tensor]
 """Weights (population, outputs, inputs) and biases (population, 1, outputs)."""
 
@@ -155,6 +162,37 @@ class Controller(nn.Module):
         noise = normal if self.stochastic else None
         return packed(parts, self.outputs, noise, LOG_DEVIATION_RANGE)
 
+    def heads(self, vector: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The distribution that a Gaussian policy draws from, with gradients.
+
+        Args:
+            vector: The parameters, (size,).
+            features: [z, h] or [z, h, c], (batch, features).
+
+        Returns:
+            Means and log standard deviations of the outputs, each (batch, outputs).
+        """
+        first, *others = self.unpack(vector[None])
+        values = _rows(features, *first)
+        for layer in others:
+            values = _rows(_DIFFERENTIABLE[self.options.activation](values), *layer)
+        means, log_deviations = values.split(self.outputs, 1)
+        return means, log_deviations.clamp(*LOG_DEVIATION_RANGE)
+
+    def without_noise(self) -> Self:
+        """The deterministic controller of a Gaussian policy's means."""
+        options = self.options.model_copy(update={"policy": "deterministic"})
+        quiet = type(self)(options, self.latent_size, self.hidden_size, self.outputs)
+        *layers, (weights, biases) = self.unpack(self.parameters_vector[None])
+        layers.append((weights[:, : self.outputs], biases[..., : self.outputs]))
+        parts = [
+            part.flatten()
+            for layer in layers
+            for part in layer[: 1 + self.options.bias]
+        ]
+        quiet.set_parameters(torch.cat(parts))
+        return quiet
+
     def _perceptron(self) -> Perceptron | None:
         """The layers packed for C, anew when they change; None where torch does it."""
         vector = self.parameters_vector
@@ -215,6 +253,11 @@ class Controller(nn.Module):
         if normal is None:
             return values[..., : self.outputs]
         return gaussian_draws(values, normal, LOG_DEVIATION_RANGE)
+
+
+def _rows(values: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+    """A layer of one controller, (batch, inputs) to (batch, outputs)."""
+    return torch.addmm(biases[0], values, weights[0].T)
 
 
 def _products(values: Tensor, weights: Tensor, biases: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The project's context: which stages make up a run, and whether its options are right."""
 
+from importlib import import_module
 from typing import Any
 
 from kedro.framework.context import KedroContext
@@ -7,8 +8,12 @@ from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.pipelines.rounds import create_pipeline as create_rounds
+from wm_pipeline.pipelines.rounds.nodes import MOST_ROUNDS
 from wm_pipeline.project.conf import check_globals
 from wm_pipeline.project.parameters import check_parameters, option_groups
+
+ROUNDS = "rounds"
 
 
 class StagesContext(KedroContext):
@@ -21,9 +26,29 @@ class StagesContext(KedroContext):
         """Put the stages together, now that the conf environment is known."""
         super().__init__(*args, **kwargs)
         self._stages = check_globals(self.config_loader["globals"])
+        self._wire_rounds()
         # Kedro loads only the pipelines asked for.
         found = [pipelines[stage] for stage in self._stages if stage in pipelines]
         pipelines["__default__"] = sum(found, Pipeline([]))
+
+    def _wire_rounds(self) -> None:
+        """As many rounds as asked for; stages behind them take the last one's agent."""
+        count = (self.config_loader["parameters"].get("rounds") or {}).get("count")
+        if not isinstance(count, int) or not 1 <= count <= MOST_ROUNDS:
+            return  # the check of the parameters says what is wrong
+        last = {name: f"round_{count}.{name}" for name in ("world_model", "controller")}
+        behind = False
+        for stage in [s for s in self._stages if s in pipelines]:
+            # Made anew: another environment's context may have been here before.
+            module = import_module(f"wm_pipeline.pipelines.{stage}")
+            made = module.create_pipeline()
+            if behind:
+                read = {n: last[n] for n in last if n in made.inputs()}
+                made = Pipeline(made, inputs=read)
+            pipelines[stage] = made
+            behind = behind or stage == ROUNDS
+        if ROUNDS in pipelines:
+            pipelines[ROUNDS] = create_rounds(count)
 
     @property
     def params(self) -> dict[str, Any]:

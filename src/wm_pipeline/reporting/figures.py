@@ -246,6 +246,37 @@ def comparison_figure(comparison: pd.DataFrame, log: pd.DataFrame) -> go.Figure:
     )
 
 
+def rounds_figure(scores: pd.DataFrame) -> go.Figure:
+    """What C's games came to, round by round.
+
+    Args:
+        scores: A row a game: round and return.
+    """
+    rounds = scores.groupby("round")["return"].agg(["mean", "std", "count"])
+    figure = go.Figure()
+    figure.add_scatter(
+        x=scores["round"],
+        y=scores["return"],
+        mode="markers",
+        name="a game",
+        marker={"color": "#8fb8d8", "size": 4, "opacity": 0.5},
+    )
+    figure.add_scatter(
+        x=rounds.index,
+        y=rounds["mean"],
+        name="mean and its 95% interval",
+        line_color="#1b6ca8",
+        error_y={"array": 1.96 * rounds["std"] / rounds["count"] ** 0.5},
+    )
+    return figure.update_layout(
+        template="plotly_white",
+        title="C in the game, exploring",
+        xaxis={"title": "round", "dtick": 1},
+        yaxis={"title": "return", "rangemode": "tozero"},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+    )
+
+
 def benchmark_figure(benchmark: pd.DataFrame) -> go.Figure:
     """Dream steps a second over simultaneous dreams, one colour a size of M.
 

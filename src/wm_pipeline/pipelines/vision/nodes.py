@@ -19,6 +19,7 @@ from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Seed
 from wm_pipeline.common.randomness import seeded_initialisation, stream, torch_stream
 from wm_pipeline.episodes.choosing import split_episodes
+from wm_pipeline.episodes.encoding import encoded
 from wm_pipeline.episodes.frames import sample_frames, shuffled_frames
 from wm_pipeline.episodes.shards import EpisodeShards, Shard
 from wm_pipeline.models.probe import explained
@@ -243,15 +244,11 @@ def encode_episodes(
     in_order = episodes.in_order()
     with progress.task("Encoding", len(episodes), "episodes") as task:
         for index, size in enumerate(sizes):
-            encoded = []
-            for read in itertools.islice(in_order, size):
-                steps = dict(read)
-                mean, log_variance = vae.encode_frames(steps.pop("frame"))
-                steps["mean"] = mean.cpu().numpy().astype(np.float16)
-                steps["log_variance"] = log_variance.cpu().numpy().astype(np.float16)
-                encoded.append(steps)
+            shard = []
+            for steps in itertools.islice(in_order, size):
+                shard.append(encoded(steps, vae))
                 task.advance()
-            yield Shard(index, len(sizes), encoded, metadata)
+            yield Shard(index, len(sizes), shard, metadata)
 
 
 def _split(

@@ -1,0 +1,327 @@
+"""Play with C, train M on what it met, train C on in the dream; and again.
+
+Source: World Models, sec. 6 (iterative training procedure).
+"""
+
+import copy
+import logging
+import statistics
+from collections.abc import Iterator
+from typing import ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from pydantic import Field, model_validator
+
+from wm_pipeline.common import progress
+from wm_pipeline.common.devices import choose_device
+from wm_pipeline.common.options import Options, Seed, Workers
+from wm_pipeline.common.randomness import stream
+from wm_pipeline.dreaming.evaluator import DreamOptions
+from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.episodes.encoding import encoded
+from wm_pipeline.episodes.joined import Episodes, JoinedEpisodes
+from wm_pipeline.episodes.sequences import (
+    check_latents,
+    latent_statistics,
+    longest_episode,
+    side_by_side,
+    training_windows,
+    validation_windows,
+)
+from wm_pipeline.episodes.shards import EpisodeShards, Shard
+from wm_pipeline.episodes.starts import moments_of
+from wm_pipeline.models.controller import Controller, ControllerOptions
+from wm_pipeline.models.mdn_rnn_training import (
+    MDNRNNTrainingOptions,
+    Window,
+    train_mdn_rnn,
+)
+from wm_pipeline.models.world_model import WorldModel, digest
+from wm_pipeline.policies.controller_policy import ControllerPolicy
+from wm_pipeline.reporting.figures import rounds_figure
+from wm_pipeline.search.policy_gradient import (
+    PolicyGradientOptions,
+    begin_at,
+    improve,
+    initialise,
+)
+from wm_pipeline.workers.playing import play_episodes
+
+logger = logging.getLogger(__name__)
+
+MOST_ROUNDS = 100
+
+GAMES_PER_SHARD = 10
+
+VALIDATED = 8
+"""Of C's games so many, the last ones, say how well M predicts them."""
+
+
+class RoundsOptions(Options):
+    """The rounds.
+
+    Attributes:
+        seed: Of the games, of M's batches, and of C's dreams and weights.
+        count: How many rounds, after C has been trained in the first dream.
+        games: Played by C in each round.
+        sample_latents: Whether C sees a sample of z in the game, or its mean.
+        workers: Games played side by side, each in a process; null: one a core.
+        model: C's architecture; its policy is ``gaussian``, for in its games and in its
+            training it tries what it is not sure of.
+        memory: How M is trained on: half of the sequences in each step are of C's
+            games, the other half of the collection's.
+        gradient: How C is trained on.
+    """
+
+    indifferent: ClassVar[frozenset[str]] = frozenset({"workers"})
+    seed: Seed
+    count: int = Field(ge=1, le=MOST_ROUNDS)
+    games: int = Field(ge=2, le=100_000)
+    sample_latents: bool = True
+    workers: Workers | None
+    model: ControllerOptions
+    memory: MDNRNNTrainingOptions
+    gradient: PolicyGradientOptions
+
+    @model_validator(mode="after")
+    def _check_policy(self) -> Self:
+        if self.model.policy != "gaussian":
+            raise ValueError(
+                f"model.policy: expected gaussian, found {self.model.policy}"
+            )
+        return self
+
+
+def begin_practice(
+    world_model: WorldModel,
+    latents: EpisodeShards,
+    environment: EnvironmentOptions,
+    dream: DreamOptions,
+    options: RoundsOptions,
+) -> tuple[Controller, Controller, pd.DataFrame]:
+    """Train a new C in the first dream.
+
+    Args:
+        world_model: V and M.
+        latents: Of the collected episodes; dreams begin in their moments.
+        environment: The game; of its action mapping alone the dream makes use.
+        dream: The temperature.
+        options: The rounds.
+
+    Returns:
+        C as it explores, C as it plays, and the log of its training.
+
+    Raises:
+        ValueError: The latents were made by another V.
+    """
+    check_latents(latents, world_model.vae)
+    explorer = Controller.for_world(
+        options.model, world_model, environment.actions.outputs
+    )
+    initialise(explorer, options.seed)
+    return _practised(explorer, world_model, [latents], environment, dream, options)
+
+
+def play_round(
+    world_model: WorldModel,
+    explorer: Controller,
+    environment: EnvironmentOptions,
+    options: RoundsOptions,
+    *earlier: EpisodeShards,
+) -> Iterator[Shard]:
+    """Play with C, exploring, and encode what it sees.
+
+    Args:
+        world_model: V, and M of the round before.
+        explorer: C of the round before.
+        environment: The game.
+        options: The rounds.
+        earlier: The latents of the rounds before, whose games are others.
+
+    Yields:
+        Shards of latents, as the vision stage makes them.
+    """
+    number = len(earlier) + 1
+    policy = ControllerPolicy(
+        world_model, explorer, environment.actions, options.sample_latents
+    )
+    seeds = stream(options.seed, "rounds, games", number).integers(
+        2**31, size=options.games
+    )
+    games = [("explorer", seed) for seed in seeds.tolist()]
+    metadata = {
+        "environment": environment.model_dump(mode="json"),
+        "rounds": options.determining(),
+        "round": number,
+        "vae_digest": digest(world_model.vae),
+    }
+    of = -(-options.games // GAMES_PER_SHARD)
+    returns: list[float] = []
+    with progress.task(f"Round {number}: playing", options.games, "games") as task:
+        played = play_episodes(
+            environment, {"explorer": policy}, games, options.workers, keep_frames=True
+        )
+        waiting, index = [], 0
+        for episode in played:
+            waiting.append(encoded(episode.steps(len(returns)), world_model.vae))
+            returns.append(float(episode.rewards.sum()))
+            task.advance(note=f"mean {statistics.fmean(returns):,.0f}")
+            if len(waiting) == GAMES_PER_SHARD or len(returns) == options.games:
+                yield Shard(index, of, waiting, metadata)
+                waiting, index = [], index + 1
+    logger.info(
+        "Round %d: C, exploring, has %.0f in %d games",
+        number,
+        statistics.fmean(returns),
+        len(returns),
+    )
+
+
+def train_memory_on(
+    world_model: WorldModel,
+    latents: EpisodeShards,
+    options: RoundsOptions,
+    *played: EpisodeShards,
+) -> tuple[WorldModel, pd.DataFrame]:
+    """Train M on, half on what C met in all rounds, half on what was collected.
+
+    Args:
+        world_model: V, and M of the round before.
+        latents: Of the collected episodes.
+        options: The rounds.
+        played: The latents of C's games, round by round.
+
+    Returns:
+        The world model with the new M, and the history of its training.
+    """
+    world_model, number = copy.deepcopy(world_model), len(played)
+    mdn_rnn, skip = world_model.mdn_rnn, world_model.mdn_rnn.frame_skip
+    games = JoinedEpisodes(played)
+    held_out = np.arange(max(1, len(games) - VALIDATED), len(games))
+    settings = options.memory
+    mdn_rnn.to(choose_device(settings.device))
+    chosen = np.arange(len(latents))
+    length = min(settings.sequence_length, longest_episode(latents, skip))
+    half = settings.batch_size // 2
+
+    def windows(first: int) -> Iterator[Window]:
+        sources: tuple[tuple[Episodes, np.ndarray, int], ...] = (
+            (games, np.arange(len(games) - len(held_out)), half),
+            (latents, chosen, settings.batch_size - half),
+        )
+        return side_by_side(
+            *(
+                training_windows(
+                    episodes,
+                    some,
+                    skip,
+                    rows,
+                    length,
+                    stream(options.seed, "rounds, sequences", number, place),
+                    first,
+                )
+                for place, (episodes, some, rows) in enumerate(sources)
+            )
+        )
+
+    states = train_mdn_rnn(
+        mdn_rnn,
+        windows,
+        validation_windows(games, held_out, skip, settings.batch_size),
+        latent_statistics(latents, chosen, skip).trivial,
+        settings,
+        int(stream(options.seed, "rounds, memory", number).integers(2**31)),
+    )
+    *_, last = states
+    mdn_rnn.to("cpu")
+    return world_model, last.history
+
+
+def practise(
+    world_model: WorldModel,
+    latents: EpisodeShards,
+    explorer: Controller,
+    environment: EnvironmentOptions,
+    dream: DreamOptions,
+    options: RoundsOptions,
+    *played: EpisodeShards,
+) -> tuple[Controller, Controller, pd.DataFrame]:
+    """Train C on in the new dream; as ``begin_practice``.
+
+    Args:
+        world_model: V, and the round's M.
+        latents: Of the collected episodes: half of the dreams begin in their moments.
+        explorer: C of the round before.
+        environment: The game.
+        dream: The temperature.
+        options: The rounds.
+        played: The latents of C's games: the other half begins in theirs.
+    """
+    return _practised(
+        copy.deepcopy(explorer),
+        world_model,
+        [latents, JoinedEpisodes(played)],
+        environment,
+        dream,
+        options,
+        len(played),
+    )
+
+
+def score_rounds(*played: EpisodeShards) -> tuple[pd.DataFrame, go.Figure]:
+    """What C's games of each round came to.
+
+    Args:
+        played: The latents of C's games, round by round.
+
+    Returns:
+        A row a game: round, seed, return, steps and terminated; and the figure.
+    """
+    rows = []
+    for number, games in enumerate(played, 1):
+        for game in range(len(games)):
+            steps = games.read(game, ["seed", "reward", "terminated"])
+            rows.append(
+                {
+                    "round": number,
+                    "seed": int(steps["seed"][0]),
+                    "return": float(steps["reward"].sum(dtype=np.float64)),
+                    "steps": len(steps["reward"]),
+                    "terminated": bool(steps["terminated"][-1]),
+                }
+            )
+    scores = pd.DataFrame(rows)
+    return scores, rounds_figure(scores)
+
+
+def _practised(
+    explorer: Controller,
+    world_model: WorldModel,
+    latents: list[Episodes],
+    environment: EnvironmentOptions,
+    dream: DreamOptions,
+    options: RoundsOptions,
+    number: int = 0,
+) -> tuple[Controller, Controller, pd.DataFrame]:
+    """C trained on, in place: as it explores, as it plays, and the log."""
+    groups = [
+        moments_of(
+            world_model.mdn_rnn,
+            episodes,
+            stream(options.seed, "rounds, moments", number, place),
+        )
+        for place, episodes in enumerate(latents)
+    ]
+    log = improve(
+        explorer,
+        world_model,
+        begin_at(*groups),
+        environment.actions,
+        dream.temperature,
+        options.gradient,
+        int(stream(options.seed, "rounds, practice", number).integers(2**31)),
+        f"C, round {number}",
+    )
+    return explorer, explorer.without_noise(), log

@@ -1,0 +1,98 @@
+"""Wiring of the rounds, each in a namespace of its own."""
+
+from kedro.pipeline import Node, Pipeline
+
+from wm_pipeline.pipelines.rounds.nodes import (
+    begin_practice,
+    play_round,
+    practise,
+    score_rounds,
+    train_memory_on,
+)
+
+
+def create_pipeline(count: int = 1) -> Pipeline:
+    """World model -> C; then as often as asked for: C -> games -> M -> C.
+
+    Args:
+        count: How many rounds there are, 1 or more.
+    """
+    game = ["params:environment"]
+    dream = [*game, "params:dream", "params:rounds"]
+    rounds = Pipeline(
+        [
+            Node(
+                begin_practice,
+                inputs=["world_model", "latents", *dream],
+                outputs=_outputs(0),
+                name="begin_practice",
+            )
+        ],
+        namespace="rounds",
+        prefix_datasets_with_namespace=False,
+    )
+    for number in range(1, count + 1):
+        before, here = f"round_{number - 1}", f"round_{number}"
+        world_model = "world_model" if number == 1 else f"{before}.world_model"
+        earlier = [f"round_{each}.latents" for each in range(1, number)]
+        played = [*earlier, f"{here}.latents"]
+        rounds += Pipeline(
+            [
+                Node(
+                    play_round,
+                    inputs=[
+                        world_model,
+                        f"{before}.explorer",
+                        *game,
+                        "params:rounds",
+                        *earlier,
+                    ],
+                    outputs=f"{here}.latents",
+                    name=f"play_{here}",
+                ),
+                Node(
+                    train_memory_on,
+                    inputs=[
+                        world_model,
+                        "latents",
+                        "params:rounds",
+                        *played,
+                    ],
+                    outputs=[f"{here}.world_model", f"{here}.mdn_rnn_history"],
+                    name=f"train_memory_in_{here}",
+                ),
+                Node(
+                    practise,
+                    inputs=[
+                        f"{here}.world_model",
+                        "latents",
+                        f"{before}.explorer",
+                        *dream,
+                        *played,
+                    ],
+                    outputs=_outputs(number),
+                    name=f"practise_in_{here}",
+                ),
+            ],
+            namespace=f"rounds.{here}",
+            prefix_datasets_with_namespace=False,
+        )
+    return rounds + Pipeline(
+        [
+            Node(
+                score_rounds,
+                inputs=[f"round_{number}.latents" for number in range(1, count + 1)],
+                outputs=["round_scores", "round_scores_figure"],
+                name="score_rounds",
+            )
+        ],
+        namespace="rounds",
+        prefix_datasets_with_namespace=False,
+    )
+
+
+def _outputs(number: int) -> list[str]:
+    """C of a round, and the log of its training."""
+    return [
+        f"round_{number}.{name}" for name in ("explorer", "controller", "practice_log")
+    ]

@@ -1,0 +1,362 @@
+"""C by its gradient, in short dreams that begin where real games have been.
+
+A whole dream drifts from the game, and C finds where it is kind; for some seconds from a
+real moment on M is right. What comes after them, a critic says. Its dreams are many and
+cheap, and a policy with hidden layers, of thousands of parameters, learns from them.
+
+Source: Schulman et al. 2017 (PPO) and 2016 (advantages); Sutton 1991 (Dyna) and Hafner
+et al. 2020 (Dreamer) for short dreams from real moments.
+"""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from wm_pipeline.common import progress
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.options import Options
+from wm_pipeline.common.randomness import (
+    seeded_initialisation,
+    standard_gumbel,
+    torch_stream,
+)
+from wm_pipeline.environments.actions import Actions
+from wm_pipeline.environments.dream import check_controls
+from wm_pipeline.episodes.starts import Moments
+from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.policies.controller_policy import decision_noise
+
+CRITIC_UNITS = 64
+"""Of its hidden layer."""
+
+CRITIC_FIRST = 3
+"""Iterations in which the critic alone learns: what it says at first is of no use."""
+
+LAST_RATE = 0.1
+"""Of the learning rate, in the last iteration."""
+
+MOST_NORM = 0.5
+"""The gradient's norm is cut to this."""
+
+
+class PolicyGradientOptions(Options):
+    """PPO in dreams.
+
+    Attributes:
+        iterations: Updates, each from new steps.
+        dreams: Side by side.
+        steps: Of M in each dream between two updates.
+        horizon: Steps of M after which a dream is broken off and another begins.
+        epochs: How often an update goes over its steps.
+        batch_size: Steps in one of its gradients.
+        learning_rate: Adam's, which falls to a tenth.
+        discount: Of a reward one step of M later.
+        trace_decay: Of later surprises in an advantage (lambda): 0 trusts the critic
+            alone, 1 what was dreamed alone.
+        clip: How far an update may change the odds of a decision.
+        entropy: What each nat of a decision's spread is worth.
+    """
+
+    iterations: int = Field(ge=1, le=1_000_000)
+    dreams: int = Field(default=1024, ge=1, le=1_000_000)
+    steps: int = Field(default=32, ge=1, le=10_000)
+    horizon: int = Field(default=60, ge=1, le=1_000_000)
+    epochs: int = Field(default=2, ge=1, le=1000)
+    batch_size: int = Field(default=4096, ge=1, le=10_000_000)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    discount: float = Field(default=0.99, ge=0, lt=1)
+    trace_decay: float = Field(default=0.95, ge=0, le=1)
+    clip: float = Field(default=0.2, gt=0, le=1)
+    entropy: float = Field(default=0.01, ge=0, le=10)
+
+
+Begin = Callable[[int, torch.Generator], Moments]
+"""Draws so many moments in which dreams begin."""
+
+
+def begin_at(*groups: Moments) -> Begin:
+    """Begin dreams in moments of several groups, as many in each group."""
+
+    def begin(count: int, generator: torch.Generator) -> Moments:
+        which = torch.randint(len(groups), (count,), generator=generator)
+        drawn = []
+        for number, group in enumerate(groups):
+            some = int((which == number).sum())
+            rows = torch.randint(len(group.latents), (some,), generator=generator)
+            drawn.append(group.at(rows))
+        return Moments(*(torch.cat(parts) for parts in zip(*drawn, strict=True)))
+
+    return begin
+
+
+def initialise(controller: Controller, seed: int) -> None:
+    """Give a controller random weights with which it decides at random.
+
+    Args:
+        controller: Its parameters are replaced.
+        seed: Of the weights.
+    """
+    generator = torch_stream(seed, "policy weights")
+    layers = controller.unpack(torch.zeros(1, controller.size))
+    parts = []
+    for number, (weights, biases) in enumerate(layers, 1):
+        # The last layer is small: then nothing is decided yet.
+        scale = (0.1 if number == len(layers) else 1.0) / weights.shape[2] ** 0.5
+        parts.append(scale * torch.randn(weights.numel(), generator=generator))
+        if controller.options.bias:
+            parts.append(torch.zeros(biases.numel()))
+    controller.set_parameters(torch.cat(parts))
+
+
+def improve(
+    controller: Controller,
+    world_model: WorldModel,
+    begin: Begin,
+    actions: Actions,
+    temperature: float,
+    options: PolicyGradientOptions,
+    seed: int,
+    name: str = "C",
+) -> pd.DataFrame:
+    """Improve a controller in place.
+
+    Args:
+        controller: With a Gaussian policy.
+        world_model: V and M, on the CPU.
+        begin: Where dreams begin.
+        actions: The action mapping.
+        temperature: Of the dreams, above 0.
+        options: How.
+        seed: Of the dreams and the decisions.
+        name: Of what is trained, for progress and curves.
+
+    Returns:
+        A row an iteration: iteration; ends_per_step, of M; reward_per_step; deviation,
+        the mean of the policy's; explained, the share of the variance of returns that
+        the critic explains; steps; dream_seconds and update_seconds.
+
+    Raises:
+        InputError: The policy is not Gaussian, the action mapping does not fit M, or
+            training diverged.
+    """
+    if not controller.stochastic:
+        raise InputError(
+            "rounds.model.policy: expected gaussian, whose gradient is known, found "
+            f"{controller.options.policy}"
+        )
+    check_controls(actions, world_model)
+    practice = _Practice(
+        controller, world_model, begin, actions, temperature, options, seed
+    )
+    rows = []
+    with progress.task(f"Training {name}", options.iterations, "iterations") as task:
+        for iteration in range(options.iterations):
+            row = practice.iterate(iteration)
+            rows.append(row)
+            scalars = {key: value for key, value in row.items() if key != "iteration"}
+            progress.record(name, iteration, scalars)
+            task.advance(note=f"ends per step {row['ends_per_step']:.4f}")
+    controller.set_parameters(practice.vector.detach())
+    return pd.DataFrame(rows)
+
+
+class _Segment(NamedTuple):
+    """Steps of dreams side by side; each (steps, dreams, ...).
+
+    Attributes:
+        features: What C saw.
+        outputs: What it drew.
+        odds: Their log density.
+        rewards: Of each step.
+        ended: Whether the dream ended in this step.
+        broken: Whether it was broken off after this step.
+        following: What C would have seen next.
+    """
+
+    features: Tensor
+    outputs: Tensor
+    odds: Tensor
+    rewards: Tensor
+    ended: Tensor
+    broken: Tensor
+    following: Tensor
+
+
+class _Practice:
+    """The policy, its critic and the dreams under way."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        world_model: WorldModel,
+        begin: Begin,
+        actions: Actions,
+        temperature: float,
+        options: PolicyGradientOptions,
+        seed: int,
+    ) -> None:
+        self._controller, self._world_model = controller, world_model
+        self._begin, self._actions = begin, actions
+        self._temperature, self._options = temperature, options
+        self._generator = torch_stream(seed, "practice")
+        self.vector = controller.get_parameters().requires_grad_()
+        with seeded_initialisation(seed, "critic weights"):
+            self._critic = nn.Sequential(
+                nn.Linear(controller.features, CRITIC_UNITS),
+                nn.Tanh(),
+                nn.Linear(CRITIC_UNITS, 1),
+            )
+        self._adam = torch.optim.Adam([self.vector, *self._critic.parameters()])
+        self._moments = begin(options.dreams, self._generator)
+        # They begin at all ages, so that not all are broken off together.
+        self._ages = torch.randint(
+            options.horizon, (options.dreams,), generator=self._generator
+        )
+
+    def iterate(self, iteration: int) -> dict[str, float]:
+        """Dream on, and learn from it; what came of it."""
+        options = self._options
+        started = time.perf_counter()
+        segment = self._dream()
+        dreamed = time.perf_counter()
+        advantages, returns, explained = self._judge(segment)
+        done = iteration / max(1, options.iterations - 1)
+        for group in self._adam.param_groups:
+            group["lr"] = options.learning_rate * (1 - done * (1 - LAST_RATE))
+        self._update(segment, advantages, returns, iteration < CRITIC_FIRST)
+        if not bool(self.vector.isfinite().all()):
+            raise InputError(
+                f"C: expected finite weights, found others in iteration {iteration}. "
+                "Lower rounds.gradient.learning_rate"
+            )
+        with torch.no_grad():
+            last = segment.features[-1]
+            spread = self._controller.heads(self.vector, last)[1].exp().mean()
+        return {
+            "iteration": iteration,
+            "ends_per_step": segment.ended.float().mean().item(),
+            "reward_per_step": segment.rewards.mean().item(),
+            "deviation": spread.item(),
+            "explained": explained,
+            "steps": segment.rewards.numel(),
+            "dream_seconds": dreamed - started,
+            "update_seconds": time.perf_counter() - dreamed,
+        }
+
+    @torch.no_grad()
+    def _dream(self) -> _Segment:
+        """The next steps of all dreams; one that is over makes room for another."""
+        options, mdn_rnn = self._options, self._world_model.mdn_rnn
+        shape = (options.dreams, mdn_rnn.choices, mdn_rnn.options.mixtures)
+        steps = []
+        for _ in range(options.steps):
+            features = self._features()
+            means, log_deviations = self._controller.heads(self.vector, features)
+            normal, gumbel = decision_noise(
+                self._controller, self._actions, options.dreams, self._generator
+            )
+            assert normal is not None, "a Gaussian policy draws"
+            outputs = means + log_deviations.exp() * normal
+            noise = torch.randn(
+                options.dreams, mdn_rnn.latent_size, generator=self._generator
+            )
+            latents, rewards, ended, (h, c) = self._world_model.step(
+                self._moments.latents,
+                self._actions.decide(outputs, gumbel),
+                (self._moments.h, self._moments.c),
+                self._temperature,
+                standard_gumbel(shape, self._generator),
+                noise,
+            )
+            self._moments = Moments(latents, h, c)
+            self._ages += 1
+            broken = (self._ages >= options.horizon) & ~ended
+            odds = _log_density(outputs, means, log_deviations)
+            following = self._features()
+            steps.append(
+                _Segment(features, outputs, odds, rewards, ended, broken, following)
+            )
+            self._replace(ended | broken)
+        return _Segment(*(torch.stack(parts) for parts in zip(*steps, strict=True)))
+
+    def _features(self) -> Tensor:
+        """What C sees now, (dreams, features)."""
+        parts = self._moments[: 1 + len(self._controller.memory)]
+        return torch.cat(parts, 1)
+
+    def _replace(self, over: Tensor) -> None:
+        """Begin other dreams in the place of those that are over."""
+        rows = over.nonzero()[:, 0]
+        if len(rows):
+            for part, fresh in zip(
+                self._moments, self._begin(len(rows), self._generator), strict=True
+            ):
+                part[rows] = fresh
+            self._ages[rows] = 0
+
+    @torch.no_grad()
+    def _judge(self, segment: _Segment) -> tuple[Tensor, Tensor, float]:
+        """Advantages and returns, each (steps, dreams), and the critic's merit.
+
+        Returns are in units of 1 / (1 - discount) mean rewards: about 1 at most.
+        """
+        options = self._options
+        unit = self._world_model.mdn_rnn.reward_scale / (1 - options.discount)
+        values = self._critic(segment.features)[..., 0]
+        following = self._critic(segment.following)[..., 0] * ~segment.ended
+        surprises = segment.rewards / unit + options.discount * following - values
+        goes_on = (~(segment.ended | segment.broken)).float()
+        decay = options.discount * options.trace_decay
+        advantages = torch.zeros_like(surprises)
+        later = torch.zeros_like(surprises[0])
+        for step in reversed(range(len(surprises))):
+            later = surprises[step] + decay * goes_on[step] * later
+            advantages[step] = later
+        returns = advantages + values
+        spread = returns.var().item()
+        left = (returns - values).var().item() / spread if spread > 0 else np.nan
+        return advantages, returns, 1 - left
+
+    def _update(
+        self, segment: _Segment, advantages: Tensor, returns: Tensor, critic_only: bool
+    ) -> None:
+        """Go over the steps ``epochs`` times, in batches."""
+        options = self._options
+        features, outputs = (
+            segment.features.flatten(0, 1),
+            segment.outputs.flatten(0, 1),
+        )
+        odds, returns = segment.odds.flatten(), returns.flatten()
+        spread = advantages.std(correction=0) + 1e-8
+        merits = ((advantages - advantages.mean()) / spread).flatten()
+        for _ in range(options.epochs):
+            order = torch.randperm(len(odds), generator=self._generator)
+            for rows in order.split(options.batch_size):
+                seen = features[rows]
+                loss = (self._critic(seen)[:, 0] - returns[rows]).square().mean()
+                if not critic_only:
+                    means, log_deviations = self._controller.heads(self.vector, seen)
+                    now = _log_density(outputs[rows], means, log_deviations)
+                    ratio = (now - odds[rows]).exp()
+                    within = ratio.clamp(1 - options.clip, 1 + options.clip)
+                    gain = torch.minimum(ratio * merits[rows], within * merits[rows])
+                    spread_worth = options.entropy * log_deviations.sum(1)
+                    loss = loss - (gain + spread_worth).mean()
+                self._adam.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_([self.vector], MOST_NORM)
+                nn.utils.clip_grad_norm_(self._critic.parameters(), MOST_NORM)
+                self._adam.step()
+
+
+def _log_density(outputs: Tensor, means: Tensor, log_deviations: Tensor) -> Tensor:
+    """Of drawn outputs (batch, outputs), but for a constant; (batch,)."""
+    standard = (outputs - means) * (-log_deviations).exp()
+    return -(0.5 * standard.square() + log_deviations).sum(1)
