@@ -37,6 +37,7 @@ STAGES = (
     "controller",
     "evaluation",
     "pictures",
+    "rounds",
     "benchmark",
     "compare",
 )
@@ -84,7 +85,8 @@ def session_of(process: psutil.Process) -> int | None:
 
 def catalog_entries() -> list[str]:
     entries = yaml.safe_load((ROOT / "conf/base/catalog.yml").read_text())
-    return [name for name in entries if not name.startswith("_")]
+    # Of a pattern the first round is looked at.
+    return [name.format(n=1) for name in entries if not name.startswith("_")]
 
 
 @pytest.mark.parametrize("name", catalog_entries())

@@ -36,16 +36,15 @@ class StagesContext(KedroContext):
         count = (self.config_loader["parameters"].get("rounds") or {}).get("count")
         if not isinstance(count, int) or not 1 <= count <= MOST_ROUNDS:
             return  # the check of the parameters says what is wrong
-        last = {name: f"round_{count}.{name}" for name in ("world_model", "controller")}
+        last = {name: f"round_{count}_{name}" for name in ("world_model", "controller")}
         behind = False
-        for stage in [s for s in self._stages if s in pipelines]:
-            # Made anew: another environment's context may have been here before.
-            module = import_module(f"wm_pipeline.pipelines.{stage}")
-            made = module.create_pipeline()
-            if behind:
-                read = {n: last[n] for n in last if n in made.inputs()}
-                made = Pipeline(made, inputs=read)
-            pipelines[stage] = made
+        for stage in self._stages:
+            if stage in pipelines:
+                # Made anew: another context of this process may have wired it.
+                module = import_module(f"wm_pipeline.pipelines.{stage}")
+                made = module.create_pipeline()
+                read = {n: last[n] for n in last if behind and n in made.inputs()}
+                pipelines[stage] = Pipeline(made, inputs=read) if read else made
             behind = behind or stage == ROUNDS
         if ROUNDS in pipelines:
             pipelines[ROUNDS] = create_rounds(count)

@@ -320,8 +320,8 @@ class _Practice:
             later = surprises[step] + decay * goes_on[step] * later
             advantages[step] = later
         returns = advantages + values
-        spread = returns.var().item()
-        left = (returns - values).var().item() / spread if spread > 0 else np.nan
+        spread = returns.var(correction=0).item()
+        left = (returns - values).var(correction=0).item() / (spread or np.nan)
         return advantages, returns, 1 - left
 
     def _update(

@@ -91,6 +91,8 @@ class RoundsOptions(Options):
             raise ValueError(
                 f"model.policy: expected gaussian, found {self.model.policy}"
             )
+        if self.memory.batch_size < 2:  # noqa: PLR2004  one of C's games, one of others
+            raise ValueError("memory.batch_size: expected 2 or more, found 1")
         return self
 
 
@@ -199,7 +201,7 @@ def train_memory_on(
     world_model, number = copy.deepcopy(world_model), len(played)
     mdn_rnn, skip = world_model.mdn_rnn, world_model.mdn_rnn.frame_skip
     games = JoinedEpisodes(played)
-    held_out = np.arange(max(1, len(games) - VALIDATED), len(games))
+    held_out = np.arange(len(games))[-min(VALIDATED, max(1, len(games) // 4)) :]
     settings = options.memory
     mdn_rnn.to(choose_device(settings.device))
     chosen = np.arange(len(latents))

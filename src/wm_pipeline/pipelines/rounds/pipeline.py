@@ -33,21 +33,21 @@ def create_pipeline(count: int = 1) -> Pipeline:
     )
     for number in range(1, count + 1):
         before, here = f"round_{number - 1}", f"round_{number}"
-        world_model = "world_model" if number == 1 else f"{before}.world_model"
-        earlier = [f"round_{each}.latents" for each in range(1, number)]
-        played = [*earlier, f"{here}.latents"]
+        world_model = "world_model" if number == 1 else f"{before}_world_model"
+        earlier = [f"round_{each}_latents" for each in range(1, number)]
+        played = [*earlier, f"{here}_latents"]
         rounds += Pipeline(
             [
                 Node(
                     play_round,
                     inputs=[
                         world_model,
-                        f"{before}.explorer",
+                        f"{before}_explorer",
                         *game,
                         "params:rounds",
                         *earlier,
                     ],
-                    outputs=f"{here}.latents",
+                    outputs=f"{here}_latents",
                     name=f"play_{here}",
                 ),
                 Node(
@@ -58,15 +58,15 @@ def create_pipeline(count: int = 1) -> Pipeline:
                         "params:rounds",
                         *played,
                     ],
-                    outputs=[f"{here}.world_model", f"{here}.mdn_rnn_history"],
+                    outputs=[f"{here}_world_model", f"{here}_mdn_rnn_history"],
                     name=f"train_memory_in_{here}",
                 ),
                 Node(
                     practise,
                     inputs=[
-                        f"{here}.world_model",
+                        f"{here}_world_model",
                         "latents",
-                        f"{before}.explorer",
+                        f"{before}_explorer",
                         *dream,
                         *played,
                     ],
@@ -81,7 +81,7 @@ def create_pipeline(count: int = 1) -> Pipeline:
         [
             Node(
                 score_rounds,
-                inputs=[f"round_{number}.latents" for number in range(1, count + 1)],
+                inputs=[f"round_{number}_latents" for number in range(1, count + 1)],
                 outputs=["round_scores", "round_scores_figure"],
                 name="score_rounds",
             )
@@ -94,5 +94,5 @@ def create_pipeline(count: int = 1) -> Pipeline:
 def _outputs(number: int) -> list[str]:
     """C of a round, and the log of its training."""
     return [
-        f"round_{number}.{name}" for name in ("explorer", "controller", "practice_log")
+        f"round_{number}_{name}" for name in ("explorer", "controller", "practice_log")
     ]

@@ -1,0 +1,149 @@
+"""The rounds as their users run them, on the real game at tiny sizes."""
+
+import contextlib
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from kedro.framework.project import pipelines
+from kedro.framework.session import KedroSession
+from kedro.io import DataCatalog
+
+from tests.kedro_runs import run
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.pipelines.rounds import create_pipeline
+
+FOLDER = "doom"
+
+
+def versions(project: Path, name: str) -> list[str]:
+    (folder,) = project.glob(f"data/06_models/*/{name}.safetensors")
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_each_round_leaves_its_agent_and_its_games(catalog: DataCatalog) -> None:
+    explorer, controller = (
+        catalog.load(f"round_1_{name}") for name in ("explorer", "controller")
+    )
+    assert isinstance(explorer, Controller)
+    assert isinstance(controller, Controller)
+    assert explorer.stochastic
+    assert not controller.stochastic
+    assert torch.equal(
+        explorer.without_noise().get_parameters(), controller.get_parameters()
+    )
+    before = catalog.load("round_0_explorer").get_parameters()
+    assert not torch.equal(before, explorer.get_parameters())
+    scores = catalog.load("round_scores")
+    assert list(scores.columns) == ["round", "seed", "return", "steps", "terminated"]
+    assert len(scores) == len(catalog.load("round_1_latents")) == 3
+    assert (scores["return"] == scores["steps"]).all()  # Doom pays a tic with 1
+    assert (scores["steps"] <= 120).all()
+
+
+def test_a_round_trains_m_and_nothing_else(catalog: DataCatalog) -> None:
+    first, after = catalog.load("world_model"), catalog.load("round_1_world_model")
+    assert isinstance(first, WorldModel)
+    assert isinstance(after, WorldModel)
+    changed = {
+        name.split(".")[0]
+        for name, tensor in after.state_dict().items()
+        if not torch.equal(tensor, first.state_dict()[name])
+    }
+    assert changed == {"mdn_rnn"}
+    history = catalog.load("round_1_mdn_rnn_history")
+    assert history["step"].max() == 4
+    assert {"nll", "done_loss"} <= set(history["metric"])
+
+
+def test_the_logs_of_practice_have_a_row_an_iteration(catalog: DataCatalog) -> None:
+    for number in (0, 1):
+        log = catalog.load(f"round_{number}_practice_log")
+        assert isinstance(log, pd.DataFrame)
+        assert list(log["iteration"]) == list(range(5))
+        assert (log["steps"] == 8 * 4).all()
+
+
+def test_what_is_missing_of_a_round_is_made_again_and_nothing_else(
+    own_project: Path,
+) -> None:
+    """As after a kill: the games that were played are not played again."""
+    (agent,) = own_project.glob("data/06_models/*/round_1/controller.safetensors")
+    shutil.rmtree(agent)
+    models = ("round_0/explorer", "round_1/world_model", "round_1/explorer")
+    before = {name: versions(own_project, name) for name in models}
+    played = sorted(own_project.glob("data/04_feature/*/round_1/latents/*"))
+    run(own_project, "rounds", only_missing_outputs=True)
+    after = {name: versions(own_project, name) for name in models}
+    grown = {name for name in models if len(after[name]) > len(before[name])}
+    assert grown == {"round_1/explorer"}  # of the same node as the controller
+    assert sorted(own_project.glob("data/04_feature/*/round_1/latents/*")) == played
+
+
+def test_the_same_seed_plays_and_learns_the_same(own_project: Path) -> None:
+    (folder,) = own_project.glob("data/06_models/*/round_1/controller.safetensors")
+    run(own_project, "rounds")
+    first, second = (
+        torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+        for path in sorted(folder.glob("*/*.safetensors"))
+    )
+    assert torch.equal(first, second)
+
+
+def test_the_stages_behind_the_rounds_judge_the_last_ones_agent(
+    bare_project: Path,
+) -> None:
+    """And the context of another environment, in the same process, does not."""
+    agents = {}
+    for env in ("rounds", "test"):
+        with (
+            contextlib.chdir(bare_project),
+            KedroSession.create(
+                bare_project, env=env, runtime_params={"rounds": {"count": 3}}
+            ) as session,
+        ):
+            session.load_context()
+            agents[env] = {
+                stage: {n for n in pipelines[stage].inputs() if "params" not in n}
+                for stage in ("evaluation", "pictures", "dream")
+            }
+            names = set(pipelines["rounds"].all_outputs())
+            assert "round_3_controller" in names
+            assert "round_4_controller" not in names
+    assert {"round_3_controller", "round_3_world_model"} <= agents["rounds"][
+        "evaluation"
+    ]
+    assert {"round_3_controller", "round_3_world_model"} <= agents["rounds"]["pictures"]
+    for stage in ("evaluation", "pictures"):
+        assert {"controller", "world_model"} <= agents["test"][stage]
+    assert agents["rounds"]["dream"] == agents["test"]["dream"]
+
+
+def test_a_missing_round_says_which_stage_makes_it(own_project: Path) -> None:
+    for path in own_project.glob("data/06_models/*/round_1"):
+        shutil.rmtree(path)
+    (own_project / "conf/test/globals.yml").write_text(
+        json.dumps({"task": task(own_project), "stages": ["rounds", "evaluation"]})
+    )
+    with pytest.raises(InputError, match="Run the rounds stage first"):
+        run(own_project, "evaluation")
+
+
+def task(project: Path) -> str:
+    (folder,) = project.glob("data/06_models/*/")
+    return folder.name
+
+
+def test_every_round_reads_the_games_of_all_before() -> None:
+    nodes = {node.name.split(".")[-1]: node for node in create_pipeline(3).nodes}
+    games = [f"round_{number}_latents" for number in (1, 2, 3)]
+    assert set(games) <= set(nodes["train_memory_in_round_3"].inputs)
+    assert set(games) <= set(nodes["practise_in_round_3"].inputs)
+    assert set(games[:2]) <= set(nodes["play_round_3"].inputs)
+    assert games[2] not in nodes["play_round_3"].inputs
+    assert "round_2_world_model" in nodes["play_round_3"].inputs

@@ -1,0 +1,211 @@
+"""Tests of C by its gradient: on a world whose equations are known."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.environments.actions import DiscreteActions, ThresholdActions
+from wm_pipeline.environments.mock import mock_world_model
+from wm_pipeline.episodes.starts import Moments
+from wm_pipeline.models.controller import Controller, ControllerOptions
+from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.search import policy_gradient
+from wm_pipeline.search.policy_gradient import (
+    CRITIC_FIRST,
+    PolicyGradientOptions,
+    begin_at,
+    improve,
+    initialise,
+)
+
+ACTIONS = ThresholdActions(kind="threshold", low=0, middle=1, high=2)
+
+
+@pytest.fixture(scope="module")
+def world() -> WorldModel:
+    return mock_world_model()
+
+
+def options(**changes: Any) -> PolicyGradientOptions:
+    small = {
+        "iterations": 4,
+        "dreams": 64,
+        "steps": 8,
+        "horizon": 30,
+        "batch_size": 128,
+    }
+    return PolicyGradientOptions.model_validate(small | changes)
+
+
+def policy(world: WorldModel, **changes: Any) -> Controller:
+    settings = {"hidden_sizes": (8,), "bias": True, "policy": "gaussian", **changes}
+    made = Controller.for_world(ControllerOptions.model_validate(settings), world, 1)
+    initialise(made, 3)
+    return made
+
+
+def beginnings(world: WorldModel, count: int = 200) -> Moments:
+    """Where games of the world begin."""
+    normal = torch.randn(
+        count, world.vae.latent_size, generator=torch.Generator().manual_seed(5)
+    )
+    latents = world.start(torch.arange(count) % len(world.start_means), normal)
+    return Moments(latents, *world.mdn_rnn.initial_state(count))
+
+
+def test_it_learns_to_balance(world: WorldModel) -> None:
+    learner = policy(world)
+    log = improve(
+        learner,
+        world,
+        begin_at(beginnings(world)),
+        ACTIONS,
+        1.0,
+        options(iterations=60, dreams=128, steps=16, learning_rate=0.01),
+        1,
+    )
+    before, after = log["ends_per_step"][:5].mean(), log["ends_per_step"][-5:].mean()
+    assert after < before / 4
+    assert log["explained"].max() > 0.3
+    assert list(log["iteration"]) == list(range(60))
+    assert (log["steps"] == 128 * 16).all()
+
+
+def test_the_same_seed_gives_the_same_policy(world: WorldModel) -> None:
+    def learned(seed: int) -> torch.Tensor:
+        learner = policy(world)
+        begin = begin_at(beginnings(world))
+        improve(learner, world, begin, ACTIONS, 1.0, options(iterations=5), seed)
+        return learner.get_parameters()
+
+    assert torch.equal(learned(1), learned(1))
+    assert not torch.equal(learned(1), learned(2))
+
+
+def test_the_critic_learns_first(world: WorldModel) -> None:
+    def learned(iterations: int) -> torch.Tensor:
+        learner = policy(world)
+        improve(
+            learner,
+            world,
+            begin_at(beginnings(world)),
+            ACTIONS,
+            1.0,
+            options(iterations=iterations),
+            1,
+        )
+        return learner.get_parameters()
+
+    assert torch.equal(learned(CRITIC_FIRST), policy(world).get_parameters())
+    assert not torch.equal(learned(CRITIC_FIRST + 1), policy(world).get_parameters())
+
+
+def test_a_policy_with_several_outputs_and_drawn_actions_learns(
+    world: WorldModel,
+) -> None:
+    """Its controls have to be M's: here one-hot would not fit, and that is said."""
+    made = Controller.for_world(ControllerOptions(policy="gaussian"), world, 2)
+    initialise(made, 1)
+    drawn = DiscreteActions(kind="discrete", count=2, sampled=True)
+    with pytest.raises(InputError, match="controls of 2 do not fit the MDN-RNN"):
+        improve(made, world, begin_at(beginnings(world)), drawn, 1.0, options(), 1)
+
+
+def test_a_policy_without_noise_is_refused(world: WorldModel) -> None:
+    quiet = policy(world).without_noise()
+    with pytest.raises(InputError, match="expected gaussian"):
+        improve(quiet, world, begin_at(beginnings(world)), ACTIONS, 1.0, options(), 1)
+
+
+def test_a_training_that_diverges_says_so(world: WorldModel) -> None:
+    learner = policy(world)
+    learner.set_parameters(torch.full((learner.size,), torch.nan))
+    with pytest.raises(InputError, match="Lower rounds"):
+        improve(learner, world, begin_at(beginnings(world)), ACTIONS, 1.0, options(), 1)
+
+
+def test_a_new_policy_decides_at_random(world: WorldModel) -> None:
+    """All three actions are taken, whatever is seen."""
+    made = policy(world, hidden_sizes=(64, 64))
+    seen = 3 * torch.randn(500, made.features, generator=torch.Generator())
+    means, log_deviations = made.heads(made.get_parameters(), seen)
+    assert means.abs().max() < 1
+    assert log_deviations.abs().max() < 1
+
+
+def test_dreams_begin_in_all_groups_alike(world: WorldModel) -> None:
+    few, many = beginnings(world, 3), beginnings(world, 300)
+    marked = few._replace(h=few.h + 7)
+    drawn = begin_at(marked, many)(4000, torch.Generator().manual_seed(1))
+    share = (drawn.h[:, 0] == 7).float().mean().item()
+    assert share == pytest.approx(0.5, abs=0.05)
+    assert len(drawn.latents) == len(drawn.c) == 4000
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    length=st.integers(1, 6),
+    ends=st.lists(st.sampled_from(["no", "ended", "broken"]), min_size=6, max_size=6),
+    trace_decay=st.sampled_from([0.0, 0.5, 1.0]),
+    seed=st.integers(0, 1000),
+)
+def test_advantages_are_sums_of_discounted_surprises(
+    length: int, ends: list[str], trace_decay: float, seed: int
+) -> None:
+    """As defined by Schulman et al. 2016, eq. 16, step by step."""
+    world = mock_world_model()
+    chosen = options(dreams=1, steps=length, trace_decay=trace_decay, discount=0.9)
+    practice = policy_gradient._Practice(
+        policy(world), world, begin_at(beginnings(world, 2)), ACTIONS, 1.0, chosen, seed
+    )
+    segment = practice._dream()
+    over = {
+        name: torch.tensor([[end == name] for end in ends[:length]])
+        for name in ("ended", "broken")
+    }
+    segment = segment._replace(**over)
+    advantages, returns, _ = practice._judge(segment)
+    with torch.no_grad():
+        values = practice._critic(segment.features)[:, 0, 0].double().numpy()
+        following = practice._critic(segment.following)[:, 0, 0].double().numpy()
+    unit = world.mdn_rnn.reward_scale.item() / (1 - 0.9)
+    rewards = segment.rewards[:, 0].double().numpy() / unit
+    for first in range(length):
+        total, factor = 0.0, 1.0
+        for step in range(first, length):
+            bootstrap = 0.0 if ends[step] == "ended" else 0.9 * following[step]
+            total += factor * (rewards[step] + bootstrap - values[step])
+            if ends[step] != "no":
+                break
+            factor *= 0.9 * trace_decay
+        assert advantages[first, 0].item() == pytest.approx(total, abs=1e-5)
+        assert returns[first, 0].item() == pytest.approx(
+            total + values[first], abs=1e-5
+        )
+
+
+def test_a_dream_is_broken_off_at_the_horizon_and_another_begins(
+    world: WorldModel,
+) -> None:
+    chosen = options(dreams=50, steps=12, horizon=4)
+    practice = policy_gradient._Practice(
+        policy(world), world, begin_at(beginnings(world)), ACTIONS, 1.0, chosen, 1
+    )
+    segment = practice._dream()
+    over = (segment.ended | segment.broken).numpy()
+    ages = np.diff(np.flatnonzero(np.concatenate(([True], over[:, 0]))))
+    assert (ages <= 4).all()
+    # Some of the first are of other ages, so that updates see all ages.
+    assert 0 < over[0].mean() < 1
+    assert over.mean() > 0.2
+    # What follows the last step of a dream is of that dream, not of the next one.
+    goes_on = ~over[:-1]
+    assert torch.equal(segment.following[:-1][goes_on], segment.features[1:][goes_on])
+    assert not torch.equal(
+        segment.following[:-1][~goes_on], segment.features[1:][~goes_on]
+    )
