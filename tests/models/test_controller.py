@@ -361,3 +361,36 @@ def test_config_rebuilds_the_controller(architecture: dict[str, Any]) -> None:
 def test_bad_options_are_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"(?m)^{name}"):
         controller(**{"inputs": "zh", name: value})
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "elu", "silu"])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("hidden_sizes", [(), (5,), (6, 3)])
+def test_the_last_layer_gives_what_the_controller_decides_by(
+    activation: str, bias: bool, hidden_sizes: tuple[int, ...]
+) -> None:
+    """With gradients; and without noise the means are left."""
+    options = ControllerOptions.model_validate(
+        {
+            "inputs": "zhc",
+            "hidden_sizes": hidden_sizes,
+            "activation": activation,
+            "bias": bias,
+            "policy": "gaussian",
+        }
+    )
+    controller = Controller(options, 3, 4, 2)
+    generator = torch.Generator().manual_seed(1)
+    vector = torch.randn(controller.size, generator=generator, requires_grad=True)
+    controller.set_parameters(vector.detach())
+    z, h, c = (torch.randn(7, size, generator=generator) for size in (3, 4, 4))
+    values = controller.last_layer(vector, torch.cat((z, h, c), 1))
+    torch.testing.assert_close(values[:, :2], controller(z, h, c))
+    noise = torch.randn(7, 2, generator=generator)
+    drawn = values[:, :2] + noise * values[:, 2:].clamp(-5, 2).exp()
+    torch.testing.assert_close(drawn, controller(z, h, c, noise))
+    (gradient,) = torch.autograd.grad(values.sum(), vector)
+    assert gradient.abs().sum() > 0
+    quiet = controller.without_noise()
+    assert not quiet.stochastic
+    torch.testing.assert_close(quiet(z, h, c), controller(z, h, c))

@@ -18,8 +18,6 @@ from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.pipelines.rounds import create_pipeline
 
-FOLDER = "doom"
-
 
 def versions(project: Path, name: str) -> list[str]:
     (folder,) = project.glob(f"data/06_models/*/{name}.safetensors")

@@ -1,5 +1,6 @@
 """Tests of C by its gradient: on a world whose equations are known."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from wm_pipeline.search.policy_gradient import (
     CRITIC_FIRST,
     PolicyGradientOptions,
     begin_at,
+    exploring,
+    exploring_policy,
     improve,
     initialise,
 )
@@ -105,21 +108,21 @@ def test_the_critic_learns_first(world: WorldModel) -> None:
     assert not torch.equal(learned(CRITIC_FIRST + 1), policy(world).get_parameters())
 
 
-def test_a_policy_with_several_outputs_and_drawn_actions_learns(
-    world: WorldModel,
-) -> None:
-    """Its controls have to be M's: here one-hot would not fit, and that is said."""
-    made = Controller.for_world(ControllerOptions(policy="gaussian"), world, 2)
-    initialise(made, 1)
-    drawn = DiscreteActions(kind="discrete", count=2, sampled=True)
+def test_controls_that_are_not_ms_are_refused(world: WorldModel) -> None:
+    made = Controller.for_world(ControllerOptions(), world, 2)
+    drawn = DiscreteActions(kind="discrete", count=2)
     with pytest.raises(InputError, match="controls of 2 do not fit the MDN-RNN"):
         improve(made, world, begin_at(beginnings(world)), drawn, 1.0, options(), 1)
 
 
-def test_a_policy_without_noise_is_refused(world: WorldModel) -> None:
+def test_a_policy_that_cannot_try_is_refused(world: WorldModel) -> None:
     quiet = policy(world).without_noise()
-    with pytest.raises(InputError, match="expected gaussian"):
+    with pytest.raises(InputError, match="expected a gaussian one, found determin"):
         improve(quiet, world, begin_at(beginnings(world)), ACTIONS, 1.0, options(), 1)
+    two = Controller.for_world(ControllerOptions(policy="gaussian"), world, 2)
+    drawn = DiscreteActions(kind="discrete", count=2)
+    with pytest.raises(InputError, match="expected a deterministic one, found gauss"):
+        improve(two, world, begin_at(beginnings(world)), drawn, 1.0, options(), 1)
 
 
 def test_a_training_that_diverges_says_so(world: WorldModel) -> None:
@@ -133,9 +136,73 @@ def test_a_new_policy_decides_at_random(world: WorldModel) -> None:
     """All three actions are taken, whatever is seen."""
     made = policy(world, hidden_sizes=(64, 64))
     seen = 3 * torch.randn(500, made.features, generator=torch.Generator())
-    means, log_deviations = made.heads(made.get_parameters(), seen)
+    means, log_deviations = made.last_layer(made.get_parameters(), seen).chunk(2, 1)
     assert means.abs().max() < 1
     assert log_deviations.abs().max() < 1
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_a_discrete_action_is_drawn_whatever_the_game_says(sampled: bool) -> None:
+    actions = DiscreteActions(kind="discrete", count=3, sampled=sampled)
+    assert exploring(actions) == actions.model_copy(update={"sampled": True})
+    assert exploring_policy(actions) == "deterministic"
+    assert exploring(ACTIONS) == ACTIONS
+    assert exploring_policy(ACTIONS) == "gaussian"
+
+
+def test_actions_are_drawn_with_their_probabilities() -> None:
+    logits = torch.tensor([[0.3, -1.0, 1.2]]).expand(20_000, 3)
+    draws = policy_gradient._Categorical()
+    drawn = draws.draw(logits, torch.Generator().manual_seed(1))
+    expected = logits[0].softmax(0)
+    torch.testing.assert_close(drawn.mean(0), expected, atol=0.02, rtol=0)
+    odds = draws.odds(logits, drawn)
+    torch.testing.assert_close(odds.exp(), (drawn * expected).sum(1))
+    entropy = torch.distributions.Categorical(logits=logits).entropy()
+    torch.testing.assert_close(draws.entropy(logits), entropy)
+
+
+def test_outputs_are_drawn_around_their_means() -> None:
+    values = torch.tensor([[0.5, -2.0, -0.7, 0.4]]).expand(20_000, 4)
+    draws = policy_gradient._Gaussian()
+    drawn = draws.draw(values, torch.Generator().manual_seed(1))
+    means, deviations = values[:, :2], values[:, 2:].exp()
+    torch.testing.assert_close(drawn.mean(0), means[0], atol=0.05, rtol=0)
+    torch.testing.assert_close(drawn.std(0), deviations[0], atol=0.05, rtol=0)
+    normal = torch.distributions.Normal(means, deviations)
+    expected = normal.log_prob(drawn).sum(1)
+    found = draws.odds(values, drawn)
+    torch.testing.assert_close(found - found[0], expected - expected[0])
+    # No deviation above 1 is worth more than 1.
+    assert draws.entropy(values)[0].item() == pytest.approx(-0.7)
+
+
+def test_it_learns_to_choose_among_actions(world: WorldModel) -> None:
+    """The same game with an M that reads which action was chosen."""
+    chosen = copy.deepcopy(world)
+    lstm, size = chosen.mdn_rnn.lstm, world.vae.latent_size
+    weights = lstm.weight_ih_l0.detach()
+    # -1, 0 and +1 were one number; now each has a column of its own.
+    columns = [-weights[:, size:], 0 * weights[:, size:], weights[:, size:]]
+    wider = torch.cat((weights[:, :size], *columns), 1)
+    lstm.weight_ih_l0 = torch.nn.Parameter(wider)
+    chosen.mdn_rnn.action_size = 3
+    made = Controller.for_world(
+        ControllerOptions(hidden_sizes=(8,), bias=True), chosen, 3
+    )
+    initialise(made, 3)
+    log = improve(
+        made,
+        chosen,
+        begin_at(beginnings(chosen)),
+        DiscreteActions(kind="discrete", count=3),
+        1.0,
+        options(iterations=60, dreams=128, steps=16, learning_rate=0.01),
+        1,
+    )
+    before, after = log["ends_per_step"][:5].mean(), log["ends_per_step"][-5:].mean()
+    assert after < before / 4
+    assert log["entropy"].iloc[-1] < log["entropy"].iloc[0] <= np.log(3)
 
 
 def test_dreams_begin_in_all_groups_alike(world: WorldModel) -> None:

@@ -162,25 +162,25 @@ class Controller(nn.Module):
         noise = normal if self.stochastic else None
         return packed(parts, self.outputs, noise, LOG_DEVIATION_RANGE)
 
-    def heads(self, vector: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """The distribution that a Gaussian policy draws from, with gradients.
+    def last_layer(self, vector: Tensor, features: Tensor) -> Tensor:
+        """What the last layer gives, with gradients.
 
         Args:
             vector: The parameters, (size,).
             features: [z, h] or [z, h, c], (batch, features).
 
         Returns:
-            Means and log standard deviations of the outputs, each (batch, outputs).
+            The outputs; of a Gaussian policy their means, then the logarithms of their
+            standard deviations; (batch, heads x outputs).
         """
         first, *others = self.unpack(vector[None])
         values = _rows(features, *first)
         for layer in others:
             values = _rows(_DIFFERENTIABLE[self.options.activation](values), *layer)
-        means, log_deviations = values.split(self.outputs, 1)
-        return means, log_deviations.clamp(*LOG_DEVIATION_RANGE)
+        return values
 
     def without_noise(self) -> Self:
-        """The deterministic controller of a Gaussian policy's means."""
+        """The deterministic controller of a Gaussian policy's means; others as they are."""
         options = self.options.model_copy(update={"policy": "deterministic"})
         quiet = type(self)(options, self.latent_size, self.hidden_size, self.outputs)
         *layers, (weights, biases) = self.unpack(self.parameters_vector[None])

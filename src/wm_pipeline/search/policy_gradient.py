@@ -10,7 +10,7 @@ et al. 2020 (Dreamer) for short dreams from real moments.
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,12 +26,11 @@ from wm_pipeline.common.randomness import (
     standard_gumbel,
     torch_stream,
 )
-from wm_pipeline.environments.actions import Actions
+from wm_pipeline.environments.actions import Actions, DiscreteActions
 from wm_pipeline.environments.dream import check_controls
 from wm_pipeline.episodes.starts import Moments
-from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.controller import LOG_DEVIATION_RANGE, Controller
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.policies.controller_policy import decision_noise
 
 CRITIC_UNITS = 64
 """Of its hidden layer."""
@@ -61,7 +60,8 @@ class PolicyGradientOptions(Options):
         trace_decay: Of later surprises in an advantage (lambda): 0 trusts the critic
             alone, 1 what was dreamed alone.
         clip: How far an update may change the odds of a decision.
-        entropy: What each nat of a decision's spread is worth.
+        entropy: What each nat of a decision's entropy is worth; of an output drawn from
+            a Gaussian, whose deviation is 1 at most.
     """
 
     iterations: int = Field(ge=1, le=1_000_000)
@@ -96,6 +96,18 @@ def begin_at(*groups: Moments) -> Begin:
     return begin
 
 
+def exploring(actions: Actions) -> Actions:
+    """The mapping by which a policy tries: a discrete action is drawn."""
+    if isinstance(actions, DiscreteActions):
+        return actions.model_copy(update={"sampled": True})
+    return actions
+
+
+def exploring_policy(actions: Actions) -> Literal["deterministic", "gaussian"]:
+    """The policy of a controller that tries: where the action is drawn, it need not be."""
+    return "deterministic" if exploring(actions).sampled else "gaussian"
+
+
 def initialise(controller: Controller, seed: int) -> None:
     """Give a controller random weights with which it decides at random.
 
@@ -128,7 +140,7 @@ def improve(
     """Improve a controller in place.
 
     Args:
-        controller: With a Gaussian policy.
+        controller: With the policy of ``exploring_policy``.
         world_model: V and M, on the CPU.
         begin: Where dreams begin.
         actions: The action mapping.
@@ -138,19 +150,16 @@ def improve(
         name: Of what is trained, for progress and curves.
 
     Returns:
-        A row an iteration: iteration; ends_per_step, of M; reward_per_step; deviation,
-        the mean of the policy's; explained, the share of the variance of returns that
-        the critic explains; steps; dream_seconds and update_seconds.
+        A row an iteration: iteration; ends_per_step, of M; reward_per_step; entropy, in
+        nats, as in the options; explained, the share of the variance of returns that the
+        critic explains; steps; dream_seconds and update_seconds.
 
     Raises:
-        InputError: The policy is not Gaussian, the action mapping does not fit M, or
-            training diverged.
+        InputError: The controller's policy is another, the action mapping does not fit
+            M, or training diverged.
     """
-    if not controller.stochastic:
-        raise InputError(
-            "rounds.model.policy: expected gaussian, whose gradient is known, found "
-            f"{controller.options.policy}"
-        )
+    if (found := controller.options.policy) != (wanted := exploring_policy(actions)):
+        raise InputError(f"a policy that tries: expected a {wanted} one, found {found}")
     check_controls(actions, world_model)
     practice = _Practice(
         controller, world_model, begin, actions, temperature, options, seed
@@ -172,8 +181,8 @@ class _Segment(NamedTuple):
 
     Attributes:
         features: What C saw.
-        outputs: What it drew.
-        odds: Their log density.
+        drawn: What it drew from its outputs.
+        odds: The log density of that.
         rewards: Of each step.
         ended: Whether the dream ended in this step.
         broken: Whether it was broken off after this step.
@@ -181,7 +190,7 @@ class _Segment(NamedTuple):
     """
 
     features: Tensor
-    outputs: Tensor
+    drawn: Tensor
     odds: Tensor
     rewards: Tensor
     ended: Tensor
@@ -203,7 +212,8 @@ class _Practice:
         seed: int,
     ) -> None:
         self._controller, self._world_model = controller, world_model
-        self._begin, self._actions = begin, actions
+        self._begin, self._actions = begin, exploring(actions)
+        self._draws = _Categorical() if self._actions.sampled else _Gaussian()
         self._temperature, self._options = temperature, options
         self._generator = torch_stream(seed, "practice")
         self.vector = controller.get_parameters().requires_grad_()
@@ -237,13 +247,13 @@ class _Practice:
                 "Lower rounds.gradient.learning_rate"
             )
         with torch.no_grad():
-            last = segment.features[-1]
-            spread = self._controller.heads(self.vector, last)[1].exp().mean()
+            values = self._controller.last_layer(self.vector, segment.features[-1])
+            entropy = self._draws.entropy(values).mean()
         return {
             "iteration": iteration,
             "ends_per_step": segment.ended.float().mean().item(),
             "reward_per_step": segment.rewards.mean().item(),
-            "deviation": spread.item(),
+            "entropy": entropy.item(),
             "explained": explained,
             "steps": segment.rewards.numel(),
             "dream_seconds": dreamed - started,
@@ -258,18 +268,14 @@ class _Practice:
         steps = []
         for _ in range(options.steps):
             features = self._features()
-            means, log_deviations = self._controller.heads(self.vector, features)
-            normal, gumbel = decision_noise(
-                self._controller, self._actions, options.dreams, self._generator
-            )
-            assert normal is not None, "a Gaussian policy draws"
-            outputs = means + log_deviations.exp() * normal
+            values = self._controller.last_layer(self.vector, features)
+            drawn = self._draws.draw(values, self._generator)
             noise = torch.randn(
                 options.dreams, mdn_rnn.latent_size, generator=self._generator
             )
             latents, rewards, ended, (h, c) = self._world_model.step(
                 self._moments.latents,
-                self._actions.decide(outputs, gumbel),
+                self._actions.decide(drawn),
                 (self._moments.h, self._moments.c),
                 self._temperature,
                 standard_gumbel(shape, self._generator),
@@ -278,10 +284,10 @@ class _Practice:
             self._moments = Moments(latents, h, c)
             self._ages += 1
             broken = (self._ages >= options.horizon) & ~ended
-            odds = _log_density(outputs, means, log_deviations)
+            odds = self._draws.odds(values, drawn)
             following = self._features()
             steps.append(
-                _Segment(features, outputs, odds, rewards, ended, broken, following)
+                _Segment(features, drawn, odds, rewards, ended, broken, following)
             )
             self._replace(ended | broken)
         return _Segment(*(torch.stack(parts) for parts in zip(*steps, strict=True)))
@@ -329,10 +335,7 @@ class _Practice:
     ) -> None:
         """Go over the steps ``epochs`` times, in batches."""
         options = self._options
-        features, outputs = (
-            segment.features.flatten(0, 1),
-            segment.outputs.flatten(0, 1),
-        )
+        features, drawn = segment.features.flatten(0, 1), segment.drawn.flatten(0, 1)
         odds, returns = segment.odds.flatten(), returns.flatten()
         spread = advantages.std(correction=0) + 1e-8
         merits = ((advantages - advantages.mean()) / spread).flatten()
@@ -342,13 +345,13 @@ class _Practice:
                 seen = features[rows]
                 loss = (self._critic(seen)[:, 0] - returns[rows]).square().mean()
                 if not critic_only:
-                    means, log_deviations = self._controller.heads(self.vector, seen)
-                    now = _log_density(outputs[rows], means, log_deviations)
+                    values = self._controller.last_layer(self.vector, seen)
+                    now = self._draws.odds(values, drawn[rows])
                     ratio = (now - odds[rows]).exp()
                     within = ratio.clamp(1 - options.clip, 1 + options.clip)
                     gain = torch.minimum(ratio * merits[rows], within * merits[rows])
-                    spread_worth = options.entropy * log_deviations.sum(1)
-                    loss = loss - (gain + spread_worth).mean()
+                    worth = options.entropy * self._draws.entropy(values)
+                    loss = loss - (gain + worth).mean()
                 self._adam.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_([self.vector], MOST_NORM)
@@ -356,7 +359,48 @@ class _Practice:
                 self._adam.step()
 
 
-def _log_density(outputs: Tensor, means: Tensor, log_deviations: Tensor) -> Tensor:
-    """Of drawn outputs (batch, outputs), but for a constant; (batch,)."""
-    standard = (outputs - means) * (-log_deviations).exp()
-    return -(0.5 * standard.square() + log_deviations).sum(1)
+class _Gaussian:
+    """Outputs drawn around their means, of the last layer's two heads."""
+
+    def draw(self, values: Tensor, generator: torch.Generator) -> Tensor:
+        """Outputs, (batch, outputs)."""
+        means, log_deviations = self._heads(values)
+        noise = torch.randn(means.shape, generator=generator)
+        return means + log_deviations.exp() * noise
+
+    def odds(self, values: Tensor, drawn: Tensor) -> Tensor:
+        """The log density of drawn outputs, but for a constant, (batch,)."""
+        means, log_deviations = self._heads(values)
+        standard = (drawn - means) * (-log_deviations).exp()
+        return -(0.5 * standard.square() + log_deviations).sum(1)
+
+    def entropy(self, values: Tensor) -> Tensor:
+        """In nats, (batch,), but for a constant.
+
+        Action mappings are saturated a few units from zero: there a larger deviation
+        would be rewarded for ever, and decide nothing.
+        """
+        return self._heads(values)[1].clamp(max=0).sum(1)
+
+    def _heads(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        means, log_deviations = values.chunk(2, 1)
+        return means, log_deviations.clamp(*LOG_DEVIATION_RANGE)
+
+
+class _Categorical:
+    """One action drawn by its logits; what is drawn is 1 there and 0 elsewhere."""
+
+    def draw(self, values: Tensor, generator: torch.Generator) -> Tensor:
+        """The action, (batch, outputs)."""
+        noise = standard_gumbel(tuple(values.shape), generator)
+        chosen = (values + noise).argmax(1)
+        return torch.nn.functional.one_hot(chosen, values.shape[1]).float()
+
+    def odds(self, values: Tensor, drawn: Tensor) -> Tensor:
+        """The log probability of drawn actions, (batch,)."""
+        return (values.log_softmax(1) * drawn).sum(1)
+
+    def entropy(self, values: Tensor) -> Tensor:
+        """In nats, (batch,)."""
+        logs = values.log_softmax(1)
+        return -(logs.exp() * logs).sum(1)

@@ -44,6 +44,8 @@ from wm_pipeline.reporting.figures import rounds_figure
 from wm_pipeline.search.policy_gradient import (
     PolicyGradientOptions,
     begin_at,
+    exploring,
+    exploring_policy,
     improve,
     initialise,
 )
@@ -68,8 +70,8 @@ class RoundsOptions(Options):
         games: Played by C in each round.
         sample_latents: Whether C sees a sample of z in the game, or its mean.
         workers: Games played side by side, each in a process; null: one a core.
-        model: C's architecture; its policy is ``gaussian``, for in its games and in its
-            training it tries what it is not sure of.
+        model: C's architecture. In its games and in its training it tries what it is not
+            sure of: a discrete action is drawn by its logits, other outputs from a Gaussian.
         memory: How M is trained on: half of the sequences in each step are of C's
             games, the other half of the collection's.
         gradient: How C is trained on.
@@ -86,11 +88,7 @@ class RoundsOptions(Options):
     gradient: PolicyGradientOptions
 
     @model_validator(mode="after")
-    def _check_policy(self) -> Self:
-        if self.model.policy != "gaussian":
-            raise ValueError(
-                f"model.policy: expected gaussian, found {self.model.policy}"
-            )
+    def _check_batch(self) -> Self:
         if self.memory.batch_size < 2:  # noqa: PLR2004  one of C's games, one of others
             raise ValueError("memory.batch_size: expected 2 or more, found 1")
         return self
@@ -119,9 +117,10 @@ def begin_practice(
         ValueError: The latents were made by another V.
     """
     check_latents(latents, world_model.vae)
-    explorer = Controller.for_world(
-        options.model, world_model, environment.actions.outputs
+    model = options.model.model_copy(
+        update={"policy": exploring_policy(environment.actions)}
     )
+    explorer = Controller.for_world(model, world_model, environment.actions.outputs)
     initialise(explorer, options.seed)
     return _practised(explorer, world_model, [latents], environment, dream, options)
 
@@ -147,7 +146,7 @@ def play_round(
     """
     number = len(earlier) + 1
     policy = ControllerPolicy(
-        world_model, explorer, environment.actions, options.sample_latents
+        world_model, explorer, exploring(environment.actions), options.sample_latents
     )
     seeds = stream(options.seed, "rounds, games", number).integers(
         2**31, size=options.games
