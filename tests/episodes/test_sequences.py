@@ -16,6 +16,7 @@ from wm_pipeline.episodes import sequences
 from wm_pipeline.episodes.sequences import (
     latent_statistics,
     longest_episode,
+    side_by_side,
     to_sequence,
     training_windows,
     validation_windows,
@@ -286,3 +287,17 @@ def test_steps_longer_than_every_episode_are_refused(stored: EpisodeShards):
         InputError, match=r"frame_skip: expected less .*\(11\), found 11"
     ):
         longest_episode(stored, 11)
+
+
+def test_windows_of_two_sources_stand_side_by_side(stored: EpisodeShards) -> None:
+    def windows(rows: int, seed: int) -> list[Window]:
+        random = np.random.default_rng(seed)
+        source = training_windows(stored, np.arange(5), 2, rows, 3, random)
+        return list(islice(source, 4))
+
+    together = side_by_side(iter(windows(2, 1)), iter(windows(3, 2)))
+    for found, first, other in zip(together, windows(2, 1), windows(3, 2), strict=True):
+        for name, values in vars(found).items():
+            assert len(values) == 5
+            np.testing.assert_array_equal(values[:2], vars(first)[name])
+            np.testing.assert_array_equal(values[2:], vars(other)[name])

@@ -9,6 +9,7 @@ from wm_pipeline.reporting.figures import (
     dream_against_real,
     evaluation_histogram,
     fitness_curve,
+    rounds_figure,
 )
 
 MEANS = (600, 500, 400, 300, 200, 100)
@@ -160,3 +161,14 @@ def test_the_diagonal_crosses_a_square_that_holds_all(
     low, high = diagonal.x
     assert low <= 90 + shift
     assert high > 530 + shift
+
+
+def test_every_game_of_a_round_is_in_its_figure() -> None:
+    scores = pd.DataFrame(
+        {"round": [1, 1, 1, 2, 2], "return": [100.0, 300.0, 200.0, 700.0, 500.0]}
+    )
+    games, means = rounds_figure(scores).data
+    assert list(games.y) == list(scores["return"])
+    assert list(means.x) == [1, 2]
+    assert list(means.y) == [200, 600]
+    assert means.error_y.array[0] == pytest.approx(1.96 * 100 / 3**0.5)

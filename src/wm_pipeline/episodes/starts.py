@@ -16,6 +16,9 @@ from wm_pipeline.models.vae import reparameterise
 SIDE_BY_SIDE = 100
 """Episodes that M reads together."""
 
+MOST_MOMENTS = 100_000
+"""In memory: 0.1 GB of the default M's, 0.4 GB of the paper's."""
+
 TOO_LATE = 2
 """Steps of M before an end in which nothing can be done any more."""
 
@@ -42,20 +45,23 @@ class Moments(NamedTuple):
 def moments_of(
     mdn_rnn: MDNRNN, latents: Episodes, random: np.random.Generator
 ) -> Moments:
-    """All moments of stored episodes, a step of M apart.
+    """The moments of stored episodes, a step of M apart.
 
     Args:
         mdn_rnn: M, which reads the episodes from their starts, on the CPU.
-        latents: The episodes' latents.
-        random: Draws z from their means and variances.
+        latents: The episodes' latents; of many, some episodes are drawn.
+        random: Draws those, and z from the means and variances.
 
     Raises:
         InputError: Every episode is over at once.
     """
     lengths = latents.lengths
     found: list[Moments] = []
+    drawn = random.permutation(len(lengths))
+    before = np.cumsum(lengths[drawn] / mdn_rnn.frame_skip)
+    drawn = drawn[: max(1, int((before <= MOST_MOMENTS).sum()))]
     # Those of like length together, so that little is read in vain.
-    ordered = np.argsort(lengths, kind="stable")
+    ordered = drawn[np.argsort(lengths[drawn], kind="stable")]
     for first in range(0, len(ordered), SIDE_BY_SIDE):
         sequences = [
             to_sequence(latents.read(int(episode)), 0, mdn_rnn.frame_skip)
