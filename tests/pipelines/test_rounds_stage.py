@@ -12,7 +12,7 @@ from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.io import DataCatalog
 
-from tests.kedro_runs import run
+from tests.kedro_runs import load, run
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
@@ -81,6 +81,15 @@ def test_what_is_missing_of_a_round_is_made_again_and_nothing_else(
     grown = {name for name in models if len(after[name]) > len(before[name])}
     assert grown == {"round_1/explorer"}  # of the same node as the controller
     assert sorted(own_project.glob("data/04_feature/*/round_1/latents/*")) == played
+
+
+def test_more_rounds_go_on_from_those_there_are(own_project: Path) -> None:
+    before = {n: versions(own_project, f"round_{n}/explorer") for n in (0, 1)}
+    more: dict[str, object] = {"rounds": {"count": 2}}
+    run(own_project, "rounds", more, only_missing_outputs=True)
+    assert {n: versions(own_project, f"round_{n}/explorer") for n in (0, 1)} == before
+    assert len(versions(own_project, "round_2/controller")) == 1
+    assert set(load(own_project, "round_scores")["round"]) == {1, 2}
 
 
 def test_the_same_seed_plays_and_learns_the_same(own_project: Path) -> None:

@@ -63,7 +63,7 @@ class KeepOrigins:
         self._catalog, self._read = catalog, {}
         self._remakes = run_params["only_missing_outputs"]
         names = pipeline.all_outputs() if self._remakes else pipeline.inputs()
-        found = _Reasons(catalog, whole=self._remakes)
+        found = _Reasons(catalog, pipeline, whole=self._remakes)
         for name in sorted(names):
             why = found.other(name)
             if why is None:
@@ -134,7 +134,7 @@ class KeepOrigins:
         """
         if not self._remakes:
             return
-        found = _Reasons(catalog, whole=False)
+        found = _Reasons(catalog, pipeline, whole=False)
         for name in sorted(pipeline.all_outputs()):
             if why := found.other(name):
                 raise InputError(
@@ -148,11 +148,18 @@ class _Reasons:
 
     Args:
         catalog: Where they are.
+        pipeline: What it makes of what it makes itself has to be made of all of that.
         whole: Whether to read all of them, also large ones.
     """
 
-    def __init__(self, catalog: DataCatalog, whole: bool) -> None:
+    def __init__(self, catalog: DataCatalog, pipeline: Pipeline, whole: bool) -> None:
         self._catalog, self._whole = catalog, whole
+        made = pipeline.all_outputs()
+        self._inputs = {
+            output: [n for n in node.inputs if n in made and _tracked(catalog, n)]
+            for node in pipeline.nodes
+            for output in node.outputs
+        }
         self._known: dict[str, str | None] = {}
 
     def other(self, name: str) -> str | None:
@@ -176,7 +183,12 @@ class _Reasons:
                 dataset.check_whole()
         except (OSError, InputError) as error:
             return f"it is damaged ({error})"
-        return origin.difference(_present(self._catalog, origin.options)) or next(
+        if why := origin.difference(_present(self._catalog, origin.options)):
+            return why
+        for wanted in self._inputs.get(name, ()):
+            if wanted not in origin.inputs:
+                return f"it was made without {wanted}"
+        return next(
             filter(None, (self._input(*each) for each in origin.inputs.items())), None
         )
 

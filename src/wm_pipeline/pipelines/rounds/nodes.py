@@ -77,7 +77,8 @@ class RoundsOptions(Options):
         gradient: How C is trained on.
     """
 
-    indifferent: ClassVar[frozenset[str]] = frozenset({"workers"})
+    # A round is the same however many follow: later runs may add some.
+    indifferent: ClassVar[frozenset[str]] = frozenset({"workers", "count"})
     seed: Seed
     count: int = Field(ge=1, le=MOST_ROUNDS)
     games: int = Field(ge=2, le=100_000)
@@ -294,6 +295,11 @@ def score_rounds(*played: EpisodeShards) -> tuple[pd.DataFrame, go.Figure]:
                 }
             )
     scores = pd.DataFrame(rows)
+    means = scores.groupby("round")["return"].mean()
+    logger.info(
+        "C, exploring, from round to round: %s",
+        ", ".join(f"{mean:,.0f}" for mean in means),
+    )
     return scores, rounds_figure(scores)
 
 
