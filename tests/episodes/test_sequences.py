@@ -301,3 +301,18 @@ def test_windows_of_two_sources_stand_side_by_side(stored: EpisodeShards) -> Non
             assert len(values) == 5
             np.testing.assert_array_equal(values[:2], vars(first)[name])
             np.testing.assert_array_equal(values[2:], vars(other)[name])
+
+
+def test_of_some_phases_only_those_are_sequences(tmp_path: Path) -> None:
+    stored = write(tmp_path / "latents", [latents(9, 4)])
+    for phases, firsts in ((1, {0}), (2, {0, 1}), (None, {0, 1, 2})):
+        random = np.random.default_rng(1)
+        windows = training_windows(
+            stored, np.arange(1), 3, 2, 50, random, phases=phases
+        )
+        found = {
+            int(mean)
+            for window in islice(windows, 10)
+            for mean in window.means[window.fresh, 0, 1]
+        }
+        assert found == firsts

@@ -68,6 +68,7 @@ def training_windows(
     length: int,
     random: np.random.Generator,
     skipped: int = 0,
+    phases: int | None = None,
 ) -> Iterator[Window]:
     """Endless windows for truncated backpropagation through time.
 
@@ -82,8 +83,10 @@ def training_windows(
         length: Steps of M in a window.
         random: Draws the order.
         skipped: Windows at the beginning that are left out; they are not read.
+        phases: How many phases of an episode are sequences; None takes all.
     """
-    source = _shuffled_sequences(latents, chosen, frame_skip, random)
+    every = frame_skip if phases is None else phases
+    source = _shuffled_sequences(latents, chosen, frame_skip, every, random)
     rows = [_Row(next(source)) for _ in range(batch_size)]
     for number in itertools.count():
         if number >= skipped:
@@ -304,9 +307,10 @@ def _shuffled_sequences(
     latents: Episodes,
     chosen: np.ndarray,
     frame_skip: int,
+    phases: int,
     random: np.random.Generator,
 ) -> Iterator[_Stored]:
-    """All phases of the chosen episodes, in a new order each epoch, a pool at a time."""
+    """Some phases of the chosen episodes, in a new order each epoch, a pool at a time."""
     lengths = latents.lengths
     groups = list(in_groups(chosen, lengths, POOL_STEPS))
     number, pool = -1, _Pool(latents, [])
@@ -318,7 +322,7 @@ def _shuffled_sequences(
             pairs = [
                 (episode, phase)
                 for episode in groups[number]
-                for phase in range(min(frame_skip, int(lengths[episode])))
+                for phase in range(min(phases, int(lengths[episode])))
             ]
             for place in random.permutation(len(pairs)).tolist():
                 episode, phase = pairs[place]

@@ -183,14 +183,15 @@ class _Reasons:
                 dataset.check_whole()
         except (OSError, InputError) as error:
             return f"it is damaged ({error})"
-        if why := origin.difference(_present(self._catalog, origin.options)):
-            return why
-        for wanted in self._inputs.get(name, ()):
-            if wanted not in origin.inputs:
-                return f"it was made without {wanted}"
-        return next(
-            filter(None, (self._input(*each) for each in origin.inputs.items())), None
+        wanted = self._inputs.get(name, ())
+        lacking = (
+            f"it was made without {each}"
+            for each in wanted
+            if each not in origin.inputs
         )
+        others = filter(None, (self._input(*each) for each in origin.inputs.items()))
+        found = origin.difference(_present(self._catalog, origin.options))
+        return found or next(lacking, None) or next(others, None)
 
     def _input(self, name: str, digest: str) -> str | None:
         """Why an input is not the one that was used."""

@@ -209,9 +209,11 @@ def train_memory_on(
     half = settings.batch_size // 2
 
     def windows(first: int) -> Iterator[Window]:
-        sources: tuple[tuple[Episodes, np.ndarray, int], ...] = (
-            (games, np.arange(len(games) - len(held_out)), half),
-            (latents, chosen, settings.batch_size - half),
+        # C decides once a step of M, from the first on: between its decisions M would
+        # read the mean of two, which no dream of C has.
+        sources: tuple[tuple[Episodes, np.ndarray, int, int], ...] = (
+            (games, np.arange(len(games) - len(held_out)), half, 1),
+            (latents, chosen, settings.batch_size - half, skip),
         )
         return side_by_side(
             *(
@@ -223,8 +225,9 @@ def train_memory_on(
                     length,
                     stream(options.seed, "rounds, sequences", number, place),
                     first,
+                    phases,
                 )
-                for place, (episodes, some, rows) in enumerate(sources)
+                for place, (episodes, some, rows, phases) in enumerate(sources)
             )
         )
 
