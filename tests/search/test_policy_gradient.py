@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.environments.actions import DiscreteActions, ThresholdActions
+from wm_pipeline.environments.actions import Actions, DiscreteActions, ThresholdActions
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.episodes.starts import Moments
 from wm_pipeline.models.controller import Controller, ControllerOptions
@@ -19,6 +19,7 @@ from wm_pipeline.search import policy_gradient
 from wm_pipeline.search.policy_gradient import (
     CRITIC_FIRST,
     PolicyGradientOptions,
+    ShortDreams,
     begin_at,
     exploring,
     exploring_policy,
@@ -61,14 +62,15 @@ def beginnings(world: WorldModel, count: int = 200) -> Moments:
     return Moments(latents, *world.mdn_rnn.initial_state(count))
 
 
+def short_dreams(world: WorldModel, actions: Actions) -> ShortDreams:
+    return ShortDreams(world, begin_at(beginnings(world)), actions, 1.0)
+
+
 def test_it_learns_to_balance(world: WorldModel) -> None:
     learner = policy(world)
     log = improve(
         learner,
-        world,
-        begin_at(beginnings(world)),
-        ACTIONS,
-        1.0,
+        short_dreams(world, ACTIONS),
         options(iterations=60, dreams=128, steps=16, learning_rate=0.01),
         1,
     )
@@ -82,8 +84,7 @@ def test_it_learns_to_balance(world: WorldModel) -> None:
 def test_the_same_seed_gives_the_same_policy(world: WorldModel) -> None:
     def learned(seed: int) -> torch.Tensor:
         learner = policy(world)
-        begin = begin_at(beginnings(world))
-        improve(learner, world, begin, ACTIONS, 1.0, options(iterations=5), seed)
+        improve(learner, short_dreams(world, ACTIONS), options(iterations=5), seed)
         return learner.get_parameters()
 
     assert torch.equal(learned(1), learned(1))
@@ -95,10 +96,7 @@ def test_the_critic_learns_first(world: WorldModel) -> None:
         learner = policy(world)
         improve(
             learner,
-            world,
-            begin_at(beginnings(world)),
-            ACTIONS,
-            1.0,
+            short_dreams(world, ACTIONS),
             options(iterations=iterations),
             1,
         )
@@ -112,24 +110,24 @@ def test_controls_that_are_not_ms_are_refused(world: WorldModel) -> None:
     made = Controller.for_world(ControllerOptions(), world, 2)
     drawn = DiscreteActions(kind="discrete", count=2)
     with pytest.raises(InputError, match="controls of 2 do not fit the MDN-RNN"):
-        improve(made, world, begin_at(beginnings(world)), drawn, 1.0, options(), 1)
+        improve(made, short_dreams(world, drawn), options(), 1)
 
 
 def test_a_policy_that_cannot_try_is_refused(world: WorldModel) -> None:
     quiet = policy(world).without_noise()
     with pytest.raises(InputError, match="expected a gaussian one, found determin"):
-        improve(quiet, world, begin_at(beginnings(world)), ACTIONS, 1.0, options(), 1)
+        improve(quiet, short_dreams(world, ACTIONS), options(), 1)
     two = Controller.for_world(ControllerOptions(policy="gaussian"), world, 2)
     drawn = DiscreteActions(kind="discrete", count=2)
     with pytest.raises(InputError, match="expected a deterministic one, found gauss"):
-        improve(two, world, begin_at(beginnings(world)), drawn, 1.0, options(), 1)
+        improve(two, short_dreams(world, drawn), options(), 1)
 
 
 def test_a_training_that_diverges_says_so(world: WorldModel) -> None:
     learner = policy(world)
     learner.set_parameters(torch.full((learner.size,), torch.nan))
     with pytest.raises(InputError, match="Lower rounds"):
-        improve(learner, world, begin_at(beginnings(world)), ACTIONS, 1.0, options(), 1)
+        improve(learner, short_dreams(world, ACTIONS), options(), 1)
 
 
 def test_a_new_policy_decides_at_random(world: WorldModel) -> None:
@@ -193,10 +191,7 @@ def test_it_learns_to_choose_among_actions(world: WorldModel) -> None:
     initialise(made, 3)
     log = improve(
         made,
-        chosen,
-        begin_at(beginnings(chosen)),
-        DiscreteActions(kind="discrete", count=3),
-        1.0,
+        short_dreams(chosen, DiscreteActions(kind="discrete", count=3)),
         options(iterations=60, dreams=128, steps=16, learning_rate=0.01),
         1,
     )
@@ -228,7 +223,7 @@ def test_advantages_are_sums_of_discounted_surprises(
     world = mock_world_model()
     chosen = options(dreams=1, steps=length, trace_decay=trace_decay, discount=0.9)
     practice = policy_gradient._Practice(
-        policy(world), world, begin_at(beginnings(world, 2)), ACTIONS, 1.0, chosen, seed
+        policy(world), short_dreams(world, ACTIONS), chosen, seed
     )
     segment = practice._dream()
     over = {
@@ -261,7 +256,7 @@ def test_a_dream_is_broken_off_at_the_horizon_and_another_begins(
 ) -> None:
     chosen = options(dreams=50, steps=12, horizon=4)
     practice = policy_gradient._Practice(
-        policy(world), world, begin_at(beginnings(world)), ACTIONS, 1.0, chosen, 1
+        policy(world), short_dreams(world, ACTIONS), chosen, 1
     )
     segment = practice._dream()
     over = (segment.ended | segment.broken).numpy()

@@ -81,6 +81,22 @@ Begin = Callable[[int, torch.Generator], Moments]
 """Draws so many moments in which dreams begin."""
 
 
+class ShortDreams(NamedTuple):
+    """The dreams in which C is trained.
+
+    Attributes:
+        world_model: V and M, on the CPU.
+        begin: Where they begin.
+        actions: The action mapping.
+        temperature: Above 0.
+    """
+
+    world_model: WorldModel
+    begin: Begin
+    actions: Actions
+    temperature: float
+
+
 def begin_at(*groups: Moments) -> Begin:
     """Begin dreams in moments of several groups, as many in each group."""
 
@@ -129,10 +145,7 @@ def initialise(controller: Controller, seed: int) -> None:
 
 def improve(
     controller: Controller,
-    world_model: WorldModel,
-    begin: Begin,
-    actions: Actions,
-    temperature: float,
+    dreams: ShortDreams,
     options: PolicyGradientOptions,
     seed: int,
     name: str = "C",
@@ -141,10 +154,7 @@ def improve(
 
     Args:
         controller: With the policy of ``exploring_policy``.
-        world_model: V and M, on the CPU.
-        begin: Where dreams begin.
-        actions: The action mapping.
-        temperature: Of the dreams, above 0.
+        dreams: In which it is trained.
         options: How.
         seed: Of the dreams and the decisions.
         name: Of what is trained, for progress and curves.
@@ -158,12 +168,12 @@ def improve(
         InputError: The controller's policy is another, the action mapping does not fit
             M, or training diverged.
     """
-    if (found := controller.options.policy) != (wanted := exploring_policy(actions)):
+    if (found := controller.options.policy) != (
+        wanted := exploring_policy(dreams.actions)
+    ):
         raise InputError(f"a policy that tries: expected a {wanted} one, found {found}")
-    check_controls(actions, world_model)
-    practice = _Practice(
-        controller, world_model, begin, actions, temperature, options, seed
-    )
+    check_controls(dreams.actions, dreams.world_model)
+    practice = _Practice(controller, dreams, options, seed)
     rows = []
     with progress.task(f"Training {name}", options.iterations, "iterations") as task:
         for iteration in range(options.iterations):
@@ -204,17 +214,14 @@ class _Practice:
     def __init__(
         self,
         controller: Controller,
-        world_model: WorldModel,
-        begin: Begin,
-        actions: Actions,
-        temperature: float,
+        dreams: ShortDreams,
         options: PolicyGradientOptions,
         seed: int,
     ) -> None:
-        self._controller, self._world_model = controller, world_model
-        self._begin, self._actions = begin, exploring(actions)
+        self._controller, self._options = controller, options
+        self._world_model, self._begin = dreams.world_model, dreams.begin
+        self._actions, self._temperature = exploring(dreams.actions), dreams.temperature
         self._draws = _Categorical() if self._actions.sampled else _Gaussian()
-        self._temperature, self._options = temperature, options
         self._generator = torch_stream(seed, "practice")
         self.vector = controller.get_parameters().requires_grad_()
         with seeded_initialisation(seed, "critic weights"):
@@ -224,7 +231,7 @@ class _Practice:
                 nn.Linear(CRITIC_UNITS, 1),
             )
         self._adam = torch.optim.Adam([self.vector, *self._critic.parameters()])
-        self._moments = begin(options.dreams, self._generator)
+        self._moments = self._begin(options.dreams, self._generator)
         # They begin at all ages, so that not all are broken off together.
         self._ages = torch.randint(
             options.horizon, (options.dreams,), generator=self._generator

@@ -43,6 +43,7 @@ from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.reporting.figures import rounds_figure
 from wm_pipeline.search.policy_gradient import (
     PolicyGradientOptions,
+    ShortDreams,
     begin_at,
     exploring,
     exploring_policy,
@@ -326,10 +327,9 @@ def _practised(
     ]
     log = improve(
         explorer,
-        world_model,
-        begin_at(*groups),
-        environment.actions,
-        dream.temperature,
+        ShortDreams(
+            world_model, begin_at(*groups), environment.actions, dream.temperature
+        ),
         options.gradient,
         int(stream(options.seed, "rounds, practice", number).integers(2**31)),
         f"C, round {number}",
