@@ -1,6 +1,7 @@
 """Tests of C by its gradient: on a world whose equations are known."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wm_pipeline.common.checkpoints import load_checkpoint, save_checkpoint
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.environments.actions import Actions, DiscreteActions, ThresholdActions
 from wm_pipeline.environments.mock import mock_world_model
@@ -18,6 +20,7 @@ from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.search import policy_gradient
 from wm_pipeline.search.policy_gradient import (
     CRITIC_FIRST,
+    Critic,
     PolicyGradientOptions,
     ShortDreams,
     begin_at,
@@ -70,6 +73,7 @@ def test_it_learns_to_balance(world: WorldModel) -> None:
     learner = policy(world)
     log = improve(
         learner,
+        Critic.new(learner, 1),
         short_dreams(world, ACTIONS),
         options(iterations=60, dreams=128, steps=16, learning_rate=0.01),
         1,
@@ -84,50 +88,57 @@ def test_it_learns_to_balance(world: WorldModel) -> None:
 def test_the_same_seed_gives_the_same_policy(world: WorldModel) -> None:
     def learned(seed: int) -> torch.Tensor:
         learner = policy(world)
-        improve(learner, short_dreams(world, ACTIONS), options(iterations=5), seed)
+        improve(
+            learner,
+            Critic.new(learner, 1),
+            short_dreams(world, ACTIONS),
+            options(iterations=5),
+            seed,
+        )
         return learner.get_parameters()
 
     assert torch.equal(learned(1), learned(1))
     assert not torch.equal(learned(1), learned(2))
 
 
-def test_the_critic_learns_first(world: WorldModel) -> None:
-    def learned(iterations: int) -> torch.Tensor:
-        learner = policy(world)
-        improve(
-            learner,
-            short_dreams(world, ACTIONS),
-            options(iterations=iterations),
-            1,
-        )
-        return learner.get_parameters()
-
-    assert torch.equal(learned(CRITIC_FIRST), policy(world).get_parameters())
-    assert not torch.equal(learned(CRITIC_FIRST + 1), policy(world).get_parameters())
+def test_a_new_critic_learns_first_and_then_goes_on(
+    world: WorldModel, tmp_path: Path
+) -> None:
+    learner, critic = policy(world), Critic.new(policy(world), 1)
+    dreams, before = short_dreams(world, ACTIONS), learner.get_parameters()
+    improve(learner, critic, dreams, options(iterations=CRITIC_FIRST), 1)
+    assert torch.equal(learner.get_parameters(), before)
+    save_checkpoint(tmp_path / "critic.safetensors", critic)
+    kept = load_checkpoint(tmp_path / "critic.safetensors", Critic)
+    assert kept.iterations == CRITIC_FIRST
+    improve(learner, kept, dreams, options(iterations=1), 1)
+    assert not torch.equal(learner.get_parameters(), before)
 
 
 def test_controls_that_are_not_ms_are_refused(world: WorldModel) -> None:
     made = Controller.for_world(ControllerOptions(), world, 2)
     drawn = DiscreteActions(kind="discrete", count=2)
     with pytest.raises(InputError, match="controls of 2 do not fit the MDN-RNN"):
-        improve(made, short_dreams(world, drawn), options(), 1)
+        improve(made, Critic.new(made, 1), short_dreams(world, drawn), options(), 1)
 
 
 def test_a_policy_that_cannot_try_is_refused(world: WorldModel) -> None:
     quiet = policy(world).without_noise()
     with pytest.raises(InputError, match="expected a gaussian one, found determin"):
-        improve(quiet, short_dreams(world, ACTIONS), options(), 1)
+        improve(quiet, Critic.new(quiet, 1), short_dreams(world, ACTIONS), options(), 1)
     two = Controller.for_world(ControllerOptions(policy="gaussian"), world, 2)
     drawn = DiscreteActions(kind="discrete", count=2)
     with pytest.raises(InputError, match="expected a deterministic one, found gauss"):
-        improve(two, short_dreams(world, drawn), options(), 1)
+        improve(two, Critic.new(two, 1), short_dreams(world, drawn), options(), 1)
 
 
 def test_a_training_that_diverges_says_so(world: WorldModel) -> None:
     learner = policy(world)
     learner.set_parameters(torch.full((learner.size,), torch.nan))
     with pytest.raises(InputError, match="Lower rounds"):
-        improve(learner, short_dreams(world, ACTIONS), options(), 1)
+        improve(
+            learner, Critic.new(learner, 1), short_dreams(world, ACTIONS), options(), 1
+        )
 
 
 def test_a_new_policy_decides_at_random(world: WorldModel) -> None:
@@ -191,6 +202,7 @@ def test_it_learns_to_choose_among_actions(world: WorldModel) -> None:
     initialise(made, 3)
     log = improve(
         made,
+        Critic.new(made, 1),
         short_dreams(chosen, DiscreteActions(kind="discrete", count=3)),
         options(iterations=60, dreams=128, steps=16, learning_rate=0.01),
         1,
@@ -222,8 +234,9 @@ def test_advantages_are_sums_of_discounted_surprises(
     """As defined by Schulman et al. 2016, eq. 16, step by step."""
     world = mock_world_model()
     chosen = options(dreams=1, steps=length, trace_decay=trace_decay, discount=0.9)
+    learner = policy(world)
     practice = policy_gradient._Practice(
-        policy(world), short_dreams(world, ACTIONS), chosen, seed
+        learner, Critic.new(learner, 1), short_dreams(world, ACTIONS), chosen, seed
     )
     segment = practice._dream()
     over = {
@@ -233,8 +246,8 @@ def test_advantages_are_sums_of_discounted_surprises(
     segment = segment._replace(**over)
     advantages, returns, _ = practice._judge(segment)
     with torch.no_grad():
-        values = practice._critic(segment.features)[:, 0, 0].double().numpy()
-        following = practice._critic(segment.following)[:, 0, 0].double().numpy()
+        values = practice._critic(segment.features)[:, 0].double().numpy()
+        following = practice._critic(segment.following)[:, 0].double().numpy()
     unit = world.mdn_rnn.reward_scale.item() / (1 - 0.9)
     rewards = segment.rewards[:, 0].double().numpy() / unit
     for first in range(length):
@@ -255,8 +268,9 @@ def test_a_dream_is_broken_off_at_the_horizon_and_another_begins(
     world: WorldModel,
 ) -> None:
     chosen = options(dreams=50, steps=12, horizon=4)
+    learner = policy(world)
     practice = policy_gradient._Practice(
-        policy(world), short_dreams(world, ACTIONS), chosen, 1
+        learner, Critic.new(learner, 1), short_dreams(world, ACTIONS), chosen, 1
     )
     segment = practice._dream()
     over = (segment.ended | segment.broken).numpy()

@@ -10,7 +10,7 @@ et al. 2020 (Dreamer) for short dreams from real moments.
 
 import time
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,7 @@ CRITIC_UNITS = 64
 """Of its hidden layer."""
 
 CRITIC_FIRST = 3
-"""Iterations in which the critic alone learns: what it says at first is of no use."""
+"""Iterations in which a new critic learns alone: what it says at first is of no use."""
 
 LAST_RATE = 0.1
 """Of the learning rate, in the last iteration."""
@@ -79,6 +79,47 @@ class PolicyGradientOptions(Options):
 
 Begin = Callable[[int, torch.Generator], Moments]
 """Draws so many moments in which dreams begin."""
+
+
+class Critic(nn.Module):
+    """Says what a moment is worth: the discounted rewards to come.
+
+    In units of a mean reward for ever, so about 1 at most. Training alone needs it.
+
+    Args:
+        features: Of what C sees.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.features = features
+        self.layers = nn.Sequential(
+            nn.Linear(features, CRITIC_UNITS), nn.Tanh(), nn.Linear(CRITIC_UNITS, 1)
+        )
+        self.register_buffer("iterations", torch.zeros((), dtype=torch.int64))
+
+    iterations: Tensor
+    """Of its training so far."""
+
+    @classmethod
+    def new(cls, controller: Controller, seed: int) -> Self:
+        """A critic for what a controller sees, with random weights."""
+        with seeded_initialisation(seed, "critic weights"):
+            return cls(controller.features)
+
+    def config(self) -> dict[str, Any]:
+        """What ``from_config`` needs to build this module again, as JSON values."""
+        return {"features": self.features}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The module of a config, with fresh weights."""
+        return cls(config["features"])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Of moments (..., features): what each is worth, (...)."""
+        worth: Tensor = self.layers(features)[..., 0]
+        return worth
 
 
 class ShortDreams(NamedTuple):
@@ -145,15 +186,17 @@ def initialise(controller: Controller, seed: int) -> None:
 
 def improve(
     controller: Controller,
+    critic: Critic,
     dreams: ShortDreams,
     options: PolicyGradientOptions,
     seed: int,
     name: str = "C",
 ) -> pd.DataFrame:
-    """Improve a controller in place.
+    """Improve a controller and its critic in place.
 
     Args:
         controller: With the policy of ``exploring_policy``.
+        critic: Of what this controller sees; a new one learns alone at first.
         dreams: In which it is trained.
         options: How.
         seed: Of the dreams and the decisions.
@@ -173,7 +216,7 @@ def improve(
     ):
         raise InputError(f"a policy that tries: expected a {wanted} one, found {found}")
     check_controls(dreams.actions, dreams.world_model)
-    practice = _Practice(controller, dreams, options, seed)
+    practice = _Practice(controller, critic, dreams, options, seed)
     rows = []
     with progress.task(f"Training {name}", options.iterations, "iterations") as task:
         for iteration in range(options.iterations):
@@ -214,22 +257,17 @@ class _Practice:
     def __init__(
         self,
         controller: Controller,
+        critic: Critic,
         dreams: ShortDreams,
         options: PolicyGradientOptions,
         seed: int,
     ) -> None:
-        self._controller, self._options = controller, options
+        self._controller, self._critic, self._options = controller, critic, options
         self._world_model, self._begin = dreams.world_model, dreams.begin
         self._actions, self._temperature = exploring(dreams.actions), dreams.temperature
         self._draws = _Categorical() if self._actions.sampled else _Gaussian()
         self._generator = torch_stream(seed, "practice")
         self.vector = controller.get_parameters().requires_grad_()
-        with seeded_initialisation(seed, "critic weights"):
-            self._critic = nn.Sequential(
-                nn.Linear(controller.features, CRITIC_UNITS),
-                nn.Tanh(),
-                nn.Linear(CRITIC_UNITS, 1),
-            )
         self._adam = torch.optim.Adam([self.vector, *self._critic.parameters()])
         self._moments = self._begin(options.dreams, self._generator)
         # They begin at all ages, so that not all are broken off together.
@@ -247,7 +285,9 @@ class _Practice:
         done = iteration / max(1, options.iterations - 1)
         for group in self._adam.param_groups:
             group["lr"] = options.learning_rate * (1 - done * (1 - LAST_RATE))
-        self._update(segment, advantages, returns, iteration < CRITIC_FIRST)
+        alone = bool(self._critic.iterations < CRITIC_FIRST)
+        self._update(segment, advantages, returns, alone)
+        self._critic.iterations += 1
         if not bool(self.vector.isfinite().all()):
             raise InputError(
                 f"C: expected finite weights, found others in iteration {iteration}. "
@@ -318,12 +358,12 @@ class _Practice:
     def _judge(self, segment: _Segment) -> tuple[Tensor, Tensor, float]:
         """Advantages and returns, each (steps, dreams), and the critic's merit.
 
-        Returns are in units of 1 / (1 - discount) mean rewards: about 1 at most.
+        Returns are in the critic's units.
         """
         options = self._options
         unit = self._world_model.mdn_rnn.reward_scale / (1 - options.discount)
-        values = self._critic(segment.features)[..., 0]
-        following = self._critic(segment.following)[..., 0] * ~segment.ended
+        values = self._critic(segment.features)
+        following = self._critic(segment.following) * ~segment.ended
         surprises = segment.rewards / unit + options.discount * following - values
         goes_on = (~(segment.ended | segment.broken)).float()
         decay = options.discount * options.trace_decay
@@ -350,7 +390,7 @@ class _Practice:
             order = torch.randperm(len(odds), generator=self._generator)
             for rows in order.split(options.batch_size):
                 seen = features[rows]
-                loss = (self._critic(seen)[:, 0] - returns[rows]).square().mean()
+                loss = (self._critic(seen) - returns[rows]).square().mean()
                 if not critic_only:
                     values = self._controller.last_layer(self.vector, seen)
                     now = self._draws.odds(values, drawn[rows])

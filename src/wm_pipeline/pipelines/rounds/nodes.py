@@ -42,6 +42,7 @@ from wm_pipeline.models.world_model import WorldModel, digest
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.reporting.figures import rounds_figure
 from wm_pipeline.search.policy_gradient import (
+    Critic,
     PolicyGradientOptions,
     ShortDreams,
     begin_at,
@@ -60,6 +61,10 @@ GAMES_PER_SHARD = 10
 
 VALIDATED = 8
 """Of C's games so many, the last ones, say how well M predicts them."""
+
+
+Practised = tuple[Controller, Critic, Controller, pd.DataFrame]
+"""C as it explores, its critic, C as it plays, and the log of its training."""
 
 
 class RoundsOptions(Options):
@@ -102,7 +107,7 @@ def begin_practice(
     environment: EnvironmentOptions,
     dream: DreamOptions,
     options: RoundsOptions,
-) -> tuple[Controller, Controller, pd.DataFrame]:
+) -> Practised:
     """Train a new C in the first dream.
 
     Args:
@@ -113,7 +118,7 @@ def begin_practice(
         options: The rounds.
 
     Returns:
-        C as it explores, C as it plays, and the log of its training.
+        C as it explores, its critic, C as it plays, and the log of its training.
 
     Raises:
         ValueError: The latents were made by another V.
@@ -124,7 +129,10 @@ def begin_practice(
     )
     explorer = Controller.for_world(model, world_model, environment.actions.outputs)
     initialise(explorer, options.seed)
-    return _practised(explorer, world_model, [latents], environment, dream, options)
+    critic = Critic.new(explorer, options.seed)
+    return _practised(
+        explorer, critic, world_model, [latents], environment, dream, options
+    )
 
 
 def play_round(
@@ -249,17 +257,19 @@ def practise(
     world_model: WorldModel,
     latents: EpisodeShards,
     explorer: Controller,
+    critic: Critic,
     environment: EnvironmentOptions,
     dream: DreamOptions,
     options: RoundsOptions,
     *played: EpisodeShards,
-) -> tuple[Controller, Controller, pd.DataFrame]:
+) -> Practised:
     """Train C on in the new dream; as ``begin_practice``.
 
     Args:
         world_model: V, and the round's M.
         latents: Of the collected episodes: half of the dreams begin in their moments.
         explorer: C of the round before.
+        critic: Its critic.
         environment: The game.
         dream: The temperature.
         options: The rounds.
@@ -267,6 +277,7 @@ def practise(
     """
     return _practised(
         copy.deepcopy(explorer),
+        copy.deepcopy(critic),
         world_model,
         [latents, JoinedEpisodes(played)],
         environment,
@@ -309,14 +320,15 @@ def score_rounds(*played: EpisodeShards) -> tuple[pd.DataFrame, go.Figure]:
 
 def _practised(
     explorer: Controller,
+    critic: Critic,
     world_model: WorldModel,
     latents: list[Episodes],
     environment: EnvironmentOptions,
     dream: DreamOptions,
     options: RoundsOptions,
     number: int = 0,
-) -> tuple[Controller, Controller, pd.DataFrame]:
-    """C trained on, in place: as it explores, as it plays, and the log."""
+) -> Practised:
+    """C trained on, in place."""
     groups = [
         moments_of(
             world_model.mdn_rnn,
@@ -327,6 +339,7 @@ def _practised(
     ]
     log = improve(
         explorer,
+        critic,
         ShortDreams(
             world_model, begin_at(*groups), environment.actions, dream.temperature
         ),
@@ -334,4 +347,4 @@ def _practised(
         int(stream(options.seed, "rounds, practice", number).integers(2**31)),
         f"C, round {number}",
     )
-    return explorer, explorer.without_noise(), log
+    return explorer, critic, explorer.without_noise(), log

@@ -67,6 +67,7 @@ def create_pipeline(count: int = 1) -> Pipeline:
                         f"{here}_world_model",
                         "latents",
                         f"{before}_explorer",
+                        f"{before}_critic",
                         *dream,
                         *played,
                     ],
@@ -94,5 +95,6 @@ def create_pipeline(count: int = 1) -> Pipeline:
 def _outputs(number: int) -> list[str]:
     """C of a round, and the log of its training."""
     return [
-        f"round_{number}_{name}" for name in ("explorer", "controller", "practice_log")
+        f"round_{number}_{name}"
+        for name in ("explorer", "critic", "controller", "practice_log")
     ]
