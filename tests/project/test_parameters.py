@@ -34,6 +34,7 @@ NOT_ALONE = (
     "vision.training.salience.rule.deviations",
     "vision.training.salience.rule.most_deviations",
     "environment.actions.kind",
+    "rounds.memory.batch_size",
     "benchmark.population",
     "dream.max_steps",
     "memory.model.frame_skip",

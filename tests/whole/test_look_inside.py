@@ -209,7 +209,13 @@ def test_tensorboard_shows_the_curves_of_v_m_and_c(page: Page, looked_at: Path) 
 def test_the_event_files_hold_the_curves(project: Path) -> None:
     (first, *_) = sorted(project.glob("data/07_model_output/test/tensorboard/*"))
     events = EventAccumulator(str(first)).Reload()
-    for tag, least in (("V/loss", 1), ("M/nll", 1), ("C/mean", 2)):
+    for tag, least in (
+        ("V/loss", 1),
+        ("M/nll", 1),
+        ("C/mean", 2),
+        ("M, round 1/nll", 1),
+        ("C, round 1/return", 1),
+    ):
         steps = [event.step for event in events.Scalars(tag)]
         assert len(steps) >= least
         assert steps == sorted(set(steps))

@@ -18,6 +18,7 @@ from wm_pipeline.common.devices import choose_device
 from wm_pipeline.environments.actions import BoxActions
 from wm_pipeline.search.loop import EvolutionOptions
 from wm_pipeline.search.strategies import StrategyOptions
+from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.evaluators import with_workers
 
 LIMIT = "limit"
@@ -57,7 +58,9 @@ def _world_rows(
             (LIMIT, 0): matrix_products(world.model, dreams, world.steps)
         }
         for workers in options.workers:
-            evaluator = stack.enter_context(with_workers(here, workers, population))
+            evaluator = stack.enter_context(
+                with_workers(here, EngineOptions(), workers, population)
+            )
             run = population_dreams(evaluator, population, options.rollouts)
             ways["population", workers] = run
         if choose_device("auto").type == "cuda":
@@ -87,7 +90,7 @@ def generation_rows(trained: World, options: BenchmarkOptions) -> list[dict[str,
     )
     here = trained.evaluator(options.seed)
     workers = max(options.workers)
-    with with_workers(here, workers, options.population) as evaluator:
+    with with_workers(here, EngineOptions(), workers, options.population) as evaluator:
         parts = generation_parts(evaluator, evolution, options.seed)
     size = options.population * options.rollouts
     whole = sum(parts.values())

@@ -1,7 +1,7 @@
 """Judges populations in the dream: all candidates of a generation as one batch."""
 
 import copy
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -122,6 +122,20 @@ class DreamEvaluator:
         self.controller, self.actions = controller, actions
         self.options, self.seed = options, seed
         self.max_dreams = max_dreams
+
+    def on(self, device: Device) -> Self:
+        """The same on a device; it itself, if it is there."""
+        if choose_device(device) == self.device:
+            return self
+        return type(self)(
+            self.world_model,
+            self.controller,
+            self.actions,
+            self.options,
+            self.seed,
+            device,
+            self.max_dreams,
+        )
 
     def evaluate(
         self, candidates: np.ndarray, rollouts: int, purpose: str, *index: int

@@ -12,6 +12,7 @@ from wm_pipeline.fidelity.measures import compared, sentences
 from wm_pipeline.fidelity.watched import look_for, watch_dreams, watch_episodes
 from wm_pipeline.models.salience import SalienceRule, SurpriseOptions
 from wm_pipeline.policies.policy import Policy
+from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.playing import play_episodes
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ def compare_worlds(
     most_steps: int,
     things: SalienceRule | None,
     seed: int,
-    workers: int | None,
+    engine: EngineOptions,
 ) -> tuple[pd.DataFrame, list[Episode]]:
     """Play as many games as there are dreams, and compare them; what is off is logged.
 
@@ -39,14 +40,14 @@ def compare_worlds(
         most_steps: Their cap, in steps of M.
         things: Which pixels are of things; None for those that are unlike themselves.
         seed: Of the games and dreams.
-        workers: Games side by side, each in a process; None takes one a core.
+        engine: Where the games are played.
 
     Returns:
         The rows of ``compared``, with the ``policy``; and the games, with their frames.
     """
     random = stream(seed, f"watched games of {name}")
     games = [(name, int(s)) for s in random.integers(2**31, size=dreams.count)]
-    episodes = list(play_episodes(environment, {name: policy}, games, workers, True))
+    episodes = list(play_episodes(environment, {name: policy}, games, engine, True))
     look = look_for(things or SurpriseOptions(), episodes)
     game = watch_episodes(episodes, look, dreams.world_model.mdn_rnn.frame_skip)
     dreamed = watch_dreams(dreams, choose, most_steps, look, seed)

@@ -243,6 +243,8 @@ def train_mdn_rnn(
     seed: int,
     conditions: dict[str, Any] | None = None,
     before: TrainingState | None = None,
+    name: str = "M",
+    option: str = "memory.training",
 ) -> Generator[TrainingState]:
     """Train M in place and leave it with its best weights by validation likelihood.
 
@@ -258,6 +260,8 @@ def train_mdn_rnn(
         seed: Draws the samples of z.
         conditions: All that the result depends on beside, as JSON values.
         before: A state to resume from.
+        name: Of what is trained, for progress, curves and errors.
+        option: The group of ``options``, for errors.
 
     Yields:
         The training's states; see ``fit``.
@@ -277,8 +281,8 @@ def train_mdn_rnn(
         return found.loss, found.parts, found.state
 
     learner = Learner(
-        name="M",
-        option="memory",
+        name=name,
+        option=option,
         module=mdn_rnn,
         loss=loss,
         validate=lambda: validate_mdn_rnn(

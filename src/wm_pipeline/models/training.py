@@ -132,7 +132,7 @@ def fit(
                     raise InputError(
                         f"{learner.name}: memory ran out in a step with a batch of "
                         f"{options.batch_size}. Lower "
-                        f"{learner.option}.training.batch_size"
+                        f"{learner.option}.batch_size"
                     ) from error
                 raise
             if training.finished or training.step % options.validate_every == 0:
@@ -242,7 +242,7 @@ class _Training:
         if not math.isfinite(score):
             raise InputError(
                 f"{learner.name} diverged: its validation {learner.select} at step "
-                f"{self.step} is {score}. Lower {learner.option}.training.learning_rate "
+                f"{self.step} is {score}. Lower {learner.option}.learning_rate "
                 f"(now {self._options.learning_rate:g})"
             )
         if score < self._best:

@@ -127,7 +127,7 @@ def train_vae(
     salience = Salience(options.salience, statistics, vae.image.device)
     learner = Learner(
         name="V",
-        option="vision",
+        option="vision.training",
         module=vae,
         loss=loss,
         validate=lambda: validate_vae(vae, validation, statistics, options, seed),

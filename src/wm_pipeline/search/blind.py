@@ -14,6 +14,7 @@ from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.policies.scripted_policy import CyclePolicy, opposites
+from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.playing import play_episodes
 
 logger = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def blind_family(actions: Actions, periods: tuple[int, ...]) -> list[BlindPolicy
 
 
 def find_blind(
-    environment: EnvironmentOptions, options: BlindOptions
+    environment: EnvironmentOptions, engine: EngineOptions, options: BlindOptions
 ) -> list[BlindPolicy]:
     """Search for the best policy without eyes in the real game, by successive halving.
 
@@ -109,6 +110,7 @@ def find_blind(
 
     Args:
         environment: The game.
+        engine: Where it is played.
         options: The family and the budget.
 
     Returns:
@@ -123,9 +125,10 @@ def find_blind(
         drawn = random.choice(len(candidates), options.candidates, replace=False)
         candidates = [candidates[number] for number in sorted(drawn.tolist())]
     games, over = options.games, list[BlindPolicy]()
+    engine = engine.with_workers(options.workers)
     while True:
         seeds = random.integers(2**31, size=games).tolist()
-        played = _play(candidates, seeds, environment, options.workers)
+        played = _play(candidates, seeds, environment, engine)
         played.sort(key=lambda each: -each.mean)
         kept = math.ceil(len(played) / KEPT) if len(played) > 1 else 0
         over = [*played[max(1, kept) :], *over]
@@ -138,7 +141,7 @@ def _play(
     candidates: list[BlindPolicy],
     seeds: list[int],
     environment: EnvironmentOptions,
-    workers: int | None,
+    engine: EngineOptions,
 ) -> list[BlindPolicy]:
     """The candidates after more games."""
     policies = {str(n): each.policy() for n, each in enumerate(candidates)}
@@ -146,7 +149,7 @@ def _play(
     returns: dict[str, list[float]] = {name: [] for name in policies}
     what = f"Playing {len(candidates)} policies without eyes"
     with progress.task(what, len(games), "episodes") as task:
-        played = play_episodes(environment, policies, games, workers, False)
+        played = play_episodes(environment, policies, games, engine, False)
         for (name, _), episode in zip(games, played, strict=True):
             returns[name].append(float(episode.rewards.sum()))
             best = max(np.mean(some) for some in returns.values() if some)

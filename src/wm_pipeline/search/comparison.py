@@ -27,6 +27,7 @@ from wm_pipeline.search.strategies import (
     check_population,
     check_size,
 )
+from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.evaluators import EvaluatorOptions, with_workers
 
 
@@ -90,6 +91,7 @@ class ComparisonOptions(Options):
 def train_architectures(
     world_model: WorldModel,
     actions: Actions,
+    engine: EngineOptions,
     dream: DreamOptions,
     options: ComparisonOptions,
     before: ComparisonState | None = None,
@@ -99,6 +101,7 @@ def train_architectures(
     Args:
         world_model: V and M.
         actions: The action mapping.
+        engine: Where candidates run.
         dream: Temperature and length of the dreams.
         options: What is compared.
         before: A state to resume from; its searches are not run again. Others may be
@@ -144,7 +147,7 @@ def train_architectures(
     for name, seed in wanted:
         if (name, seed) not in finished:
             here = evaluator(name, seed)
-            finished[name, seed] = _train(name, seed, here, options)
+            finished[name, seed] = _train(name, seed, here, engine, options)
             yield _state(wanted, finished)
 
 
@@ -169,12 +172,17 @@ def _conditions(
 
 
 def _train(
-    name: str, seed: int, here: DreamEvaluator, options: ComparisonOptions
+    name: str,
+    seed: int,
+    here: DreamEvaluator,
+    engine: EngineOptions,
+    options: ComparisonOptions,
 ) -> FinishedSearch:
     """One search, the choice of its controller, and that one's score."""
     kind = options.architectures[name].strategy
     evolution = options.evolution(kind)
-    with with_workers(here, options.evaluator.workers, options.population) as evaluator:
+    workers, population = options.evaluator.workers, options.population
+    with with_workers(here, engine, workers, population) as evaluator:
         *_, state = evolve(evaluator, evolution, seed, name=f"{name}, seed {seed}")
     result = select(here, state, options.final_rollouts)
     parameters = result.controller.get_parameters().numpy()

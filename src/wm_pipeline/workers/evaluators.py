@@ -13,7 +13,7 @@ from wm_pipeline.common.machine import cores
 from wm_pipeline.common.options import Options
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, Evaluator, joined
 from wm_pipeline.dreaming.loop import RolloutResult
-from wm_pipeline.workers.pool import WorkerPool, identity
+from wm_pipeline.workers.engine import EngineOptions, open_pool
 
 ATTEMPTS = 2
 """How often a worker's share of a generation is tried."""
@@ -45,18 +45,22 @@ class WorkerEvaluator:
     ``with`` block, which ends the workers.
 
     Args:
-        workers: How many, 1 or more; each has its part of the cores.
+        engine: Where they run; each has its part of the cores.
         evaluator: Copied to each worker.
+        device: Where it dreams there; None is where it does here.
 
     Raises:
         RuntimeError: A share's worker died twice.
     """
 
-    def __init__(self, workers: int, evaluator: DreamEvaluator) -> None:
+    def __init__(
+        self,
+        engine: EngineOptions,
+        evaluator: DreamEvaluator,
+        device: Device | None = None,
+    ) -> None:
         self.controller = evaluator.controller
-        self._evaluator, self._workers = evaluator, workers
-        threads = max(1, cores() // workers)
-        self._pool = WorkerPool(workers, threads, ATTEMPTS, identity, evaluator)
+        self._pool = open_pool(engine, None, ATTEMPTS, _there, evaluator, device)
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +72,7 @@ class WorkerEvaluator:
         self, candidates: np.ndarray, rollouts: int, purpose: str, *index: int
     ) -> RolloutResult:
         """Dream with every candidate; see ``Evaluator``."""
-        size = math.ceil(len(candidates) / self._workers)
+        size = math.ceil(len(candidates) / self._pool.size)
         firsts = range(0, len(candidates), size)
         shares = [candidates[first : first + size] for first in firsts]
 
@@ -82,30 +86,51 @@ class WorkerEvaluator:
 
     def conditions(self) -> dict[str, Any]:
         """All that a candidate's fitness depends on; see ``Evaluator``."""
-        return self._evaluator.conditions()
+        (found,) = self._pool.map(_conditions, [()], lambda _: "the search's start")
+        return found
 
 
 @contextmanager
 def with_workers(
-    evaluator: DreamEvaluator, workers: int | None, population: int
+    evaluator: DreamEvaluator,
+    engine: EngineOptions,
+    workers: int | None,
+    population: int,
 ) -> Iterator[Evaluator]:
     """The evaluator in worker processes, which end with the block.
 
     Args:
         evaluator: Copied to each worker.
-        workers: How many; 0 yields the evaluator itself, which runs in this process;
-            None takes one a core, where there are several and no GPU.
+        engine: Where they run.
+        workers: Of this machine, how many; 0 yields the evaluator itself, which runs in
+            this process; None takes the engine's, or one a core, where there are several
+            and no GPU.
         population: Candidates a generation; None takes no more workers than these.
     """
+    if engine.kind == "ray":
+        with WorkerEvaluator(
+            engine, evaluator.on("cpu"), "cuda" if engine.gpus_per_worker else "cpu"
+        ) as shared:
+            yield shared
+        return
     if workers is None:
         alone = cores() == 1 or evaluator.device.type != "cpu"
-        workers = 0 if alone else min(cores(), population)
+        workers = engine.workers or (0 if alone else min(cores(), population))
     if workers == 0:
         yield evaluator
     else:
-        with WorkerEvaluator(workers, evaluator) as shared:
+        with WorkerEvaluator(engine.with_workers(workers), evaluator) as shared:
             yield shared
+
+
+def _there(evaluator: DreamEvaluator, device: Device | None) -> DreamEvaluator:
+    """What a worker holds."""
+    return evaluator if device is None else evaluator.on(device)
 
 
 def _evaluate(evaluator: DreamEvaluator, *task: Any) -> RolloutResult:
     return evaluator.evaluate(*task)
+
+
+def _conditions(evaluator: DreamEvaluator) -> dict[str, Any]:
+    return evaluator.conditions()

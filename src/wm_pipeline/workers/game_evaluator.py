@@ -5,14 +5,13 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from wm_pipeline.common.machine import cores
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.loop import RolloutResult
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.world_model import digest
 from wm_pipeline.policies.controller_policy import ControllerPolicy
+from wm_pipeline.workers.engine import EngineOptions, open_pool
 from wm_pipeline.workers.playing import ATTEMPTS, SIDE_BY_SIDE, Player
-from wm_pipeline.workers.pool import WorkerPool
 
 _CANDIDATE = "candidate"
 
@@ -28,7 +27,7 @@ class GameEvaluator:
         environment: The game.
         policy: Plays it; its controller is the architecture of the candidates.
         seed: Of the games.
-        workers: How many processes; 0 takes one, None one a core.
+        engine: Where they are played.
 
     Raises:
         InputError: The environment cannot be made.
@@ -42,14 +41,13 @@ class GameEvaluator:
         environment: EnvironmentOptions,
         policy: ControllerPolicy,
         seed: int,
-        workers: int | None,
+        engine: EngineOptions,
     ) -> None:
         self.controller, self._policy = policy.controller, policy
         self._environment, self._seed = environment, seed
         # A game and networks for a few frames at a time keep no second thread busy.
-        processes = cores() if workers is None else max(1, workers)
-        self._pool = WorkerPool(
-            processes, 1, ATTEMPTS, _CandidatePlayer, environment, policy
+        self._pool = open_pool(
+            engine, 1, ATTEMPTS, _CandidatePlayer, environment, policy
         )
 
     def __enter__(self) -> Self:

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 import numpy as np
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.machine import cores
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.episodes.episode import Episode
 from wm_pipeline.policies.policy import Policy
-from wm_pipeline.workers.pool import WorkerPool
+from wm_pipeline.workers.engine import EngineOptions, open_pool
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ def play_episodes(
     environment: EnvironmentOptions,
     policies: Mapping[str, Policy],
     games: Sequence[tuple[str, int]],
-    workers: int | None,
+    engine: EngineOptions,
     keep_frames: bool,
 ) -> Iterator[Episode]:
     """Play many episodes in worker processes.
@@ -43,7 +42,7 @@ def play_episodes(
         environment: The game.
         policies: By name; a copy of all goes to each worker.
         games: The name of the policy and the seed of each episode.
-        workers: How many processes, 1 or more; None takes one a core.
+        engine: Where they are played.
         keep_frames: Whether the frames are returned.
 
     Yields:
@@ -63,9 +62,7 @@ def play_episodes(
         return f"one of the episodes with seeds {', '.join(map(str, seeds))}"
 
     # Games and networks for a few frames at a time keep no second thread busy.
-    with WorkerPool(
-        workers or cores(), 1, ATTEMPTS, Player, environment, policies
-    ) as pool:
+    with open_pool(engine, 1, ATTEMPTS, Player, environment, policies) as pool:
         for episodes in pool.map(Player.play, tasks, describe):
             yield from episodes
 

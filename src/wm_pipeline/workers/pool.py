@@ -57,6 +57,11 @@ class WorkerPool:
         self._threads = ThreadPoolExecutor(workers, initializer=self._take_worker)
         self._free, self._own = deque(self._workers), threading.local()
 
+    @property
+    def size(self) -> int:
+        """How many workers."""
+        return len(self._workers)
+
     def __enter__(self) -> Self:
         return self
 

@@ -24,7 +24,7 @@ PARENT_EVERY = 1.0
 def serve(descriptor: int, parent: int) -> None:
     """Do what the parent asks, and end with it.
 
-    The first message holds torch's threads, ``prepare`` and its arguments, and is
+    The first message holds torch's threads, or None for what needs no torch, ``prepare`` and its arguments, and is
     answered; ``prepare`` makes what the worker holds, before its first task. All others
     are tasks: a function, called with what is held and its values. Every answer is
     whether it went well, and the value or the error.
@@ -52,12 +52,16 @@ class _Held:
         self._thing: Any = None
 
     def learn(
-        self, threads: int, prepare: Callable[..., Any], arguments: tuple[Any, ...]
+        self,
+        threads: int | None,
+        prepare: Callable[..., Any],
+        arguments: tuple[Any, ...],
     ) -> None:
         """Take what the thing is made of."""
-        import torch  # noqa: PLC0415  seconds, in which the parent is watched already
+        if threads is not None:
+            import torch  # noqa: PLC0415  seconds, in which the parent is watched already
 
-        torch.set_num_threads(threads)
+            torch.set_num_threads(threads)
         self._prepare = lambda: prepare(*arguments)
 
     def do(self, work: Callable[..., Any], *task: Any) -> Any:

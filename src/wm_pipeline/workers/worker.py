@@ -49,10 +49,14 @@ class Worker:
     Args:
         folder: Its working directory, made if it is not there.
         setup: Its first message; see ``process.serve``.
+        deadline: Seconds in which it answers, and else is taken for stuck; None judges by
+            what it does meanwhile.
     """
 
-    def __init__(self, folder: Path, setup: bytes) -> None:
-        self._folder, self._setup = folder, setup
+    def __init__(
+        self, folder: Path, setup: bytes, deadline: float | None = None
+    ) -> None:
+        self._folder, self._setup, self._deadline = folder, setup, deadline
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._busy, self._changing = threading.Lock(), threading.Lock()
@@ -71,10 +75,21 @@ class Worker:
             CancelledError: ``end`` was called.
             Exception: Whatever the work raised.
         """
+        return decoded(self.ask(encoded(work, task)))
+
+    def ask(self, message: bytes) -> bytes:
+        """Run an encoded task; see ``run``.
+
+        Args:
+            message: Of ``encoded``.
+
+        Returns:
+            What ``decoded`` reads.
+        """
         with self._busy:
             if self._process is None or self._process.poll() is not None:
                 self._start()
-            return self._asked(cloudpickle.dumps((work, *task)))
+            return self._exchange(message)
 
     def dismiss(self) -> None:
         """Let an idle worker end by itself, and kill a busy one."""
@@ -97,7 +112,7 @@ class Worker:
         for attempt in range(1, STARTS + 1):
             self._launch()
             try:
-                self._asked(self._setup)
+                decoded(self._exchange(self._setup))
             except WorkerDied as death:
                 if attempt == STARTS:
                     raise RuntimeError(
@@ -130,7 +145,7 @@ class Worker:
             )
             self._connection = Connection(ours.detach())
 
-    def _asked(self, message: bytes) -> Any:
+    def _exchange(self, message: bytes) -> bytes:
         """The answer to a message, which may have gone to a dead process."""
         assert self._process is not None
         assert self._connection is not None
@@ -139,6 +154,8 @@ class Worker:
             self._connection.send_bytes(message)
             if self._answers():
                 answer = self._connection.recv_bytes()
+            elif self._deadline is not None:
+                reason = f"it gave no answer for {self._deadline:.0f} seconds"
             else:
                 reason = f"it did nothing for {STILL_SECONDS} seconds, and was killed"
         except BlockingIOError:
@@ -150,15 +167,14 @@ class Worker:
             if self._ended:
                 raise CancelledError
             raise WorkerDied(reason)
-        went_well, value = cloudpickle.loads(answer)
-        if went_well:
-            return value
-        raise value
+        return answer
 
     def _answers(self) -> bool:
         """Wait for an answer, or the worker's end; False if it stands still instead."""
         assert self._process is not None
         assert self._connection is not None
+        if self._deadline is not None:
+            return self._connection.poll(self._deadline)
         used = 0.0
         while not self._connection.poll(STILL_SECONDS):
             before, used = used, _processor_seconds(self._process.pid)
@@ -182,6 +198,19 @@ class Worker:
         self._connection.close()
         kill_processes_in(self._folder)
         return self._process.wait()
+
+
+def encoded(work: Callable[..., Any], task: tuple[Any, ...]) -> bytes:
+    """A task as the message that ``process.serve`` reads."""
+    return cloudpickle.dumps((work, *task))
+
+
+def decoded(answer: bytes) -> Any:
+    """The value of an answer of ``process.serve``, or its error, raised."""
+    went_well, value = cloudpickle.loads(answer)
+    if went_well:
+        return value
+    raise value
 
 
 def kill_processes_in(folder: Path) -> None:

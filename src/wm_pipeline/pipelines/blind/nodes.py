@@ -5,17 +5,19 @@ from typing import Any
 
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.search.blind import BlindOptions, find_blind
+from wm_pipeline.workers.engine import EngineOptions
 
 logger = logging.getLogger(__name__)
 
 
 def find_blind_policies(
-    environment: EnvironmentOptions, options: BlindOptions
+    environment: EnvironmentOptions, engine: EngineOptions, options: BlindOptions
 ) -> dict[str, list[dict[str, Any]]]:
     """Search for the best open-loop policy, which a controller that sees has to beat.
 
     Args:
         environment: The game.
+        engine: Where it is played.
         options: The family and the budget.
 
     Returns:
@@ -23,7 +25,7 @@ def find_blind_policies(
         that each lasts, and its ``games`` with their ``mean`` and ``std``. The best is
         the first.
     """
-    found = [each.document() for each in find_blind(environment, options)]
+    found = [each.document() for each in find_blind(environment, engine, options)]
     logger.info(
         "The best policy without eyes takes %(controls)s in turn, %(period)d steps each: "
         "%(mean).0f in %(games)d games",

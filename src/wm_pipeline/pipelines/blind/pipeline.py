@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 find_blind_policies,
-                inputs=["params:environment", "params:blind"],
+                inputs=["params:environment", "params:engine", "params:blind"],
                 outputs="blind_policies",
                 name="find_blind_policies",
             )

@@ -16,6 +16,7 @@ from wm_pipeline.episodes.shards import Shard
 from wm_pipeline.policies.policy import Policy
 from wm_pipeline.policies.random_policy import RandomPolicy
 from wm_pipeline.policies.scripted_policy import CyclePolicy, opposites
+from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.playing import play_episodes
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class CollectionOptions(Options):
 
 def collect_episodes(
     environment: EnvironmentOptions,
+    engine: EngineOptions,
     options: CollectionOptions,
     unfinished_episodes: Callable[[int, dict[str, Any]], int],
 ) -> Iterator[Shard]:
@@ -57,6 +59,7 @@ def collect_episodes(
 
     Args:
         environment: The game.
+        engine: Where it is played.
         options: How much, and how.
         unfinished_episodes: ``finished_shards`` of the set, asked only to resume.
 
@@ -88,7 +91,11 @@ def collect_episodes(
     returns: list[float] = []
     with progress.task("Collecting", options.episodes, "episodes", done) as task:
         played = play_episodes(
-            environment, policies, games[done:], options.workers, keep_frames=True
+            environment,
+            policies,
+            games[done:],
+            engine.with_workers(options.workers),
+            keep_frames=True,
         )
         for number, episode in enumerate(played, done):
             waiting.append(episode.steps(number))

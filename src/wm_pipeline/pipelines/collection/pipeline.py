@@ -13,6 +13,7 @@ def create_pipeline() -> Pipeline:
                 collect_episodes,
                 inputs=[
                     "params:environment",
+                    "params:engine",
                     "params:collection",
                     "unfinished_episodes",
                 ],

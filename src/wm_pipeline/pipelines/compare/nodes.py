@@ -25,6 +25,7 @@ from wm_pipeline.search.comparison import (
     train_architectures,
 )
 from wm_pipeline.search.comparison_state import ComparisonState, FinishedSearch
+from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.playing import play_episodes
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class CompareOptions(ComparisonOptions):
 def compare(
     world_model: WorldModel,
     environment: EnvironmentOptions,
+    engine: EngineOptions,
     dream: DreamOptions,
     options: CompareOptions,
     earlier_comparison: Callable[[], ComparisonState | None],
@@ -59,6 +61,7 @@ def compare(
     Args:
         world_model: V and M.
         environment: The game.
+        engine: Where dreams and games run.
         dream: Temperature and length of the dreams.
         options: What is compared.
         earlier_comparison: Reads the newest state, if there is one, which is resumed if
@@ -77,12 +80,12 @@ def compare(
     elif options.resume:
         logger.info("The comparison begins: there is nothing to resume")
     for state in train_architectures(
-        world_model, environment.actions, dream, options, before
+        world_model, environment.actions, engine, dream, options, before
     ):
         rows, log = [_row(each) for each in state.searches], _log(state)
         yield pd.DataFrame(rows), log, replace(state, finished=False)
     if options.real_episodes:
-        returns = _play(world_model, state, environment, options)
+        returns = _play(world_model, state, environment, engine, options)
         for row, real in zip(rows, returns.values(), strict=True):
             row |= {"real_return": float(real.mean()), "real_std": float(real.std())}
     yield pd.DataFrame(rows), log, state
@@ -134,6 +137,7 @@ def _play(
     world_model: WorldModel,
     state: ComparisonState,
     environment: EnvironmentOptions,
+    engine: EngineOptions,
     options: CompareOptions,
 ) -> dict[str, np.ndarray]:
     """Each controller's returns in the same real games, (real_episodes,)."""
@@ -156,7 +160,8 @@ def _play(
     games = [(name, seed) for name in policies for seed in seeds]
     returns: dict[str, list[float]] = {name: [] for name in policies}
     with progress.task("Playing the real game", len(games), "episodes") as task:
-        played = play_episodes(environment, policies, games, options.workers, False)
+        where = engine.with_workers(options.workers)
+        played = play_episodes(environment, policies, games, where, False)
         for (name, _), episode in zip(games, played, strict=True):
             returns[name].append(float(episode.rewards.sum()))
             task.advance(note=f"{name} {np.mean(returns[name]):,.0f}")

@@ -14,6 +14,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "world_model",
                     "params:environment",
+                    "params:engine",
                     "params:dream",
                     "params:compare",
                     "earlier_comparison",

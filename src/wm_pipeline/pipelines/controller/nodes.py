@@ -25,6 +25,7 @@ from wm_pipeline.reporting.figures import fitness_curve
 from wm_pipeline.search.loop import EvolutionOptions, evolve
 from wm_pipeline.search.selection import select
 from wm_pipeline.search.state import SearchState
+from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.evaluators import EvaluatorOptions, with_workers
 from wm_pipeline.workers.game_evaluator import GameEvaluator
 
@@ -67,6 +68,7 @@ class ControllerStageOptions(Options):
 def search_controller(
     world_model: WorldModel,
     environment: EnvironmentOptions,
+    engine: EngineOptions,
     dream: DreamOptions,
     options: ControllerStageOptions,
     earlier_search: Callable[[], SearchState | None],
@@ -76,6 +78,7 @@ def search_controller(
     Args:
         world_model: V and M.
         environment: The game; of its action mapping alone the dream makes use.
+        engine: Where candidates run.
         dream: Temperature and length of the dreams.
         options: C and its search.
         earlier_search: Reads the newest search state, if there is one, which is resumed
@@ -89,8 +92,7 @@ def search_controller(
     before = earlier_search() if options.resume else None
     if options.resume and before is None:
         logger.info("The search begins: there is nothing to resume")
-    workers = options.evaluator.workers
-    with _evaluator(world_model, environment, dream, options, workers) as evaluator:
+    with _evaluator(world_model, environment, engine, dream, options) as evaluator:
         for state in evolve(evaluator, options.evolution, options.seed, before):
             log = state.fitness_log
             yield log, log, state.candidate_log, state
@@ -100,6 +102,7 @@ def search_controller(
 def select_controller(
     world_model: WorldModel,
     environment: EnvironmentOptions,
+    engine: EngineOptions,
     dream: DreamOptions,
     options: ControllerStageOptions,
     search_state: SearchState,
@@ -109,6 +112,7 @@ def select_controller(
     Args:
         world_model: V and M.
         environment: The game.
+        engine: Where candidates run.
         dream: Temperature and length of the dreams.
         options: C and its search.
         search_state: Of a search that is over.
@@ -125,9 +129,14 @@ def select_controller(
             f"generation {search_state.generations}. Resume it with `kedro run --pipelines "
             "controller --params controller.resume=true`"
         )
-    # Two candidates' dreams are over before workers have started.
-    workers = options.evaluator.workers if options.world == "real" else 0
-    with _evaluator(world_model, environment, dream, options, workers) as evaluator:
+    if options.world == "dream":
+        # Two candidates' dreams are over before workers have started.
+        here = options.evaluator.model_copy(update={"workers": 0})
+        options, engine = (
+            options.model_copy(update={"evaluator": here}),
+            EngineOptions(),
+        )
+    with _evaluator(world_model, environment, engine, dream, options) as evaluator:
         result = select(evaluator, search_state, options.final_rollouts)
     logger.info(
         "Selected: the search's %s (fresh rollouts in the %s: mean %.1f, best %.1f)",
@@ -156,9 +165,9 @@ def draw_fitness(fitness_log: pd.DataFrame) -> go.Figure:
 def _evaluator(
     world_model: WorldModel,
     environment: EnvironmentOptions,
+    engine: EngineOptions,
     dream: DreamOptions,
     options: ControllerStageOptions,
-    workers: int | None,
 ) -> Iterator[Evaluator]:
     """Where candidates are judged; its worker processes end with the block."""
     controller = Controller.for_world(
@@ -168,7 +177,10 @@ def _evaluator(
         policy = ControllerPolicy(
             world_model, controller, environment.actions, options.sample_latents
         )
-        with GameEvaluator(environment, policy, options.seed, workers) as evaluator:
+        # A game is played in a process of its own, also where that is the only one.
+        workers = options.evaluator.workers and max(1, options.evaluator.workers)
+        engine = engine.with_workers(workers)
+        with GameEvaluator(environment, policy, options.seed, engine) as evaluator:
             yield evaluator
         return
     dreams = DreamEvaluator(
@@ -181,5 +193,5 @@ def _evaluator(
         options.evaluator.max_dreams,
     )
     population = options.evolution.strategy.population
-    with with_workers(dreams, workers, population) as shared:
+    with with_workers(dreams, engine, options.evaluator.workers, population) as shared:
         yield shared

@@ -36,6 +36,7 @@ from wm_pipeline.reporting.animations import animation
 from wm_pipeline.reporting.fidelity_figures import fidelity_figure, sweeps_figure
 from wm_pipeline.reporting.films import film_dream
 from wm_pipeline.search.blind import BlindPolicy
+from wm_pipeline.workers.engine import EngineOptions
 
 logger = logging.getLogger(__name__)
 
@@ -169,6 +170,7 @@ def measure_dream(
     world_model: WorldModel,
     blind_policies: dict[str, Any],
     environment: EnvironmentOptions,
+    engine: EngineOptions,
     options: DreamOptions,
     check: DreamCheckOptions,
 ) -> tuple[pd.DataFrame, go.Figure]:
@@ -178,6 +180,7 @@ def measure_dream(
         world_model: V and M.
         blind_policies: Those without eyes, the best first.
         environment: The game.
+        engine: Where it is played.
         options: The dream.
         check: How many games and dreams.
 
@@ -201,7 +204,7 @@ def measure_dream(
             steps,
             check.things,
             check.seed,
-            check.workers,
+            engine.with_workers(check.workers),
         )[0]
         for name, policy in policies.items()
     ]

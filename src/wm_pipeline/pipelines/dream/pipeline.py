@@ -30,7 +30,13 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 measure_dream,
-                inputs=["world_model", "blind_policies", *dream_options],
+                inputs=[
+                    "world_model",
+                    "blind_policies",
+                    "params:environment",
+                    "params:engine",
+                    *dream_options[1:],
+                ],
                 outputs=["dream_fidelity", "dream_fidelity_figure"],
                 name="measure_dream",
             ),

@@ -34,6 +34,7 @@ from wm_pipeline.reporting.films import controller_in_dreams
 from wm_pipeline.reporting.statistics import mean_interval, paired_interval
 from wm_pipeline.reporting.tables import GAINS
 from wm_pipeline.search.blind import BlindPolicy
+from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.playing import play_episodes
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ def evaluate(
     controller: Controller,
     blind_policies: dict[str, Any],
     environment: EnvironmentOptions,
+    engine: EngineOptions,
     dream_options: DreamOptions,
     options: EvaluationOptions,
 ) -> pd.DataFrame:
@@ -84,6 +86,7 @@ def evaluate(
         controller: C.
         blind_policies: Those without eyes, the best first.
         environment: The game.
+        engine: Where it is played.
         dream_options: The dream.
         options: How many episodes, and the baselines.
 
@@ -118,8 +121,11 @@ def evaluate(
         )
         for name, player in players.items()
     }
-    policies["blindfolded"] = _blindfolded(policies["controller"], environment, options)
-    tables.append(_play_for_real(policies | unseeing, environment, options))
+    engine = engine.with_workers(options.workers)
+    policies["blindfolded"] = _blindfolded(
+        policies["controller"], environment, engine, options
+    )
+    tables.append(_play_for_real(policies | unseeing, environment, engine, options))
     played = pd.concat(tables, ignore_index=True)
     failed = played[~np.isfinite(played["return"])]
     if not failed.empty:
@@ -135,6 +141,7 @@ def measure_controller(
     world_model: WorldModel,
     controller: Controller,
     environment: EnvironmentOptions,
+    engine: EngineOptions,
     dream_options: DreamOptions,
     options: EvaluationOptions,
 ) -> tuple[pd.DataFrame, dict[str, float], go.Figure]:
@@ -144,6 +151,7 @@ def measure_controller(
         world_model: V and M.
         controller: C.
         environment: The game.
+        engine: Where it is played.
         dream_options: The dream.
         options: How many games and dreams.
 
@@ -162,7 +170,7 @@ def measure_controller(
         dream_options.steps(world_model.mdn_rnn.frame_skip),
         options.things,
         options.seed,
-        options.workers,
+        engine.with_workers(options.workers),
     )
     foreseen = ends_foreseen(world_model, episodes)
     logger.info("M calls %.0f%% of the controller's real ends", 100 * foreseen)
@@ -245,12 +253,15 @@ def _dream_without_eyes(
 
 
 def _blindfolded(
-    policy: Policy, environment: EnvironmentOptions, options: EvaluationOptions
+    policy: Policy,
+    environment: EnvironmentOptions,
+    engine: EngineOptions,
+    options: EvaluationOptions,
 ) -> BlindfoldedPolicy:
     """The policy, shown episodes that it has played elsewhere."""
     random = stream(options.seed, "blindfold")
     games = [("shown", int(s)) for s in random.integers(2**31, size=SHOWN_EPISODES)]
-    played = play_episodes(environment, {"shown": policy}, games, options.workers, True)
+    played = play_episodes(environment, {"shown": policy}, games, engine, True)
     frames = [episode.frames for episode in played]
     return BlindfoldedPolicy(policy, [some for some in frames if some is not None])
 
@@ -258,6 +269,7 @@ def _blindfolded(
 def _play_for_real(
     policies: dict[str, Policy],
     environment: EnvironmentOptions,
+    engine: EngineOptions,
     options: EvaluationOptions,
 ) -> pd.DataFrame:
     random = stream(options.seed, "evaluation")
@@ -265,7 +277,7 @@ def _play_for_real(
     games = [(name, seed) for name in policies for seed in seeds]
     scores: dict[str, list[tuple[float, int, bool]]] = {name: [] for name in policies}
     with progress.task("Playing the real game", len(games), "episodes") as task:
-        played = play_episodes(environment, policies, games, options.workers, False)
+        played = play_episodes(environment, policies, games, engine, False)
         for (name, _), episode in zip(games, played, strict=True):
             rewards = episode.rewards
             scores[name].append(

@@ -20,6 +20,7 @@ from wm_pipeline.reporting.films import (
     film_dream,
     film_episode,
 )
+from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.playing import play_episodes
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,9 @@ def animate_real_episode(
         world_model, controller, environment.actions, options.sample_latents
     )
     games = [("controller", seed)]
-    (episode,) = play_episodes(environment, {"controller": policy}, games, 1, True)
+    (episode,) = play_episodes(
+        environment, {"controller": policy}, games, EngineOptions(workers=1), True
+    )
     film = film_episode(episode, policy)
     logger.info(
         "The controller, filmed in the real game with seed %d: return %.0f",

@@ -51,6 +51,7 @@ from wm_pipeline.search.policy_gradient import (
     improve,
     initialise,
 )
+from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.playing import play_episodes
 
 logger = logging.getLogger(__name__)
@@ -139,6 +140,7 @@ def play_round(
     world_model: WorldModel,
     explorer: Controller,
     environment: EnvironmentOptions,
+    engine: EngineOptions,
     options: RoundsOptions,
     *earlier: EpisodeShards,
 ) -> Iterator[Shard]:
@@ -148,6 +150,7 @@ def play_round(
         world_model: V, and M of the round before.
         explorer: C of the round before.
         environment: The game.
+        engine: Where it is played.
         options: The rounds.
         earlier: The latents of the rounds before, whose games are others.
 
@@ -172,7 +175,11 @@ def play_round(
     returns: list[float] = []
     with progress.task(f"Round {number}: playing", options.games, "games") as task:
         played = play_episodes(
-            environment, {"explorer": policy}, games, options.workers, keep_frames=True
+            environment,
+            {"explorer": policy},
+            games,
+            engine.with_workers(options.workers),
+            keep_frames=True,
         )
         waiting, index = [], 0
         for episode in played:
@@ -247,6 +254,8 @@ def train_memory_on(
         latent_statistics(latents, chosen, skip).trivial,
         settings,
         int(stream(options.seed, "rounds, memory", number).integers(2**31)),
+        name=f"M, round {number}",
+        option="rounds.memory",
     )
     *_, last = states
     mdn_rnn.to("cpu")

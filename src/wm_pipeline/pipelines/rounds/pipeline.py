@@ -44,6 +44,7 @@ def create_pipeline(count: int = 1) -> Pipeline:
                         world_model,
                         f"{before}_explorer",
                         *game,
+                        "params:engine",
                         "params:rounds",
                         *earlier,
                     ],

@@ -1,0 +1,305 @@
+"""What speaks with Ray, in a process of its own; see ``ray_pool``."""
+
+import logging
+import os
+import socket
+import sys
+import time
+from collections import deque
+from contextlib import ExitStack
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.machine import cores
+from wm_pipeline.common.scratch import scratch_folder
+from wm_pipeline.workers.engine import EngineOptions
+from wm_pipeline.workers.leftovers import remove_segments
+from wm_pipeline.workers.ray_pool import Answer, Death, Event, Joined, Loss, versions
+from wm_pipeline.workers.worker import (
+    GRACE_SECONDS,
+    Worker,
+    WorkerDied,
+    kill_processes_in,
+)
+
+ANSWER_SECONDS = 3.0
+"""Seconds in which a machine must accept a connection."""
+
+LOOK_SECONDS = 1.0
+"""Seconds between looks at the cluster, and of waiting for the next word of a worker."""
+
+PACKED_BYTES = 100_000
+"""Answers from this size on travel compressed; frames take a tenth then."""
+
+
+class RayBridge:
+    """A connection to a Ray cluster, and the pools of workers that run in it.
+
+    Args:
+        engine: The cluster, and what a worker takes.
+        head_seconds: Without an answer, after which its head is taken for dead.
+
+    Raises:
+        InputError: There is no such cluster.
+    """
+
+    def __init__(self, engine: EngineOptions, head_seconds: float) -> None:
+        self._engine, self._head_seconds = engine, head_seconds
+        _connect(engine)
+        self._is_client = ray.util.client.ray.is_connected()
+        self._looked = self._answered = time.monotonic()
+        self._pools: dict[int, _Workers] = {}
+
+    def open(self, setup: bytes) -> int:
+        """Begin a pool, whose workers have that first message; its number."""
+        number = len(self._pools)
+        actor = ray.remote(_Actor).options(
+            num_cpus=self._engine.cpus_per_worker,
+            num_gpus=self._engine.gpus_per_worker,
+            scheduling_strategy="SPREAD",
+        )
+        self._pools[number] = _Workers(actor, ray.put(setup))
+        return number
+
+    def room(self) -> int:
+        """How many workers are wanted: as many as were asked for, or as have room now."""
+        if self._engine.workers is not None:
+            return self._engine.workers
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return max(1, sum(self._room_on(resources) for resources in alive))
+
+    def resources(self) -> str:
+        """What the cluster has, in words."""
+        has = ray.cluster_resources()
+        return f"{has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs"
+
+    def exchange(
+        self, number: int, batch: int, tasks: list[tuple[int, bytes]]
+    ) -> list[Event]:
+        """Give tasks to a pool, and hear what has come of earlier ones.
+
+        Args:
+            number: The pool's.
+            batch: Its tasks; those of earlier ones are nobody's any more.
+            tasks: More of them, each an index and a message.
+
+        Returns:
+            What has happened, after ``LOOK_SECONDS`` if nothing has.
+
+        Raises:
+            ConnectionError: The cluster is gone.
+        """
+        now = time.monotonic()
+        pool = self._pools[number]
+        if now - self._looked >= LOOK_SECONDS or not pool.hosts:
+            self._looked = now
+            self._see_the_head(now)
+            pool.grow(self.room())
+        pool.give(batch, tasks)
+        return pool.listen()
+
+    def shut(self, number: int) -> None:
+        """End a pool's workers."""
+        self._pools[number].end()
+
+    def close(self) -> None:
+        """End the connection, and the Ray that was started for it."""
+        ray.shutdown()
+
+    def _see_the_head(self, now: float) -> None:
+        if self._answers():
+            self._answered = now
+        elif now - self._answered > self._head_seconds:
+            raise ConnectionError(
+                f"its head has not answered for {self._head_seconds:.0f} seconds"
+            )
+
+    def _answers(self) -> bool:
+        if self._is_client:
+            return ray.util.client.ray.is_connected()
+        return _listens(ray.get_runtime_context().gcs_address)
+
+    def _room_on(self, resources: dict[str, float]) -> int:
+        """Workers that have room on a node where nothing else runs."""
+        fit = resources.get("CPU", 0) // self._engine.cpus_per_worker
+        if self._engine.gpus_per_worker:
+            fit = min(fit, resources.get("GPU", 0) // self._engine.gpus_per_worker)
+        return int(fit)
+
+
+class _Host:
+    """A worker, seen from here.
+
+    Attributes:
+        actor: Ray's handle.
+        pending: What its next word will be in; None while it is idle.
+        task: The batch and index of what it is at; None for its start.
+        node: The address of its node; empty until it has started.
+    """
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        self.pending: Any = actor.begin.remote()
+        self.task: tuple[int, int] | None = None
+        self.node = ""
+
+
+class _Workers:
+    """The workers of a pool.
+
+    Args:
+        actor: What Ray makes one of.
+        setup: Their first message, in Ray's store.
+    """
+
+    def __init__(self, actor: Any, setup: Any) -> None:
+        self._actor, self._setup = actor, setup
+        self.hosts: list[_Host] = []
+        self._batch, self._queue = 0, deque[tuple[int, bytes]]()
+
+    def grow(self, wanted: int) -> None:
+        """Have as many as are wanted; those without room wait for it."""
+        for _ in range(wanted - len(self.hosts)):
+            self.hosts.append(_Host(self._actor.remote(self._setup, sys.path)))
+
+    def give(self, batch: int, tasks: list[tuple[int, bytes]]) -> None:
+        """Give tasks to those that are idle, and keep the others."""
+        if batch != self._batch:
+            self._batch = batch
+            self._queue.clear()
+        self._queue.extend(tasks)
+        for host in self.hosts:
+            if host.pending is None and self._queue:
+                task, message = self._queue.popleft()
+                host.task = batch, task
+                host.pending = host.actor.run.remote(message)
+
+    def listen(self) -> list[Event]:
+        """What has happened, after a while if nothing has."""
+        by_word = {host.pending: host for host in self.hosts if host.pending}
+        ready, _ = ray.wait(list(by_word), num_returns=1, timeout=LOOK_SECONDS)
+        # Of all that is there, not of the first alone.
+        more, _ = ray.wait(list(by_word), num_returns=len(by_word), timeout=0)
+        events = []
+        for word in {*ready, *more}:
+            event = self._heard(by_word[word], word)
+            if event is not None:
+                events.append(event)
+        return events
+
+    def end(self) -> None:
+        """End them all; those at work at once."""
+        idle = [host for host in self.hosts if host.pending is None]
+        if ends := [host.actor.close.remote() for host in idle]:
+            ray.wait(ends, num_returns=len(ends), timeout=GRACE_SECONDS)
+        for host in self.hosts:
+            ray.kill(host.actor)
+        self.hosts = []
+        self._setup = None
+
+    def _heard(self, host: _Host, word: Any) -> Event | None:
+        """A worker's word as an event; None for an answer that nobody waits for."""
+        batch, task = host.task or (self._batch, None)
+        wanted = batch == self._batch
+        host.task = host.pending = None
+        try:
+            said = ray.get(word)
+        except ray.exceptions.RayActorError as loss:
+            self.hosts.remove(host)
+            reason = " ".join(str(loss).split())
+            failed = loss.actor_init_failed
+            return Loss(task if wanted else None, host.node, failed, reason)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        if task is None:
+            host.node, found = said
+            return Joined(host.node, found)
+        death, size, packed = said
+        if not wanted:
+            return None
+        return Death(task, death) if death else Answer(task, size, packed)
+
+
+class _Actor:
+    """What Ray runs on a node: it holds one worker process, as the local pool does.
+
+    Args:
+        setup: The worker's first message.
+        paths: Where modules are found on the machine that asks; here, too, if there are
+            such folders.
+    """
+
+    def __init__(self, setup: bytes, paths: list[str]) -> None:
+        known = {*sys.path}
+        sys.path += [
+            path for path in paths if path not in known and os.path.exists(path)
+        ]
+        with ExitStack() as opened:
+            opened.callback(remove_segments)
+            remove_segments()
+            folder = opened.enter_context(
+                scratch_folder("wm_workers_", abandon=kill_processes_in)
+            )
+            self._opened = opened.pop_all()
+        self._worker = Worker(folder / "0", setup)
+
+    def begin(self) -> tuple[str, dict[str, str]]:
+        """The node's address, and the versions of what computes."""
+        return ray.util.get_node_ip_address(), versions()
+
+    def run(self, message: bytes) -> tuple[str, int, bytes]:
+        """Run an encoded task.
+
+        Returns:
+            How the worker process died at it, or nothing; the size of the answer, if
+            it is compressed, or 0; the answer.
+        """
+        try:
+            answer = self._worker.ask(message)
+        except WorkerDied as death:
+            return str(death), 0, b""
+        if len(answer) < PACKED_BYTES:
+            return "", 0, answer
+        return "", len(answer), pa.compress(answer, "zstd", asbytes=True)
+
+    def close(self) -> None:
+        """End the worker process."""
+        self._worker.dismiss()
+        self._worker.end()
+        self._opened.close()
+
+
+def _connect(engine: EngineOptions) -> None:
+    """Connect this process, in silence, or start Ray for it."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # What Ray is going to do anyway; until it does it warns.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    options: dict[str, Any] = {"address": engine.address}
+    what = f"engine.address: expected a Ray cluster at {engine.address}, found none"
+    if engine.address is None:
+        what = "engine: Ray could not be started here"
+        options = {
+            "address": "local",
+            "num_cpus": cores(),
+            "include_dashboard": engine.dashboard,
+        }
+    elif engine.address != "auto" and not _listens(engine.address):
+        raise InputError(what)  # Ray would try for minutes
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (RuntimeError, ValueError, OSError) as error:
+        found = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"{what}: {found[0]}") from error
+
+
+def _listens(address: str) -> bool:
+    """Whether something listens at HOST:PORT, or ray://HOST:PORT."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True

@@ -1,0 +1,278 @@
+"""Tests of workers in a real Ray cluster of two nodes, whose parts are really killed."""
+
+import importlib.util
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+
+from tests.small_dream import assert_same
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.scratch import scratch_folder
+from wm_pipeline.dreaming.evaluator import DreamEvaluator
+from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.policies.random_policy import RandomPolicy
+from wm_pipeline.workers import ray_pool
+from wm_pipeline.workers.engine import EngineOptions, Pool, open_pool
+from wm_pipeline.workers.evaluators import with_workers
+from wm_pipeline.workers.playing import play_episodes
+from wm_pipeline.workers.pool import identity
+from wm_pipeline.workers.worker import kill_processes_in
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes with a CPU each, on this machine."""
+    patch = pytest.MonkeyPatch()
+    # The paths of its sockets have to be short.
+    folder = tempfile.mkdtemp(prefix="ray_", dir="/tmp")
+    patch.setenv("RAY_TMPDIR", folder)
+    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    made.add_node(num_cpus=1)
+    yield made
+    ray_pool.disconnect()
+    made.shutdown()
+    patch.undo()
+    shutil.rmtree(folder, ignore_errors=True)
+    with scratch_folder("wm_workers_", abandon=kill_processes_in):
+        pass  # it removes what killed actors have left
+
+
+@pytest.fixture
+def engine(cluster: Cluster) -> EngineOptions:
+    """The two nodes; one that a test has killed is replaced."""
+    while len([node for node in cluster.list_all_nodes() if alive(node)]) < 2:
+        cluster.add_node(num_cpus=1)
+    return EngineOptions(kind="ray", address=cluster.address)
+
+
+def alive(node: Any) -> bool:
+    return all(
+        each.process.poll() is None
+        for some in node.all_processes.values()
+        for each in some
+    )
+
+
+def kill(node: Any) -> None:
+    """A node, as a power cut ends it."""
+    for some in node.all_processes.values():
+        for each in some:
+            each.process.kill()
+            each.process.wait()
+
+
+def described(task: int) -> str:
+    return f"task {task}"
+
+
+def twice(_: Any, number: int) -> int:
+    return 2 * number
+
+
+def doubled(pool: Pool, count: int) -> bool:
+    """Whether the pool doubles so many numbers, in their order."""
+    tasks = [(number,) for number in range(count)]
+    found = list(pool.map(twice, tasks, described))
+    return found == [2 * number for number in range(count)]
+
+
+def where(held: str, seconds: float) -> tuple[str, int]:
+    """What is held, and by which process."""
+    time.sleep(seconds)
+    return held, os.getpid()
+
+
+def die_once(mark: Path, number: int, victim: str) -> int:
+    """Twice the number; at 2 the worker, or the actor that holds it, is killed first."""
+    if number == 2 and not mark.exists():
+        mark.touch()
+        os.kill(os.getppid() if victim == "actor" else os.getpid(), signal.SIGKILL)
+    return 2 * number
+
+
+def test_workers_on_all_nodes_hold_the_same(engine: EngineOptions) -> None:
+    with open_pool(engine, 1, 1, identity, "the same") as pool:
+        assert pool.size == 2
+        found = list(pool.map(where, [(0.2,)] * 6, described))
+        assert doubled(pool, 30)
+    held, processes = zip(*found, strict=True)
+    assert set(held) == {"the same"}
+    assert len(set(processes)) == 2
+    assert not any(map(psutil.pid_exists, processes))
+
+
+@pytest.mark.parametrize("victim", ["worker", "actor"])
+def test_what_a_killed_worker_was_at_is_done_again(
+    engine: EngineOptions, victim: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = [(number, victim) for number in range(8)]
+    with (
+        caplog.at_level(logging.WARNING),
+        open_pool(engine, 1, 2, identity, tmp_path / "mark") as pool,
+    ):
+        found = list(pool.map(die_once, tasks, described))
+    assert found == [2 * number for number in range(8)]
+    (said,) = caplog.messages
+    assert ("worker process died at task 2" in said) == (victim == "worker")
+    assert ("Ray has lost a worker" in said) == (victim == "actor")
+
+
+def test_a_task_that_kills_its_worker_every_time_is_named(
+    engine: EngineOptions, tmp_path: Path
+) -> None:
+    with (
+        open_pool(engine, 1, 2, identity, tmp_path / "no folder" / "mark") as pool,
+        pytest.raises(RuntimeError, match=r"task 1 failed 2 times.*SIGKILL"),
+    ):
+        list(pool.map(kill_this, [(number,) for number in range(2)], described))
+
+
+def kill_this(_: Any, number: int) -> None:
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_nodes_may_die_and_others_join(
+    engine: EngineOptions, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The work of a lost node is done, its loss said once, and a new node is used."""
+    with caplog.at_level(logging.WARNING), open_pool(engine, 1, 1, identity, 1) as pool:
+        before = {pid for _, pid in pool.map(where, [(0.2,)] * 4, described)}
+        assert len(before) == 2
+        (_, other) = [node for node in cluster.list_all_nodes() if alive(node)]
+        slow = pool.map(where, [(0.5,)] * 8, described)
+        next(slow)
+        kill(other)
+        left = {pid for _, pid in slow}
+        assert len([m for m in caplog.messages if "Ray has lost" in m]) == 1
+        assert doubled(pool, 10)
+        cluster.remove_node(other)
+        cluster.add_node(num_cpus=1)
+        deadline = time.monotonic() + 60
+        after: set[int] = set()
+        while len(after) < 2 and time.monotonic() < deadline:
+            after = {pid for _, pid in pool.map(where, [(0.3,)] * 6, described)}
+    assert len(after) == 2
+    assert after - before - left, "the new node was not used"
+
+
+def test_what_is_nobodys_any_more_harms_nobody(engine: EngineOptions) -> None:
+    with open_pool(engine, 1, 1, identity, 1) as pool:
+        broken = pool.map(where, [(1.0,)] * 4, described)
+        next(broken)
+        del broken
+        assert doubled(pool, 12)
+
+
+def fail(_: Any, number: int) -> None:
+    raise InputError(f"expected something else, found {number}")
+
+
+def test_errors_are_those_of_the_work(engine: EngineOptions) -> None:
+    with (
+        open_pool(engine, 1, 1, identity, 1) as pool,
+        pytest.raises(InputError, match="something else, found 0"),
+    ):
+        list(pool.map(fail, [(0,), (1,)], described))
+
+
+def test_dreams_are_the_same_to_the_last_bit(
+    engine: EngineOptions, evaluator: DreamEvaluator
+) -> None:
+    candidates = np.random.default_rng(2).normal(size=(5, 12))
+    with with_workers(evaluator, engine, None, 5) as shared:
+        assert shared.conditions() == evaluator.conditions()
+        for generation in range(2):
+            assert_same(
+                shared.evaluate(candidates, 3, "test", generation),
+                evaluator.evaluate(candidates, 3, "test", generation),
+            )
+
+
+def test_games_are_the_same_to_the_last_pixel(
+    engine: EngineOptions, doom: EnvironmentOptions
+) -> None:
+    """Their frames travel compressed."""
+    policies = {"random": RandomPolicy(doom.actions, (1, 5))}
+    games = [("random", seed) for seed in (11, 5, 8)]
+    ours, theirs = (
+        list(play_episodes(doom, policies, games, where, True))
+        for where in (EngineOptions(workers=1), engine)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.frames is not None
+        assert other.frames is not None
+        np.testing.assert_array_equal(one.frames, other.frames)
+        np.testing.assert_array_equal(one.rewards, other.rewards)
+        np.testing.assert_array_equal(one.actions, other.actions)
+
+
+def test_a_cluster_without_room_is_named(
+    engine: EngineOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_pool, "WAITING_SECONDS", 1.0)
+    monkeypatch.setattr(ray_pool, "ROOM_SECONDS", 2.0)
+    large = engine.model_copy(update={"cpus_per_worker": 64})
+    with (
+        open_pool(large, 1, 1, identity, 1) as pool,
+        pytest.raises(InputError, match=r"no worker has found room.*has 2 CPUs"),
+    ):
+        list(pool.map(twice, [(1,)], described))
+
+
+def test_a_node_with_other_versions_is_refused(
+    engine: EngineOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = {**ray_pool.versions(), "torch": "1.0"}
+    monkeypatch.setattr(ray_pool, "versions", lambda: ours)
+    with (
+        open_pool(engine, 1, 1, identity, 1) as pool,
+        pytest.raises(InputError, match=r"expected torch 1\.0 on every node.*found 2"),
+    ):
+        list(pool.map(twice, [(1,)], described))
+
+
+def test_an_address_without_a_cluster_is_named() -> None:
+    with pytest.raises(
+        InputError, match=r"a Ray cluster at 127\.0\.0\.1:1, found none"
+    ):
+        open_pool(EngineOptions(kind="ray", address="127.0.0.1:1"), 1, 1, identity, 1)
+
+
+def test_without_ray_the_option_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"pip install 'wm-pipeline\[ray\]'"):
+        EngineOptions(kind="ray")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["gcs_server", "raylet"])
+def test_a_run_ends_with_a_sentence_when_its_head_dies(
+    cluster: Cluster, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del cluster  # whose short folder this one shares
+    monkeypatch.setattr(ray_pool, "HEAD_SECONDS", 2.0)
+    monkeypatch.setattr(ray_pool, "BRIDGE_SECONDS", 8.0)
+    own = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    engine = EngineOptions(kind="ray", address=own.address)
+    with open_pool(engine, 1, 1, identity, 1) as pool:
+        found = pool.map(where, [(0.2,)] * 1000, described)
+        next(found)
+        for each in own.head_node.all_processes[what]:
+            each.process.kill()
+        with pytest.raises(ConnectionError, match=r"is gone: .*What was saved"):
+            list(found)
+    ray_pool.disconnect()
+    kill(own.head_node)
