@@ -83,7 +83,15 @@ def learner(module: Point, scores: Iterator[float], **more: Any) -> Learner:
         return value, parts, tuple(part + 1 for part in carried)
 
     return Learner(
-        "X", "x", module, loss, lambda: {"loss": next(scores)}, "loss", "loss", **more
+        "X",
+        "x",
+        "x.training",
+        module,
+        loss,
+        lambda: {"loss": next(scores)},
+        "loss",
+        "loss",
+        **more,
     )
 
 

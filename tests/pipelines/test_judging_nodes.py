@@ -31,6 +31,7 @@ from wm_pipeline.pipelines.pictures.nodes import (
 from wm_pipeline.reporting.figures import dream_against_real
 from wm_pipeline.search.comparison_state import ComparisonState
 from wm_pipeline.search.state import SearchState
+from wm_pipeline.workers.engine import LOCAL
 
 CLOCKED = ["ask_seconds", "evaluate_seconds", "tell_seconds", "steps_per_second"]
 
@@ -180,6 +181,7 @@ def test_a_comparison_is_finished_when_the_real_game_was_played(
     found = compare(
         judged.load("world_model"),
         mock["environment"],
+        LOCAL,
         mock["dream"],
         mock["compare"].model_copy(update={"resume": True}),
         lambda: judged.load("comparison_state"),
@@ -296,6 +298,7 @@ def test_an_interrupted_search_selects_nothing(
     pending = search_controller(
         catalog.load("world_model"),
         mock["environment"],
+        LOCAL,
         mock["dream"],
         stage.model_copy(update={"evolution": every}),
         nothing_earlier,

@@ -15,6 +15,7 @@ from wm_pipeline.search.blind import (
     blind_family,
     find_blind,
 )
+from wm_pipeline.workers.engine import LOCAL
 
 LEFT_STAY_RIGHT = ThresholdActions(kind="threshold", low=0, middle=1, high=2)
 
@@ -60,7 +61,7 @@ def test_the_family_is_constant_or_goes_to_and_fro() -> None:
 def test_the_best_third_plays_on_three_times_as_many_games(
     balance: EnvironmentOptions,
 ) -> None:
-    found = find_blind(balance, options())
+    found = find_blind(balance, LOCAL, options())
     # 9 candidates play 3 games, 3 of them 9 more, and then one is left.
     assert [len(each.returns) for each in found] == [12] * 3 + [3] * 6
     means = [each.mean for each in found]
@@ -70,15 +71,15 @@ def test_the_best_third_plays_on_three_times_as_many_games(
 
 
 def test_the_same_seed_finds_the_same(balance: EnvironmentOptions) -> None:
-    first, again = (find_blind(balance, options(workers=n)) for n in (1, 2))
+    first, again = (find_blind(balance, LOCAL, options(workers=n)) for n in (1, 2))
     assert [each.document() for each in first] == [each.document() for each in again]
-    other = find_blind(balance, options(seed=2))
+    other = find_blind(balance, LOCAL, options(seed=2))
     assert [each.returns for each in other] != [each.returns for each in first]
 
 
 def test_of_a_large_family_some_are_drawn(balance: EnvironmentOptions) -> None:
-    assert len(find_blind(balance, options(candidates=2, games=1))) == 2
-    (only,) = find_blind(balance, options(candidates=1, games=2))
+    assert len(find_blind(balance, LOCAL, options(candidates=2, games=1))) == 2
+    (only,) = find_blind(balance, LOCAL, options(candidates=1, games=2))
     assert len(only.returns) == 2
 
 

@@ -25,6 +25,7 @@ from wm_pipeline.search.comparison_state import (
 )
 from wm_pipeline.search.loop import evolve
 from wm_pipeline.search.selection import select
+from wm_pipeline.workers.engine import LOCAL
 
 ACTIONS = ThresholdActions(kind="threshold", low=0, middle=1, high=2)
 DREAMS = DreamOptions(temperature=1, max_steps=50)
@@ -55,7 +56,9 @@ def states(
     options: ComparisonOptions, *before: ComparisonState
 ) -> list[ComparisonState]:
     world_model = mock_world_model()
-    return list(train_architectures(world_model, ACTIONS, DREAMS, options, *before))
+    return list(
+        train_architectures(world_model, ACTIONS, LOCAL, DREAMS, options, *before)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -207,4 +210,4 @@ def test_a_strategy_that_is_not_for_its_architecture_is_refused_before_any_searc
         tiny=ArchitectureOptions(model=ControllerOptions(), strategy="vd"),
     )
     with pytest.raises(InputError, match="at least 10 parameters for 'vd'"):
-        next(train_architectures(mock_world_model(), ACTIONS, DREAMS, unfit))
+        next(train_architectures(mock_world_model(), ACTIONS, LOCAL, DREAMS, unfit))

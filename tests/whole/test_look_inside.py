@@ -214,7 +214,7 @@ def test_the_event_files_hold_the_curves(project: Path) -> None:
         ("M/nll", 1),
         ("C/mean", 2),
         ("M, round 1/nll", 1),
-        ("C, round 1/return", 1),
+        ("C, round 1/entropy", 1),
     ):
         steps = [event.step for event in events.Scalars(tag)]
         assert len(steps) >= least

@@ -14,11 +14,14 @@ from tests.small_dream import ACTIONS, OPTIONS, assert_same
 from wm_pipeline.common.machine import cores
 from wm_pipeline.dreaming.evaluator import DreamEvaluator
 from wm_pipeline.dreaming.loop import RolloutResult
+from wm_pipeline.workers.engine import LOCAL, EngineOptions
 from wm_pipeline.workers.evaluators import (
     EvaluatorOptions,
     WorkerEvaluator,
     with_workers,
 )
+
+TWO = EngineOptions(workers=2)
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def test_workers_find_what_one_process_finds(
     evaluator: DreamEvaluator, workers: int, population: int
 ) -> None:
     candidates = np.random.default_rng(2).normal(size=(population, 12))
-    with WorkerEvaluator(workers, evaluator) as shared:
+    with WorkerEvaluator(EngineOptions(workers=workers), evaluator) as shared:
         assert shared.controller is evaluator.controller
         assert shared.conditions() == evaluator.conditions()
         for generation in range(2):
@@ -115,7 +118,7 @@ def test_a_worker_killed_at_work_costs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     subject = deadly(evaluator, tmp_path / "died")
-    with WorkerEvaluator(2, subject) as shared, caplog.at_level(logging.WARNING):
+    with WorkerEvaluator(TWO, subject) as shared, caplog.at_level(logging.WARNING):
         found = shared.evaluate(marked, 3, "training dreams", 4)
         assert (tmp_path / "died").exists()
         assert_same(found, evaluator.evaluate(marked, 3, "training dreams", 4))
@@ -135,7 +138,7 @@ def test_workers_killed_between_generations_are_replaced(
     evaluator: DreamEvaluator, candidates: np.ndarray
 ) -> None:
     before = set(psutil.Process().children(recursive=True))
-    with WorkerEvaluator(2, evaluator) as shared:
+    with WorkerEvaluator(TWO, evaluator) as shared:
         shared.evaluate(candidates, 3, "test", 0)
         workers = new_workers(before)
         assert len(workers) == 2
@@ -153,7 +156,7 @@ def test_a_share_whose_worker_always_dies_is_an_error_naming_it(
     evaluator: DreamEvaluator, marked: np.ndarray, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
-        WorkerEvaluator(2, deadly(evaluator, None)) as shared,
+        WorkerEvaluator(TWO, deadly(evaluator, None)) as shared,
         pytest.raises(
             RuntimeError,
             match=r"(?s)the share of candidates 3 to 4 \(training dreams \(4,\)\) failed "
@@ -173,7 +176,7 @@ def test_an_error_in_a_worker_is_raised_here(
         evaluator.world_model, evaluator.controller, ACTIONS, OPTIONS, seed=1
     )
     with (
-        WorkerEvaluator(2, failing) as shared,
+        WorkerEvaluator(TWO, failing) as shared,
         pytest.raises(ZeroDivisionError, match="of the beast"),
     ):
         shared.evaluate(marked, 3, "test")
@@ -191,7 +194,7 @@ def test_an_evaluator_is_spread_over_as_many_workers_as_asked(
     before = set(psutil.Process().children(recursive=True))
     expected = evaluator.evaluate(candidates, 3, "test")
     evaluator.max_dreams = 4
-    with with_workers(evaluator, workers, population=3) as opened:
+    with with_workers(evaluator, LOCAL, workers, population=3) as opened:
         assert (opened is evaluator) == (expected_workers == 0)
         assert_same(opened.evaluate(candidates, 3, "test"), expected)
         assert len(new_workers(before)) == expected_workers

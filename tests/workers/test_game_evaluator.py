@@ -14,6 +14,7 @@ from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel, digest
 from wm_pipeline.policies.controller_policy import ControllerPolicy
+from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.game_evaluator import GameEvaluator
 
 
@@ -40,7 +41,7 @@ def test_every_candidate_plays_the_games_that_it_plays_alone(
     doom: EnvironmentOptions, policy: ControllerPolicy, candidates: np.ndarray
 ) -> None:
     some, longer = 5 * candidates[:2], doom.model_copy(update={"max_steps": 500})
-    with GameEvaluator(longer, policy, 4, 2) as evaluator:
+    with GameEvaluator(longer, policy, 4, EngineOptions(workers=2)) as evaluator:
         assert evaluator.controller is policy.controller
         found = evaluator.evaluate(some, 5, "test", 6)
         (again,) = evaluator.evaluate(some[:1], 5, "test", 6).returns
@@ -66,10 +67,10 @@ def test_a_worker_killed_at_a_game_costs_nothing(
 ) -> None:
     mortal = Mortal(policy.world_model, policy.controller, doom.actions, True)
     mortal.mark = tmp_path / "died"
-    with GameEvaluator(doom, mortal, 4, 0) as evaluator:
+    with GameEvaluator(doom, mortal, 4, EngineOptions(workers=1)) as evaluator:
         found = evaluator.evaluate(candidates[:2], 2, "test")
     assert mortal.mark.exists()
-    with GameEvaluator(doom, policy, 4, 1) as evaluator:
+    with GameEvaluator(doom, policy, 4, EngineOptions(workers=1)) as evaluator:
         expected = evaluator.evaluate(candidates[:2], 2, "test")
     assert torch.equal(found.returns, expected.returns)
 
@@ -77,7 +78,7 @@ def test_a_worker_killed_at_a_game_costs_nothing(
 def test_all_that_a_fitness_depends_on_is_a_condition(
     doom: EnvironmentOptions, policy: ControllerPolicy
 ) -> None:
-    with GameEvaluator(doom, policy, 4, 1) as evaluator:
+    with GameEvaluator(doom, policy, 4, EngineOptions(workers=1)) as evaluator:
         found = evaluator.conditions()
     assert found == {
         "controller": policy.controller.config(),

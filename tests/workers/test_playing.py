@@ -26,6 +26,7 @@ from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.random_policy import RandomPolicy
+from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.playing import EPISODES_PER_TASK, Player, play_episodes
 
 SEEDS = [11, 5, 8, 3]
@@ -188,7 +189,9 @@ def play(
     environment: EnvironmentOptions, policy: RandomPolicy, workers: int = 2
 ) -> Iterator[Episode]:
     games = [("player", seed) for seed in SEEDS]
-    return play_episodes(environment, {"player": policy}, games, workers, True)
+    return play_episodes(
+        environment, {"player": policy}, games, EngineOptions(workers=workers), True
+    )
 
 
 def assert_equal(played: list[Episode], expected: list[Episode]) -> None:
@@ -234,7 +237,9 @@ def test_policies_share_the_workers_and_frames_need_not_be_kept(
 ):
     policies = {"quick": policy, "slow": RandomPolicy(short.actions, (30, 30))}
     games = [("quick", SEEDS[0]), ("slow", SEEDS[0]), ("quick", SEEDS[1])]
-    first, slow, second = play_episodes(short, policies, games, 1, False)
+    first, slow, second = play_episodes(
+        short, policies, games, EngineOptions(workers=1), False
+    )
     np.testing.assert_array_equal(first.actions, undisturbed[0].actions)
     np.testing.assert_array_equal(second.actions, undisturbed[1].actions)
     assert len(np.flatnonzero(np.diff(slow.actions[:, 0]))) <= 1
@@ -329,7 +334,9 @@ def test_games_side_by_side_are_what_they_are_alone(
     if killed:
         policy.mark.unlink()
     games = [("controller", seed) for seed in seeds]
-    played = play_episodes(doom, {"controller": policy}, games, 2, keep_frames=True)
+    played = play_episodes(
+        doom, {"controller": policy}, games, EngineOptions(workers=2), True
+    )
     assert_equal(list(played), alone)
     assert policy.mark.exists()
 
@@ -339,7 +346,11 @@ def test_a_policy_of_somebody_elses_plays_in_the_workers(doom: EnvironmentOption
     policy, seeds = Brightness(), [7, 3, 9, 1, 4, 6]
     alone = play_alone(doom, policy, seeds)
     games = [("brightness", seed) for seed in seeds]
-    played = list(play_episodes(doom, {"brightness": policy}, games, 2, True))
+    played = list(
+        play_episodes(
+            doom, {"brightness": policy}, games, EngineOptions(workers=2), True
+        )
+    )
     assert_equal(played, alone)
     for episode in played:
         state, random = policy.begin(episode.seed)
@@ -358,7 +369,15 @@ def test_controls_of_another_shape_are_refused(short: EnvironmentOptions):
     with pytest.raises(
         ValueError, match=r"Shapeless\.act: expected .*\(1, 1\), found \(1,\)"
     ):
-        next(play_episodes(short, {"shapeless": Shapeless()}, games, 1, False))
+        next(
+            play_episodes(
+                short,
+                {"shapeless": Shapeless()},
+                games,
+                EngineOptions(workers=1),
+                False,
+            )
+        )
 
 
 def test_only_frames_that_somebody_needs_are_made(
@@ -397,12 +416,13 @@ def test_workers_and_games_end_with_a_killed_parent(
     script = f"""
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.policies.random_policy import RandomPolicy
+from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.playing import play_episodes
 
 doom = EnvironmentOptions.model_validate_json({doom.model_dump_json()!r})
 policies = {{"random": RandomPolicy(doom.actions, (1, 5))}}
 games = [("random", seed) for seed in range(100_000)]
-for _ in play_episodes(doom, policies, games, 2, keep_frames=False):
+for _ in play_episodes(doom, policies, games, EngineOptions(workers=2), False):
     pass
 """
     environment = {**os.environ, "TMPDIR": str(tmp_path)}

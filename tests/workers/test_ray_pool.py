@@ -34,13 +34,16 @@ from wm_pipeline.workers.worker import kill_processes_in
 def cluster() -> Iterator[Cluster]:
     """Two nodes with a CPU each, on this machine."""
     patch = pytest.MonkeyPatch()
+    handler = signal.getsignal(signal.SIGTERM)  # Ray's cluster takes it
     # The paths of its sockets have to be short.
     folder = tempfile.mkdtemp(prefix="ray_", dir="/tmp")
     patch.setenv("RAY_TMPDIR", folder)
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     made.add_node(num_cpus=1)
+    signal.signal(signal.SIGTERM, handler)
     yield made
+    signal.signal(signal.SIGTERM, handler)
     ray_pool.disconnect()
     made.shutdown()
     patch.undo()

@@ -18,7 +18,7 @@ from wm_pipeline.common.devices import choose_device
 from wm_pipeline.environments.actions import BoxActions
 from wm_pipeline.search.loop import EvolutionOptions
 from wm_pipeline.search.strategies import StrategyOptions
-from wm_pipeline.workers.engine import EngineOptions
+from wm_pipeline.workers.engine import LOCAL
 from wm_pipeline.workers.evaluators import with_workers
 
 LIMIT = "limit"
@@ -59,7 +59,7 @@ def _world_rows(
         }
         for workers in options.workers:
             evaluator = stack.enter_context(
-                with_workers(here, EngineOptions(), workers, population)
+                with_workers(here, LOCAL, workers, population)
             )
             run = population_dreams(evaluator, population, options.rollouts)
             ways["population", workers] = run
@@ -90,7 +90,7 @@ def generation_rows(trained: World, options: BenchmarkOptions) -> list[dict[str,
     )
     here = trained.evaluator(options.seed)
     workers = max(options.workers)
-    with with_workers(here, EngineOptions(), workers, options.population) as evaluator:
+    with with_workers(here, LOCAL, workers, options.population) as evaluator:
         parts = generation_parts(evaluator, evolution, options.seed)
     size = options.population * options.rollouts
     whole = sum(parts.values())

@@ -244,7 +244,7 @@ def train_mdn_rnn(
     conditions: dict[str, Any] | None = None,
     before: TrainingState | None = None,
     name: str = "M",
-    option: str = "memory.training",
+    settings: str = "memory.training",
 ) -> Generator[TrainingState]:
     """Train M in place and leave it with its best weights by validation likelihood.
 
@@ -261,7 +261,7 @@ def train_mdn_rnn(
         conditions: All that the result depends on beside, as JSON values.
         before: A state to resume from.
         name: Of what is trained, for progress, curves and errors.
-        option: The group of ``options``, for errors.
+        settings: What ``options`` are called, for errors.
 
     Yields:
         The training's states; see ``fit``.
@@ -282,7 +282,8 @@ def train_mdn_rnn(
 
     learner = Learner(
         name=name,
-        option=option,
+        option="memory",
+        settings=settings,
         module=mdn_rnn,
         loss=loss,
         validate=lambda: validate_mdn_rnn(

@@ -65,6 +65,7 @@ class Learner(NamedTuple):
     Attributes:
         name: For the progress and for errors.
         option: The group of its options, for errors.
+        settings: Those of its training, for errors.
         module: It, on the device of its training; ``Checkpointable``.
         loss: Of some rows of a batch.
         validate: Scores on held-out data.
@@ -77,6 +78,7 @@ class Learner(NamedTuple):
 
     name: str
     option: str
+    settings: str
     module: nn.Module
     loss: Loss
     validate: Callable[[], dict[str, float]]
@@ -132,7 +134,7 @@ def fit(
                     raise InputError(
                         f"{learner.name}: memory ran out in a step with a batch of "
                         f"{options.batch_size}. Lower "
-                        f"{learner.option}.batch_size"
+                        f"{learner.settings}.batch_size"
                     ) from error
                 raise
             if training.finished or training.step % options.validate_every == 0:
@@ -242,7 +244,7 @@ class _Training:
         if not math.isfinite(score):
             raise InputError(
                 f"{learner.name} diverged: its validation {learner.select} at step "
-                f"{self.step} is {score}. Lower {learner.option}.learning_rate "
+                f"{self.step} is {score}. Lower {learner.settings}.learning_rate "
                 f"(now {self._options.learning_rate:g})"
             )
         if score < self._best:

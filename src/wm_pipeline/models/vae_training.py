@@ -127,7 +127,8 @@ def train_vae(
     salience = Salience(options.salience, statistics, vae.image.device)
     learner = Learner(
         name="V",
-        option="vision.training",
+        option="vision",
+        settings="vision.training",
         module=vae,
         loss=loss,
         validate=lambda: validate_vae(vae, validation, statistics, options, seed),

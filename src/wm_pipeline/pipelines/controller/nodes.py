@@ -25,7 +25,7 @@ from wm_pipeline.reporting.figures import fitness_curve
 from wm_pipeline.search.loop import EvolutionOptions, evolve
 from wm_pipeline.search.selection import select
 from wm_pipeline.search.state import SearchState
-from wm_pipeline.workers.engine import EngineOptions
+from wm_pipeline.workers.engine import LOCAL, EngineOptions
 from wm_pipeline.workers.evaluators import EvaluatorOptions, with_workers
 from wm_pipeline.workers.game_evaluator import GameEvaluator
 
@@ -134,7 +134,7 @@ def select_controller(
         here = options.evaluator.model_copy(update={"workers": 0})
         options, engine = (
             options.model_copy(update={"evaluator": here}),
-            EngineOptions(),
+            LOCAL,
         )
     with _evaluator(world_model, environment, engine, dream, options) as evaluator:
         result = select(evaluator, search_state, options.final_rollouts)

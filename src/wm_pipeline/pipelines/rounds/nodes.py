@@ -255,7 +255,7 @@ def train_memory_on(
         settings,
         int(stream(options.seed, "rounds, memory", number).integers(2**31)),
         name=f"M, round {number}",
-        option="rounds.memory",
+        settings="rounds.memory",
     )
     *_, last = states
     mdn_rnn.to("cpu")
