@@ -179,6 +179,23 @@ def test_what_is_nobodys_any_more_harms_nobody(engine: EngineOptions) -> None:
         assert doubled(pool, 12)
 
 
+def test_after_ctrl_c_everything_begins_anew(engine: EngineOptions) -> None:
+    """What was under way has ended, and its answers are not taken for others."""
+    with open_pool(engine, 1, 1, identity, 1) as pool:
+        processes = {pid for _, pid in pool.map(where, [(0.2,)] * 4, described)}
+        handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        with pytest.raises(KeyboardInterrupt):
+            list(pool.map(where, [(0.5,)] * 40, described))
+        signal.signal(signal.SIGALRM, handler)
+    with open_pool(engine, 1, 1, identity, 1) as pool:
+        assert doubled(pool, 12)
+    deadline = time.monotonic() + 15
+    while any(map(psutil.pid_exists, processes)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(psutil.pid_exists, processes))
+
+
 def fail(_: Any, number: int) -> None:
     raise InputError(f"expected something else, found {number}")
 

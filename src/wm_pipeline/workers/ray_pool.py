@@ -302,6 +302,11 @@ class _Bridge:
                 f"the Ray cluster of {self._name} is gone: {gone}. What was saved is "
                 "kept; docs/usage.md says how to resume"
             ) from gone
+        except KeyboardInterrupt:
+            # The answer that still comes would be taken for that to the next question.
+            self._gone = ConnectionError("it was interrupted")
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the process, and the Ray that it has started."""
