@@ -31,6 +31,8 @@ ANSWER_SECONDS = 3.0
 LOOK_SECONDS = 1.0
 """Seconds between looks at the cluster, and of waiting for the next word of a worker."""
 
+TOKEN = ". One that wants a token needs RAY_AUTH_MODE=token; docs/cluster.md tells more"
+
 PACKED_BYTES = 100_000
 """Answers from this size on travel compressed; frames take a tenth then."""
 
@@ -50,7 +52,8 @@ class RayBridge:
         self._engine, self._head_seconds = engine, head_seconds
         _connect(engine)
         self._is_client = ray.util.client.ray.is_connected()
-        self._looked = self._answered = time.monotonic()
+        self._looked = time.monotonic()
+        self._silent_since: float | None = None
         self._pools: dict[int, _Workers] = {}
 
     def open(self, setup: bytes) -> int:
@@ -96,8 +99,8 @@ class RayBridge:
         pool = self._pools[number]
         if now - self._looked >= LOOK_SECONDS or not pool.hosts:
             self._looked = now
-            self._see_the_head(now)
-            pool.grow(self.room())
+            if self._sees_the_head(now):
+                pool.grow(self.room())
         pool.give(batch, tasks)
         return pool.listen()
 
@@ -109,13 +112,16 @@ class RayBridge:
         """End the connection, and the Ray that was started for it."""
         ray.shutdown()
 
-    def _see_the_head(self, now: float) -> None:
+    def _sees_the_head(self, now: float) -> bool:
         if self._answers():
-            self._answered = now
-        elif now - self._answered > self._head_seconds:
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = now
+        elif now - self._silent_since > self._head_seconds:
             raise ConnectionError(
                 f"its head has not answered for {self._head_seconds:.0f} seconds"
             )
+        return self._silent_since is None
 
     def _answers(self) -> bool:
         if self._is_client:
@@ -180,6 +186,9 @@ class _Workers:
     def listen(self) -> list[Event]:
         """What has happened, after a while if nothing has."""
         by_word = {host.pending: host for host in self.hosts if host.pending}
+        if not by_word:  # all are lost, and the head does not answer
+            time.sleep(LOOK_SECONDS)
+            return []
         ready, _ = ray.wait(list(by_word), num_returns=1, timeout=LOOK_SECONDS)
         # Of all that is there, not of the first alone.
         more, _ = ray.wait(list(by_word), num_returns=len(by_word), timeout=0)
@@ -292,7 +301,8 @@ def _connect(engine: EngineOptions) -> None:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except (RuntimeError, ValueError, OSError) as error:
         found = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{what}: {found[0]}") from error
+        hint = "" if engine.address is None else TOKEN
+        raise InputError(f"{what}: {found[0]}{hint}") from error
 
 
 def _listens(address: str) -> bool:
