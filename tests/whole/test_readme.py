@@ -35,6 +35,10 @@ ELSEWHERE = {
     "kedro run --env mygame",  # test_an_own_game_runs_from_end_to_end
     "kedro run --pipelines benchmark",  # the finished project did
     "kedro run --pipelines compare",  # it, too
+    # tests/workers/test_ray_pool.py has a cluster
+    "kedro run --params engine.kind=ray",
+    "kedro run --params engine.kind=ray,engine.address=auto",
+    "kedro run --params engine.kind=ray,engine.address=$head:6379",
 }
 
 STEPS = re.compile(r"`([\w/]+\.py)::([\w.]+)`")
