@@ -84,20 +84,7 @@ class WorkerPool:
         tasks: Sequence[tuple[Any, ...]],
         describe: Callable[[int], str],
     ) -> Iterator[Any]:
-        """Run tasks in parallel.
-
-        Args:
-            work: Called in a worker with what it holds and a task's values.
-            tasks: The values of each.
-            describe: What a task, given by its index, is called in messages.
-
-        Yields:
-            The results, in the order of ``tasks``.
-
-        Raises:
-            RuntimeError: The worker at a task died at every attempt, or none starts.
-            Exception: Whatever ``work`` or ``prepare`` raised.
-        """
+        """Run tasks in parallel; see ``engine.Pool``."""
         given: deque[Future[Any]] = deque()
         try:
             for index, task in enumerate(tasks):
