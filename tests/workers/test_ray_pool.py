@@ -196,6 +196,27 @@ def test_after_ctrl_c_everything_begins_anew(engine: EngineOptions) -> None:
     assert not any(map(psutil.pid_exists, processes))
 
 
+def test_who_speaks_with_ray_may_be_killed(engine: EngineOptions) -> None:
+    """Between two questions: a new one knows nothing of the pool."""
+    with open_pool(engine, 1, 1, identity, 1) as pool:
+        assert doubled(pool, 4)
+        bridge = ray_pool._bridges[engine]._process._process
+        assert bridge is not None
+        bridge.kill()
+        bridge.wait()
+        with pytest.raises(ConnectionError, match="is gone"):
+            doubled(pool, 4)
+    with open_pool(engine, 1, 1, identity, 1) as pool:
+        assert doubled(pool, 4)
+
+
+def test_a_stage_may_ask_for_local_workers() -> None:
+    """At least one of them plays; a cluster has its own number."""
+    local, there = EngineOptions(workers=3), EngineOptions(kind="ray", workers=4)
+    assert [local.with_workers(n).workers for n in (None, 0, 2)] == [3, 1, 2]
+    assert there.with_workers(2) == there
+
+
 def fail(_: Any, number: int) -> None:
     raise InputError(f"expected something else, found {number}")
 

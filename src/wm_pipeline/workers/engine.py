@@ -54,10 +54,13 @@ class EngineOptions(Options):
         return self
 
     def with_workers(self, workers: int | None) -> Self:
-        """The engine of a stage that asks for so many local workers, or for none."""
+        """The engine of a stage that asks for so many local workers, or does not say.
+
+        A game is played in a process of its own, so 0 are one.
+        """
         if self.kind == "ray" or workers is None:
             return self
-        return self.model_copy(update={"workers": workers})
+        return self.model_copy(update={"workers": max(1, workers)})
 
 
 LOCAL = EngineOptions()

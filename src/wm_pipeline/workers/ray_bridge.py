@@ -96,7 +96,7 @@ class RayBridge:
             ConnectionError: The cluster is gone.
         """
         now = time.monotonic()
-        pool = self._pools[number]
+        pool = self._pool(number)
         if now - self._looked >= LOOK_SECONDS or not pool.hosts:
             self._looked = now
             if self._sees_the_head(now):
@@ -106,11 +106,17 @@ class RayBridge:
 
     def shut(self, number: int) -> None:
         """End a pool's workers."""
-        self._pools[number].end()
+        self._pool(number).end()
 
     def close(self) -> None:
         """End the connection, and the Ray that was started for it."""
         ray.shutdown()
+
+    def _pool(self, number: int) -> "_Workers":
+        """A pool; one of an earlier process, which was killed, is gone with it."""
+        if number not in self._pools:
+            raise ConnectionError("the process that speaks with it was killed")
+        return self._pools[number]
 
     def _sees_the_head(self, now: float) -> bool:
         if self._answers():

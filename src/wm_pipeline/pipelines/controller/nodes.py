@@ -132,10 +132,8 @@ def select_controller(
     if options.world == "dream":
         # Two candidates' dreams are over before workers have started.
         here = options.evaluator.model_copy(update={"workers": 0})
-        options, engine = (
-            options.model_copy(update={"evaluator": here}),
-            LOCAL,
-        )
+        options = options.model_copy(update={"evaluator": here})
+        engine = LOCAL
     with _evaluator(world_model, environment, engine, dream, options) as evaluator:
         result = select(evaluator, search_state, options.final_rollouts)
     logger.info(
@@ -177,9 +175,7 @@ def _evaluator(
         policy = ControllerPolicy(
             world_model, controller, environment.actions, options.sample_latents
         )
-        # A game is played in a process of its own, also where that is the only one.
-        workers = options.evaluator.workers and max(1, options.evaluator.workers)
-        engine = engine.with_workers(workers)
+        engine = engine.with_workers(options.evaluator.workers)
         with GameEvaluator(environment, policy, options.seed, engine) as evaluator:
             yield evaluator
         return
