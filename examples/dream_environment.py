@@ -10,14 +10,8 @@ import gymnasium
 
 import wm_pipeline.environments  # noqa: F401  registers the dream
 
-options = {
-    "world_model": sys.argv[1],
-    "actions": {"kind": "threshold", "low": 2, "middle": 0, "high": 1},
-    "temperature": 1.0,
-    "max_steps": 525,
-}
-
-env = gymnasium.make("wm_pipeline/Dream-v0", **options)
+# Its actions, its temperature and its cap are those it was made with.
+env = gymnasium.make("wm_pipeline/Dream-v0", world_model=sys.argv[1])
 observation, info = env.reset(seed=1, options={"temperature": 1.3})
 over, score = False, 0.0
 while not over:
@@ -25,7 +19,7 @@ while not over:
     over, score = terminated or truncated, score + float(reward)
 print(f"always left scores {score:.0f}")
 
-envs = gymnasium.make_vec("wm_pipeline/Dream-v0", num_envs=16, **options)
+envs = gymnasium.make_vec("wm_pipeline/Dream-v0", num_envs=16, world_model=sys.argv[1])
 observations, infos = envs.reset(seed=1)
 observations, rewards, terminated, truncated, infos = envs.step(
     envs.action_space.sample()

@@ -24,11 +24,7 @@ from tests import chromium
 from tests.kedro_runs import KEDRO, ROOT
 
 IMAGES = ROOT / "docs/images"
-MADE = {
-    "reconstructions.png": "reconstructions.png",
-    "real_episode.gif": "real_episode.gif",
-    "dream.gif": "dreamed_episode.gif",
-}
+MADE = ("reconstructions.png", "real_episode.gif", "dreamed_episode.gif")
 TENSORBOARD = [sys.executable, "-m", "tensorboard.main"]
 WINDOW: ViewportSize = {"width": 1400, "height": 900}
 SECONDS = 60  # a server's start, on a busy machine
@@ -87,9 +83,9 @@ def open_node(page: Page, name: str) -> Locator:
 
 def take_pictures(path: str) -> None:
     """Those of docs/images."""
-    for name, made in MADE.items():
-        versions = ROOT / "data/08_reporting/doom" / made
-        shutil.copyfile(max(versions.iterdir()) / made, IMAGES / name)
+    for name in MADE:
+        versions = ROOT / "data/08_reporting/doom" / name
+        shutil.copyfile(max(versions.iterdir()) / name, IMAGES / "doom" / name)
     with viz(ROOT, "base") as url, new_page(path) as page:
         page.set_viewport_size({"width": 1400, "height": 1250})  # or names are tiny
         for name, stages in (("viz", []), ("viz_stage", ["vision"])):

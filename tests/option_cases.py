@@ -119,7 +119,8 @@ class _Walk:
     ) -> Iterator[tuple[str, Any, bool | None]]:
         """Lists with another first item: ``--params`` replaces lists as a whole."""
         item = schema.get("items") or schema["prefixItems"][0]
-        given = list(value or [[1, 1] if item.get("type") == "array" else 1])
+        first = {} if "$ref" in item else [1, 1] if item.get("type") == "array" else 1
+        given = list(value or [first])
         for inner, other, within in self.cases("", item, given[0]):
             changed = _changed(given[0], inner.split(".")[1:], other)
             # An item at its end may not go with the others.

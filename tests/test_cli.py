@@ -59,6 +59,7 @@ def refused(*arguments: str) -> str:
         (["--env", "nowhere"], "conf/nowhere"),
         (["--pipelines", "runs"], "Found no run of this task. Run the whole chain first"),
         (["--pipelines", "results"], "Found no finished run of the whole chain"),
+        (["--pipelines", "results", "--env", "mock"], "Run it first: `kedro run`. Say --env mock there, too."),
         (["--params", "dream.temperature=0"], "dream.temperature: Input should be greater than or equal to 0.001; found 0."),
         (["--params", "memory.colour=red"], "memory.colour is no option; did you mean memory.model?"),
         (["--params", "vision.pool_frames=3"], "vision: pool_frames: expected at least training.batch_size (50), found 3."),

@@ -45,32 +45,34 @@ TINY = {
 }
 
 
+SIZES = {"latent_size": 3, "hidden_size": 5, "actions": ACTIONS}
+
+OPTIONS = {
+    "seed": 1,
+    "repeats": 1,
+    "architectures": {"small": {**SIZES, "model": LINEAR}},
+    "batch_sizes": [1, 4],
+    "decisions": 8,
+    "frames": 4,
+    "trainings": {"tiny": TINY},
+    "strategies": ["full", "vd"],
+    "dimensions": [3, 7000],
+    "population": 4,
+    "generations": 2,
+    "candidates": 2,
+    "steps": 6,
+    "worlds": {"tiny": {**SIZES, "mixtures": 2, "population": 3, "steps": 4}},
+    "rollouts": 2,
+    "workers": [0],
+    "curve_hidden": [6],
+    "curve_dreams": [1, 4],
+    "curve_steps": 2,
+}
+
+
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    sizes = {"latent_size": 3, "hidden_size": 5, "actions": ACTIONS}
-    options = BenchmarkOptions.model_validate(
-        {
-            "seed": 1,
-            "repeats": 1,
-            "architectures": {"small": {**sizes, "model": LINEAR}},
-            "batch_sizes": [1, 4],
-            "decisions": 8,
-            "frames": 4,
-            "trainings": {"tiny": TINY},
-            "strategies": ["full", "vd"],
-            "dimensions": [3, 7000],
-            "population": 4,
-            "generations": 2,
-            "candidates": 2,
-            "steps": 6,
-            "worlds": {"tiny": {**sizes, "mixtures": 2, "population": 3, "steps": 4}},
-            "rollouts": 2,
-            "workers": [0],
-            "curve_hidden": [6],
-            "curve_dreams": [1, 4],
-            "curve_steps": 2,
-        }
-    )
+    options = BenchmarkOptions.model_validate(OPTIONS)
     world_model = mock_world_model()
     controller = Controller.for_world(
         ControllerOptions.model_validate(LINEAR), world_model, 1

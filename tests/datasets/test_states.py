@@ -135,6 +135,6 @@ def test_without_an_earlier_search_there_is_none(path: Path, versioned: bool):
 def test_an_earlier_search_exists_even_under_way_and_is_never_saved(path: Path):
     of_run(path, RUNS[0]).save(state_after(2))
     assert earlier(path).exists()
-    with pytest.raises(DatasetError, match="an earlier state is only read"):
+    with pytest.raises(DatasetError, match="what is earlier is only read"):
         earlier(path).save(state_after(3))
     assert [version.name for version in path.iterdir()] == RUNS[:1]

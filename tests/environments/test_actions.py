@@ -326,3 +326,32 @@ def test_wrong_options_are_refused(values: dict[str, Any]):
 def test_the_kind_chooses_the_mapping():
     read = TypeAdapter(ActionOptions).validate_python({"kind": "discrete", "count": 4})
     assert read == DISCRETE
+
+
+PEDALS = BoxActions(
+    kind="box", low=(-1.0, 0.0, 0.0), high=(1.0, 1.0, 2.0), clipped=(False, False, True)
+)
+
+
+@pytest.mark.parametrize(
+    ("control", "action"),
+    [
+        ([0, 0, 0], [0, 0.5, 0]),
+        ([-1, -1, -1], [-1, 0, 0]),
+        ([1, 1, 1], [1, 1, 2]),
+        ([0.5, -0.5, 0.5], [0.5, 0.25, 1]),
+    ],
+)
+def test_a_clipped_dimension_begins_at_the_middle_of_the_control(
+    control: list[float], action: list[float]
+):
+    assert PEDALS.to_game(np.float32(control)).tolist() == pytest.approx(action)
+    back = PEDALS.to_controls(np.float32([action]))[0]
+    again = PEDALS.to_game(back)
+    assert again.tolist() == pytest.approx(action)
+    assert back[2] == max(control[2], 0)
+
+
+def test_a_flag_is_given_for_each_dimension():
+    with pytest.raises(ValueError, match="clipped must be empty or of 2"):
+        BoxActions(kind="box", low=(0, 0), high=(1, 1), clipped=(True,))

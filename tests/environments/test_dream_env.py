@@ -25,7 +25,7 @@ from wm_pipeline.environments.actions import (
     ThresholdActions,
 )
 from wm_pipeline.environments.dream_env import DreamEnv, DreamVectorEnv
-from wm_pipeline.environments.make_dream import world_of
+from wm_pipeline.environments.make_dream import made_with, world_of
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.vae import ConvVAE
@@ -333,6 +333,76 @@ def test_gymnasium_finds_the_dream_by_its_id(
         expected, _ = DreamEnv(unending, ACTIONS, 1.0, 20).reset(seed=1)
         np.testing.assert_array_equal(observation, expected)
     env.close()
+
+
+@pytest.mark.parametrize("given", ["file", "version", "catalog"])
+def test_a_world_model_knows_how_it_is_dreamed(
+    tmp_path: Path, unending: WorldModel, given: str
+):
+    made_with(unending, ACTIONS, 0.7, 2)
+    folder = tmp_path / "world_model.safetensors"
+    for version in ("2026-01-01T00.00.00.000Z", "2026-01-02T00.00.00.000Z"):
+        file = folder / version / folder.name
+        file.parent.mkdir(parents=True)
+        save_checkpoint(file, unending)
+        unending.dream["max_steps"] += 1
+    paths = {"file": file, "version": file.parent, "catalog": folder}
+    env = gymnasium.make(ID, world_model=str(paths[given])).unwrapped
+    assert isinstance(env, DreamEnv)
+    assert (env.actions, env.dreams.temperature, env.max_steps) == (ACTIONS, 0.7, 3)
+    # What is given goes before.
+    env = gymnasium.make(ID, world_model=paths[given], temperature=1.5).unwrapped
+    assert isinstance(env, DreamEnv)
+    assert (env.actions, env.dreams.temperature, env.max_steps) == (ACTIONS, 1.5, 3)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_step_before_the_first_reset_is_refused(unending: WorldModel, many: bool):
+    dream = DreamEnv(unending, ACTIONS, 1.0, 5)
+    env = DreamVectorEnv(2, unending, ACTIONS, 1.0, 5) if many else dream
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(np.zeros(2, int) if many else 0)
+
+
+@pytest.mark.parametrize(
+    ("actions", "action"),
+    [
+        (ACTIONS, 3),
+        (ACTIONS, -1),
+        (ACTIONS, 0.5),
+        (DISCRETE, [0, 0]),
+        (BOX, [0.0, 11.0]),
+        (BOX, [0.0]),
+        (BOX, "left"),
+    ],
+)
+def test_what_is_no_action_is_refused(vae: ConvVAE, actions: Actions, action: Any):
+    world_model = world_for(actions, vae)
+    env = DreamEnv(world_model, actions, 1.0, 5)
+    env.reset(seed=1)
+    with pytest.raises(ValueError, match="action: expected one of"):
+        env.step(action)
+    envs = DreamVectorEnv(2, world_model, actions, 1.0, 5)
+    envs.reset(seed=1)
+    with pytest.raises(ValueError, match="action: expected one of"):
+        envs.step([action, action])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("action", [[0.5, 3], np.array([0.5, 3.0])])
+def test_actions_may_be_of_another_type_of_numbers(vae: ConvVAE, action: Any):
+    env = DreamEnv(world_for(BOX, vae), BOX, FROZEN, 5)
+    env.reset(seed=1)
+    found = env.step(action)[0]
+    env.reset(seed=1)
+    expected = env.step(np.array([0.5, 3], np.float32))[0]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_what_is_no_picture_is_not_rendered(unending: WorldModel):
+    with pytest.raises(ValueError, match="render_mode: expected rgb_array"):
+        DreamEnv(unending, ACTIONS, 1.0, 5, render_mode="human")
+    with pytest.raises(ValueError, match="render_mode: expected rgb_array"):
+        DreamVectorEnv(2, unending, ACTIONS, 1.0, 5, render_mode="human")
 
 
 def test_an_id_with_its_module_needs_no_import(checkpoints: dict[str, str]):

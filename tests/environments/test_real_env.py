@@ -1,5 +1,6 @@
 """Tests of the real environment, with the real VizDoom and with small games."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from wm_pipeline.environments.game import make_game
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv, resize_frame
 
 STILL = np.zeros(1, np.float32)
@@ -290,6 +292,206 @@ def test_a_game_that_renders_nothing_is_refused(slides: EnvironmentOptions):
     )
     with pytest.raises(ValueError, match=r"environment\.id"):
         RealEnv(options)
+
+
+def options_for(name: str, **others: Any) -> EnvironmentOptions:
+    """Of a game of Gymnasium's own, as short as a conf file may be."""
+    given = {"id": name, "max_steps": 10, "actions": "auto", **others}
+    return EnvironmentOptions.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "actions"),
+    [
+        ("CartPole-v1", {}, {"kind": "discrete", "count": 2, "sampled": False}),
+        (
+            "Pendulum-v1",
+            {},
+            {"kind": "box", "low": (-2.0,), "high": (2.0,), "clipped": ()},
+        ),
+        (
+            "Pendulum-v1",
+            {
+                "wrappers": [
+                    {
+                        "name": "gymnasium.wrappers.RescaleAction",
+                        "kwargs": {"min_action": -0.5, "max_action": 0.25},
+                    }
+                ]
+            },
+            {"kind": "box", "low": (-0.5,), "high": (0.25,), "clipped": ()},
+        ),
+    ],
+)
+def test_actions_can_be_the_games_own(
+    name: str, others: dict[str, Any], actions: dict[str, Any]
+):
+    assert options_for(name, **others).actions.model_dump() == actions
+
+
+class Switches(Slides):
+    """A game with two switches."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.action_space = gymnasium.spaces.MultiDiscrete([2, 2])
+
+
+def test_actions_that_need_a_wrapper_are_refused_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    spec = gymnasium.envs.registration.EnvSpec("wm_test/Switches-v0", Switches)
+    monkeypatch.setitem(gymnasium.registry, spec.id, spec)
+    with pytest.raises(ValueError, match=r"Discrete.*MultiDiscrete.*wrappers"):
+        options_for("wm_test/Switches-v0")
+
+
+def test_wrappers_lie_around_the_game_in_their_order(slides: EnvironmentOptions):
+    grey = {"name": "gymnasium.wrappers.GrayscaleObservation"}
+    strict = {"name": "gymnasium.wrappers.OrderEnforcing"}
+    options = EnvironmentOptions.model_validate(
+        slides.model_dump() | {"wrappers": [grey, strict]}
+    )
+    game = RealEnv(options)._game
+    assert isinstance(game, gymnasium.wrappers.OrderEnforcing)
+    assert isinstance(game.env, gymnasium.wrappers.GrayscaleObservation)
+
+
+@pytest.mark.parametrize("shape", [(96, 128), (96, 128, 1)])
+def test_grey_frames_are_grey_in_three_channels(shape: tuple[int, ...]):
+    picture = np.full(shape, 77, np.uint8)
+    picture[:48] = 20
+    frame = resize_frame(picture, (40, 96, 0, 128))
+    assert frame.shape == (64, 64, 3)
+    assert frame[0].tolist() == [[20] * 3] * 64
+    assert frame[-1].tolist() == [[77] * 3] * 64
+
+
+def test_a_game_of_grey_frames_is_played(slides: EnvironmentOptions):
+    grey = {
+        "name": "gymnasium.wrappers.GrayscaleObservation",
+        "kwargs": {"keep_dim": False},
+    }
+    options = slides.model_dump() | {"wrappers": [grey]}
+    played = playing(EnvironmentOptions.model_validate(options), 2, seed=1)
+    assert [frame.mean().round() for frame in played["frames"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "message"),
+    [
+        ("gymnasium.wrappers.NoSuchThing", "NoSuchThing"),
+        ("no_such_module.Wrapper", "no_such_module"),
+        ("gymnasium.wrappers.TimeLimit", "max_episode_steps"),
+    ],
+)
+def test_a_wrapper_that_does_not_fit_is_named(
+    slides: EnvironmentOptions, wrapper: str, message: str
+):
+    first = {"name": "gymnasium.wrappers.OrderEnforcing"}
+    options = EnvironmentOptions.model_validate(
+        slides.model_dump() | {"wrappers": [first, {"name": wrapper}]}
+    )
+    with pytest.raises(ValueError, match=rf"environment\.wrappers\.1: .*{message}"):
+        RealEnv(options)
+
+
+class Symbols(Slides):
+    """A game that shows a grid of symbols, as MiniGrid does."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.observation_space = gymnasium.spaces.Box(0, 255, (7, 7, 3), np.uint8)
+
+
+def test_symbols_are_not_taken_for_a_picture(
+    slides: EnvironmentOptions, monkeypatch: pytest.MonkeyPatch
+):
+    spec = gymnasium.envs.registration.EnvSpec("wm_test/Symbols-v0", Symbols)
+    monkeypatch.setitem(gymnasium.registry, spec.id, spec)
+    options = slides.model_copy(update={"id": spec.id})
+    with pytest.raises(ValueError, match=r"7 x 7.*frame_key: render.*wrappers"):
+        RealEnv(options)
+
+
+class Blind(Slides):
+    """A game that cannot render where it is."""
+
+    def render(self):
+        raise AttributeError("'NoneType' object has no attribute 'eglQueryString'")
+
+
+def test_a_game_that_cannot_render_here_says_what_may_help(
+    slides: EnvironmentOptions, monkeypatch: pytest.MonkeyPatch
+):
+    spec = gymnasium.envs.registration.EnvSpec("wm_test/Blind-v0", Blind)
+    monkeypatch.setitem(gymnasium.registry, spec.id, spec)
+    options = slides.model_copy(update={"id": spec.id, "frame_key": "render"})
+    with pytest.raises(ValueError, match=r"frame_key: .*eglQueryString.*MUJOCO_GL=egl"):
+        RealEnv(options)
+
+
+@pytest.mark.parametrize(
+    ("name", "installed", "message"),
+    [
+        ("ALE/Pong-v5", True, "Write ale_py:ALE/Pong-v5"),
+        ("ALE/Pong-v5", False, r"pip install 'wm-pipeline\[atari\]'"),
+        ("MiniGrid-Nowhere-v0", True, "Write minigrid:MiniGrid-Nowhere-v0"),
+        ("Nowhere-v0", True, "begins with the module .* ale_py:ALE/Pong-v5"),
+        ("my_games:Mine-v0", True, "my_games is installed, or a file"),
+    ],
+)
+def test_an_id_that_is_not_known_says_the_way_out(
+    name: str, installed: bool, message: str, monkeypatch: pytest.MonkeyPatch
+):
+    found = object() if installed else None
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: found)
+    with pytest.raises(ValueError, match=rf"environment\.id: .*{name}.*{message}"):
+        make_game(name, {}, [])
+
+
+def test_gymnasiums_logger_is_left_as_it_was(
+    slides: EnvironmentOptions, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gymnasium.logger, "min_level", logging.WARNING)
+    RealEnv(slides).close()
+    assert gymnasium.logger.min_level == logging.WARNING
+
+
+def test_it_can_be_made_and_filmed_by_gymnasium(
+    slides: EnvironmentOptions, tmp_path: Path
+):
+    env = gymnasium.make(
+        "wm_pipeline/Real-v0",
+        environment=slides.model_dump(mode="json"),
+        render_mode="rgb_array",
+    )
+    assert env.spec is not None
+    assert env.spec.id == "wm_pipeline/Real-v0"
+    assert env.render_mode == "rgb_array"
+    env = gymnasium.wrappers.RenderCollection(env)
+    env.reset(seed=1)
+    for _ in range(3):
+        env.step(STILL)
+    assert [picture.shape for picture in env.render()] == [(96, 128, 3)] * 4
+
+
+def test_a_step_before_the_first_reset_is_refused(slides: EnvironmentOptions):
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        RealEnv(slides).step(STILL)
+
+
+@pytest.mark.parametrize("action", [[1.5], [0.0, 0.0], "left", [np.nan]])
+def test_what_is_no_control_is_refused(slides: EnvironmentOptions, action: Any):
+    env = RealEnv(slides)
+    env.reset(seed=1)
+    with pytest.raises(ValueError, match=r"action: expected one of Box"):
+        env.step(action)
+
+
+def test_what_is_no_picture_is_not_rendered(slides: EnvironmentOptions):
+    with pytest.raises(ValueError, match="render_mode: expected rgb_array"):
+        RealEnv(slides, render_mode="human")
 
 
 @pytest.mark.parametrize("change", [{"repeat": 0}, {"max_steps": 0}, {"fps": 35}])

@@ -256,7 +256,7 @@ def test_the_mock_environment_needs_no_trained_weights(mock: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     # The run ends with what came of it.
-    assert "over random play, action held: +" in done.stdout.splitlines()[-1]
+    assert "over random play, a new action each step: +" in done.stdout.splitlines()[-1]
     left = catalog(mock)
     summary = left.load("evaluation_summary")
     for world in ("dream", "real"):

@@ -10,7 +10,7 @@ import torch
 from kedro.io import DataCatalog
 
 from tests.pipelines.in_memory import catalog_of, options, run_node
-from wm_pipeline.environments.mock import mock_world_model
+from wm_pipeline.models.controller import Controller
 from wm_pipeline.pipelines.blind.nodes import find_blind_policies
 from wm_pipeline.pipelines.compare.nodes import compare, draw_comparison
 from wm_pipeline.pipelines.controller.nodes import (
@@ -24,6 +24,7 @@ from wm_pipeline.pipelines.evaluation.nodes import (
     measure_controller,
     summarise,
 )
+from wm_pipeline.pipelines.mock.nodes import make_mock_world_model
 from wm_pipeline.pipelines.pictures.nodes import (
     animate_controller_dreams,
     animate_real_episode,
@@ -75,8 +76,9 @@ def mock(bare_project: Path) -> dict[str, Any]:
 def searching(mock: dict[str, Any], folder: Path) -> DataCatalog:
     """The mock world, and nothing searched yet."""
     catalog = catalog_of(mock, folder)
-    run_node(catalog, "mock", mock_world_model)
+    run_node(catalog, "mock", make_mock_world_model)
     catalog["earlier_search"] = catalog["earlier_comparison"] = nothing_earlier
+    catalog["earlier_controller"] = nothing_earlier
     return catalog
 
 
@@ -255,6 +257,65 @@ def test_a_search_in_the_dream_is_not_resumed_in_the_game(
 
 
 @pytest.mark.slow
+def test_the_dreams_controller_may_go_on_in_the_game(
+    judged: DataCatalog, mock: dict[str, Any], tmp_path: Path
+) -> None:
+    evolution = mock["controller"].evolution
+    near = evolution.strategy.model_copy(update={"sigma": 1e-6})
+    evolution = evolution.model_copy(
+        update={"generations": 1, "rollouts": 2, "strategy": near}
+    )
+    stage = mock["controller"].model_copy(
+        update={"world": "real", "start": "newest", "evolution": evolution}
+    )
+    catalog = searching(mock | {"controller": stage}, tmp_path)
+    trained = judged.load("controller")
+    catalog["earlier_controller"] = lambda: trained
+    run_node(catalog, "controller", search_controller)
+    # With so small a sigma every candidate is the dream's controller, still.
+    found = catalog.load("search_state").mean
+    np.testing.assert_allclose(found, trained.get_parameters().numpy(), atol=1e-4)
+
+    # A search that is resumed has begun already: the controller is not read.
+    state = catalog.load("search_state")
+    longer = evolution.model_copy(update={"generations": 2})
+    resumed = stage.model_copy(update={"resume": True, "evolution": longer})
+    catalog = searching(mock | {"controller": resumed}, tmp_path)
+    catalog["earlier_search"] = lambda: state
+    run_node(catalog, "controller", search_controller)
+    assert len(catalog.load("fitness_log")) == 2
+
+
+@pytest.mark.parametrize(
+    ("earlier", "message"),
+    [
+        (None, "expected a controller of an earlier run, found none.*--pipelines"),
+        (
+            [3],
+            r"newest controller.*options\.hidden_sizes: it has \[3\], the options \[",
+        ),
+    ],
+)
+def test_a_search_begins_at_no_missing_or_other_controller(
+    judged: DataCatalog,
+    mock: dict[str, Any],
+    tmp_path: Path,
+    earlier: list[int] | None,
+    message: str,
+) -> None:
+    stage = mock["controller"].model_copy(update={"start": "newest"})
+    catalog = searching(mock | {"controller": stage}, tmp_path)
+    controller = None
+    if earlier is not None:
+        config = judged.load("controller").config()
+        options = config["options"] | {"hidden_sizes": earlier}
+        controller = Controller.from_config(config | {"options": options})
+    catalog["earlier_controller"] = lambda: controller
+    with pytest.raises(ValueError, match=rf"controller\.start: newest.*{message}"):
+        run_node(catalog, "controller", search_controller)
+
+
+@pytest.mark.slow
 def test_the_dream_is_compared_with_the_game(
     judged: DataCatalog, mock: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -301,6 +362,7 @@ def test_an_interrupted_search_selects_nothing(
         LOCAL,
         mock["dream"],
         stage.model_copy(update={"evolution": every}),
+        nothing_earlier,
         nothing_earlier,
     )
     *_, state = next(iter(pending))

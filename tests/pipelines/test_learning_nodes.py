@@ -19,6 +19,7 @@ from wm_pipeline.pipelines.dream.nodes import (
     check_dream,
     load_world_model,
 )
+from wm_pipeline.pipelines.memory import nodes
 from wm_pipeline.pipelines.memory.nodes import (
     score_memory,
     select_memory,
@@ -169,6 +170,96 @@ def test_dreams_begin_where_episodes_did(learned: DataCatalog) -> None:
     film = learned.load("dreamed_episode")
     assert film.ndim == 4
     assert film.shape[-1] == 3
+
+
+class Paying:
+    """Latents whose steps pay otherwise.
+
+    Args:
+        latents: Those of a game that pays 1 a step.
+        reward: Of the first step of each episode.
+    """
+
+    def __init__(self, latents: Any, reward: float) -> None:
+        self._latents, self._reward = latents, reward
+        self.lengths = latents.lengths
+
+    def __len__(self) -> int:
+        return len(self._latents)
+
+    def read(self, episode: int, columns: list[str]) -> dict[str, np.ndarray]:
+        """The rewards."""
+        assert columns == ["reward"]
+        reward = self._latents.read(episode, columns)["reward"].copy()
+        reward[0] = self._reward
+        return {"reward": reward}
+
+
+@pytest.mark.parametrize(
+    ("reward", "told"),
+    [
+        (1.0, ("standing still lasts", "lasted")),
+        (-5.0, ("standing still pays", "paid")),
+    ],
+)
+def test_the_dream_is_told_by_return_where_that_is_not_survival(
+    learned: DataCatalog,
+    tiny: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    reward: float,
+    told: tuple[str, str],
+) -> None:
+    latents = Paying(learned.load("latents"), reward)
+    world_model = learned.load("world_model")
+    options = (tiny[name] for name in ("environment", "dream", "dream_check"))
+    with caplog.at_level("INFO"):
+        scores = check_dream(world_model, latents, *options)  # type: ignore[arg-type]
+    said = next(m for m in caplog.messages if m.startswith("In the dream"))
+    assert all(words in said for words in told)
+    paid = latents.lengths.mean() - 1 + reward
+    assert scores["collected_return"] == pytest.approx(paid)
+    # M's rewards are nearly 1 a step.
+    assert scores["best_constant_return"] <= 1.5 * scores["longest_constant_dream"]
+    assert scores["still_return"] != scores["still_dream"]
+
+
+def test_play_that_meets_no_reward_says_what_to_do(
+    tiny: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrapped = tiny["environment"].model_dump() | {
+        "wrappers": [{"name": "tests.unpaid.Unpaid"}]
+    }
+    environment = type(tiny["environment"]).model_validate(wrapped)
+    for game in (tiny["environment"], environment):
+        catalog = catalog_of({**tiny, "environment": game}, tmp_path)
+        catalog["unfinished_episodes"] = none_begun
+        run_node(catalog, "collection", collect_episodes)
+    warnings = [r.message for r in caplog.records if r.levelname == "WARNING"]
+    (said,) = (message for message in warnings if "met a reward" in message)
+    assert "environment.wrappers" in said
+
+
+def test_an_m_that_predicts_nothing_says_what_to_do(
+    learned: DataCatalog,
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    catalog = beside(learned, tmp_path, tiny)
+    trained = learned.load("mdn_rnn")
+    catalog["mdn_rnn"] = type(trained).from_config(trained.config())
+    run_node(catalog, "memory", score_memory)
+    warnings = [r.message for r in caplog.records if r.name.startswith("wm_pipeline")]
+    (said,) = (message for message in warnings if "will teach nothing" in message)
+    assert said.startswith("M predicts no better than who knows nothing of the game")
+    (scores,) = run_node(catalog, "memory", score_memory)
+    trivial = min(scores["nll_unchanged"], scores["nll_marginal"])
+    better = scores | {"nll": trivial - 0.01}
+    monkeypatch.setattr(nodes, "validate_mdn_rnn", lambda *_: better)
+    caplog.clear()
+    run_node(catalog, "memory", score_memory)
+    assert "will teach nothing" not in caplog.text
 
 
 @pytest.mark.parametrize(

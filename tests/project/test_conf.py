@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from kedro.config import MissingConfigException
 
+from tests.kedro_runs import ROOT
 from wm_pipeline.project.conf import ConfLoader
 
 
@@ -54,3 +55,20 @@ def test_no_parameters_at_all_are_kedros_to_refuse(conf: Path) -> None:
     (conf / "base/parameters.yml").unlink()
     with pytest.raises(MissingConfigException):
         parameters(conf, "mine")
+
+
+@pytest.mark.parametrize(
+    ("asked", "game", "steps"),
+    [(None, "Balance-v0", 200), ({"mock": {"game": "needles"}}, "Needles-v0", 100)],
+)
+def test_the_game_of_mock_is_an_option(asked: Any, game: str, steps: int) -> None:
+    found = parameters(ROOT / "conf", "mock", asked)
+    assert found["environment"]["id"].endswith(game)
+    # A dream is as long as an episode.
+    assert found["dream"]["max_steps"] == found["environment"]["max_steps"] == steps
+
+
+@pytest.mark.parametrize("env", ["base", "rounds", "mock", "carracing"])
+def test_things_are_those_of_the_game(env: str) -> None:
+    found = parameters(ROOT / "conf", env)["vision"]["things"]
+    assert (found is not None) == (env in ("base", "rounds"))

@@ -149,7 +149,7 @@ def test_the_cases_are_of_all_options_and_the_seed_orders_them() -> None:
     # options, one is enough.
     inner = re.compile(
         r"\.\d|\.kwargs\.|architectures\.(?!linear(\.|$))|worlds\.(?!carracing(\.|$))"
-        r"|trainings\.(?!default(\.|$))"
+        r"|trainings\.(?!default(\.|$))|searches\.(?!full(\.|$))"
     )
     known = {name for name in known_names(base()) if not inner.search(name)}
     assert known - named == {"seed"}

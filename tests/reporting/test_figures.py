@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from wm_pipeline.common.numbers import rounded
 from wm_pipeline.reporting.figures import (
     POLICY_COLOURS,
     POLICY_NAMES,
@@ -78,7 +79,8 @@ def test_the_histogram_carries_the_real_returns_of_each_policy(
         expected = episodes.query("policy == @policy and world == 'real'")["return"]
         assert list(trace.x) == list(expected)
         assert trace.name == name
-        assert title == f"{name}: {expected.mean():.0f} ± {expected.std():.0f}"
+        told = " ± ".join(rounded(expected.mean(), expected.std()))
+        assert title == f"{name}: {told}"
         assert line.x0 == line.x1 == expected.mean()
         assert line.xref == trace.xaxis
         assert trace.marker.color == POLICY_COLOURS[policy]

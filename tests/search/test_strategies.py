@@ -77,6 +77,16 @@ def test_one_tell_moves_the_mean_towards_the_best_candidates(kind: Kind) -> None
 
 
 @every_kind
+def test_it_begins_where_it_is_told_to(kind: Kind) -> None:
+    options = StrategyOptions(kind=kind, population=8, sigma=0.5)
+    subject = CMAES(options, SIZE, 1, start=SUMMIT)
+    np.testing.assert_array_equal(subject.mean, SUMMIT)
+    # The same steps as from zero, from elsewhere.
+    steps = search(kind).ask()
+    np.testing.assert_allclose(subject.ask() - SUMMIT, steps, atol=1e-12)
+
+
+@every_kind
 def test_it_begins_around_zero_with_the_sigma_given(kind: Kind) -> None:
     subject = search(kind, population=2000, sigma=0.3)
     assert subject.sigma == 0.3

@@ -16,11 +16,12 @@ class Nested(Options):
 
 def test_a_record_is_json_with_all_options(tmp_path: Path):
     options = {"seed": 1, "dream_check": Nested(hold=(1, 10)), "_games": {"doom": 1}}
-    record = run_record(tmp_path, "test", ["memory", "dream"], options)
+    record = run_record(tmp_path, "test", "test", ["memory", "dream"], options)
     assert json.loads(json.dumps(record)) == record
     assert record["options"] == {"seed": 1, "dream_check": {"hold": [1, 10]}}
     assert record["stages"] == ["memory", "dream"]
     assert record["env"] == "test"
+    assert record["task"] == "test"
     assert record["ended"] is None
     assert {"python", "torch", "kedro", "wm_pipeline"} <= set(record["versions"])
     assert record["machine"]["cores"] >= 1

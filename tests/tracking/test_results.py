@@ -8,6 +8,7 @@ import pytest
 from kedro.io import DataCatalog
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.numbers import rounded
 from wm_pipeline.tracking.results import NEEDED, results_page
 
 
@@ -23,11 +24,12 @@ def newest_whole(documents: dict[str, dict[str, Any]]) -> str:
 def test_the_page_is_made_from_a_small_run(
     project: Path, documents: dict[str, Any]
 ) -> None:
-    page = (project / "docs/results.md").read_text()
+    page = (project / "docs/results/test.md").read_text()
     (made_from,) = (version for version in documents if version in page)
     run = documents[made_from]
     real = run["evaluation_summary"]["real"]["controller"]
-    assert f"| controller | {real['mean']:.0f} ± {real['std']:.0f} |" in page
+    told = " ± ".join(rounded(real["mean"], real["std"]))
+    assert f"| controller | {told} |" in page
     for stage, seconds in run["stage_seconds"].items():
         share = run["run_record"]["cpu"][stage]
         assert f"| {stage} | {seconds:.1f} | {share:.0%} |" in page
@@ -36,6 +38,8 @@ def test_the_page_is_made_from_a_small_run(
     assert f"{run['run_record']['machine']['cores']} cores of" in page
     assert "`controller.evolution.generations` 3" in page
     assert "not in a git repository" in page
+    assert page.startswith("# Results: test\n\nWhat `kedro run --env test` gave")
+    assert "| game | `vizdoom.gymnasium_wrapper:VizdoomTakeCover-v1` |" in page
 
 
 def test_the_newest_run_that_is_whole_is_shown(documents: dict[str, Any]) -> None:
@@ -100,12 +104,45 @@ def test_a_run_without_a_record_has_a_page_too(documents: dict[str, Any]) -> Non
 def test_pictures_are_linked_where_they_exist(
     documents: dict[str, Any], tmp_path: Path
 ) -> None:
-    assert "images/" not in results_page(documents, tmp_path)
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images/dream.gif").write_bytes(b"")
+    assert "![" not in results_page(documents, tmp_path)
+    # Those kept with the docs, or the newest that a run of this task has made.
+    made = "data/08_reporting/test"
+    for name in ("dreamed_episode.gif", "reconstructions.png"):
+        for version in ("1", "2"):
+            file = tmp_path / made / name / version / name
+            file.parent.mkdir(parents=True)
+            file.touch()
+    kept = tmp_path / "docs/images/test/dreamed_episode.gif"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    other = tmp_path / "docs/images/other/real_episode.gif"
+    other.parent.mkdir(parents=True)
+    other.touch()
     page = results_page(documents, tmp_path)
-    assert "](images/dream.gif)" in page
-    assert "reconstructions" not in page
+    assert "](../images/test/dreamed_episode.gif)" in page
+    link = f"../../{made}/reconstructions.png/2/reconstructions.png"
+    assert f"]({link})" in page
+    (tmp_path / "docs/results").mkdir()
+    assert (tmp_path / "docs/results" / link).is_file()
+    assert "real_episode" not in page
+
+
+def test_where_return_is_not_survival_the_page_says_return(
+    documents: dict[str, Any],
+) -> None:
+    version = newest_whole(documents)
+    assert "standing still lasts" in results_page(documents)
+    other = copy.deepcopy(documents[version])
+    other["dream_scores"] |= {
+        "still_return": -1.5,
+        "random_held_return": 3.25,
+        "collected_return": 2.0,
+    }
+    page = results_page({"2999-01-01T00.00.00.000Z": other})
+    line = (
+        "standing still pays -1.50, and random play 3.25; the collected episodes paid"
+    )
+    assert line in page
 
 
 def test_without_a_whole_run_there_is_no_page() -> None:

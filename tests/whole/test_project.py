@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
@@ -374,7 +375,9 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_runs(
         run(unrun, "__default__", nested(option, "cuda"))
 
 
-@pytest.mark.parametrize("env", ["base", "mock", "test", "paper"])
+@pytest.mark.parametrize(
+    "env", ["base", "carracing", "mock", "paper", "rounds", "test"]
+)
 def test_every_environment_builds_every_options_class(unrun: Path, env: str) -> None:
     with KedroSession.create(unrun, env=env) as session:
         params = session.load_context().params
@@ -397,6 +400,18 @@ def test_the_paper_environment_has_the_sizes_of_the_paper(unrun: Path) -> None:
         params["environment"].actions.outputs,
     )
     assert controller.size == 1_088
+
+
+def test_car_racing_has_the_controller_of_the_paper(unrun: Path) -> None:
+    with KedroSession.create(unrun, env="carracing") as session:
+        params = session.load_context().params
+    sizes = params["vision"].model.latent_size, params["memory"].model.hidden_size
+    outputs = params["environment"].actions.outputs
+    assert sizes == (32, 256)
+    assert Controller(params["controller"].model, *sizes, outputs).size == 867
+    # A car that is not told to brake does not.
+    idle = params["environment"].actions.to_game(np.zeros(3))
+    assert idle.tolist() == [0, 0.5, 0]
 
 
 def test_other_environments_hold_deltas_only() -> None:

@@ -13,7 +13,12 @@ from wm_pipeline.benchmarks.subjects import (
     population_dreams,
 )
 from wm_pipeline.benchmarks.timing import Subject, measured, new_row
-from wm_pipeline.benchmarks.worlds import World, blank_world, linear_controller
+from wm_pipeline.benchmarks.worlds import (
+    World,
+    blank_world,
+    linear_controller,
+    world_of,
+)
 from wm_pipeline.common.devices import choose_device
 from wm_pipeline.environments.actions import BoxActions
 from wm_pipeline.search.loop import EvolutionOptions
@@ -29,13 +34,7 @@ def population_rows(trained: World, options: BenchmarkOptions) -> list[dict[str,
     """A population's dreams in each world, all ways of running them taking turns."""
     worlds = {"trained": (trained, options.candidates)}
     for name, sizes in options.worlds.items():
-        model = blank_world(
-            sizes.latent_size,
-            sizes.hidden_size,
-            sizes.mixtures,
-            sizes.actions,
-            options.seed,
-        )
+        model = world_of(sizes, options.seed)
         controller = linear_controller(
             sizes.latent_size, sizes.hidden_size, sizes.actions
         )

@@ -76,6 +76,44 @@ class TrainingSizes(Options):
     steps: Steps
 
 
+class ClusterSearchOptions(Options):
+    """A search to reckon up.
+
+    Attributes:
+        kind: Of CMA-ES.
+        world: Which of the untrained worlds its candidates dream in.
+        model: The candidates.
+    """
+
+    kind: Kind
+    world: str
+    model: ControllerOptions
+
+
+class ClusterOptions(Options):
+    """Generations in Ray clusters, put together from what one machine takes.
+
+    Attributes:
+        workers: How many there are, each with a core; one after the other.
+        population: Candidates.
+        steps: Of M in a dream.
+        bytes_per_second: What the machine of the search sends and receives.
+        searches: By name.
+    """
+
+    workers: Counts
+    population: Population
+    steps: Steps
+    bytes_per_second: float = Field(gt=0, le=1e12)
+    searches: dict[str, ClusterSearchOptions]
+
+    @model_validator(mode="after")
+    def _check_searches(self) -> Self:
+        for search in self.searches.values():
+            check_population(search.kind, self.population)
+        return self
+
+
 class BenchmarkOptions(Options):
     """What is measured.
 
@@ -102,6 +140,9 @@ class BenchmarkOptions(Options):
         curve_hidden: LSTM units of the worlds of the cost curve.
         curve_dreams: Numbers of simultaneous dreams of the cost curve.
         curve_steps: Steps of M in one measured piece of it.
+        ray_workers: Workers in a Ray on this machine, measured beside as many local
+            ones if Ray is installed; 0 measures none, and no cluster.
+        cluster: Clusters to reckon up; null none.
     """
 
     seed: Seed
@@ -127,9 +168,17 @@ class BenchmarkOptions(Options):
     )
     curve_dreams: Counts
     curve_steps: Steps
+    ray_workers: int = Field(default=0, ge=0, le=256)
+    cluster: ClusterOptions | None = None
 
     @model_validator(mode="after")
     def _check_searches(self) -> Self:
         for kind in self.strategies:
             check_population(kind, self.population)
+        for name, search in self.cluster.searches.items() if self.cluster else ():
+            if search.world not in self.worlds:
+                raise ValueError(
+                    f"cluster.searches.{name}.world: expected one of "
+                    f"{', '.join(self.worlds)}, found {search.world}"
+                )
         return self

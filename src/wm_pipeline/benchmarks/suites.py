@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from wm_pipeline.benchmarks.cluster_suite import ray_rows
 from wm_pipeline.benchmarks.dream_suites import (
     LIMIT,
     curve_rows,
@@ -50,13 +51,13 @@ def measure_speed(
 
     Returns:
         One row a subject: ``subject`` (controller, encoding, training, search, dream,
-        generation or curve), ``name``, ``parameters``, ``hidden`` (of the world
+        generation, curve, engine or cluster), ``name``, ``parameters``, ``hidden`` (of the world
         dreamed), ``size`` (decisions, frames, candidates or dreams at once, or steps of
         M in a step of training), ``workers``, ``unit``,
         ``per_second`` (median), ``microseconds`` (of one call: a batch of decisions, a
         generation, a step of all dreams), ``share`` (of the rate of a decision's or a
         dream's matrix products alone; of a training's products in the rate of a large
-        one; of a generation's time) and the machine.
+        one; of a generation's time; of ask and tell in a cluster's) and the machine.
     """
     trained = World(world_model, controller, actions, options.steps)
     rows = [
@@ -67,6 +68,7 @@ def measure_speed(
         *population_rows(trained, options),
         *generation_rows(trained, options),
         *curve_rows(options),
+        *ray_rows(trained, options),
     ]
     table = pd.DataFrame(rows)
     table["microseconds"] = 1e6 * table["units"] / table["per_second"]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from wm_pipeline.benchmarks.options import WorldOptions
 from wm_pipeline.common.devices import Device
 from wm_pipeline.common.randomness import seeded_initialisation
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
@@ -44,6 +45,13 @@ class World:
     def on_gpu(self, seed: int) -> DreamEvaluator:
         """Where longer dreams of it are dreamed: the GPU."""
         return replace(self, steps=GPU_STEPS).evaluator(seed, "cuda")
+
+
+def world_of(sizes: WorldOptions, seed: int) -> WorldModel:
+    """An untrained world of the options' sizes, in which no dream ends."""
+    return blank_world(
+        sizes.latent_size, sizes.hidden_size, sizes.mixtures, sizes.actions, seed
+    )
 
 
 def blank_world(

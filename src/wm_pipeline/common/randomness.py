@@ -34,8 +34,11 @@ def torch_stream(seed: int, purpose: str, *index: int) -> torch.Generator:
 
 
 def standard_gumbel(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    """Standard Gumbel noise, float32: the largest of logits plus it is a softmax draw."""
-    uniform = torch.rand(shape, generator=generator)
+    """Standard Gumbel noise, float32: the largest of logits plus it is a softmax draw.
+
+    It is drawn on the generator's device.
+    """
+    uniform = torch.rand(shape, generator=generator, device=generator.device)
     return -torch.log(-torch.log(uniform.clamp_(1e-10, 1 - 1e-7)))
 
 

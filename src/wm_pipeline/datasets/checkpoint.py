@@ -43,7 +43,7 @@ class CheckpointDataset(LocalFile, AbstractVersionedDataset[Any, Any]):
 
     def load(self) -> Any:
         """Build the module and give it the weights."""
-        return load_checkpoint(str(self._get_load_path()), self._model)
+        return self._read(Path(self._get_load_path()))
 
     def write(self, path: Path, data: Any) -> None:
         """Write the module's weights and config."""
@@ -55,6 +55,9 @@ class CheckpointDataset(LocalFile, AbstractVersionedDataset[Any, Any]):
 
     def _exists(self) -> bool:
         return Path(self._get_load_path()).is_file()
+
+    def _read(self, path: Path) -> Any:
+        return load_checkpoint(str(path), self._model)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath, "model": self._model.__name__}

@@ -75,7 +75,7 @@ class ShardsDataset(AbstractDataset[Any, Any]):
 class UnfinishedShardsDataset(ShardsDataset):
     """The shards of an interrupted set, looked for only when a run resumes it."""
 
-    only_to_resume = True
+    only_if_asked = True
     """A run that resumes nothing does without it."""
 
     def path_read(self) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
-from kedro.io.core import VersionNotFoundError
 
 from wm_pipeline.datasets.local_file import LocalFile
 from wm_pipeline.models.training_state import load_training_state, save_training_state
@@ -80,28 +79,3 @@ class StateDataset(LocalFile, AbstractVersionedDataset[Any, Any]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath, "of": self._of}
-
-
-class EarlierStateDataset(StateDataset):
-    """The newest state there is before a run begins, read only if it is asked for."""
-
-    only_to_resume = True
-    """A run that resumes nothing does without it."""
-
-    def path_read(self) -> None:
-        """None: what it reads is no result."""
-
-    def load(self) -> Callable[[], Any]:
-        """A function that reads the state; it returns None if there is none."""
-        try:
-            path = Path(self._get_load_path())
-        except VersionNotFoundError:
-            return lambda: None
-        return lambda: self._read(path) if path.exists() else None
-
-    def save(self, data: Any) -> None:
-        """Refused: the stage's own state is where a run saves."""
-        raise DatasetError(f"{self._filepath}: an earlier state is only read")
-
-    def _exists(self) -> bool:
-        return Path(self._filepath).exists()

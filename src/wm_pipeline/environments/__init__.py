@@ -1,6 +1,7 @@
 """Where actions are taken: the real game, the dream of it, and a mock of both.
 
-Importing it registers the dream and the mock game with Gymnasium, and loads neither.
+Importing it registers the dream, real games and the mock ones with Gymnasium, and loads
+none of them.
 """
 
 import gymnasium
@@ -11,6 +12,13 @@ gymnasium.register(
     vector_entry_point="wm_pipeline.environments.make_dream:make_dreams",
 )
 gymnasium.register(
+    "wm_pipeline/Real-v0", entry_point="wm_pipeline.environments.real:make_real"
+)
+gymnasium.register(
     "wm_pipeline/Balance-v0",
     entry_point="wm_pipeline.environments.mock:BalanceGame",
+)
+gymnasium.register(
+    "wm_pipeline/Needles-v0",
+    entry_point="wm_pipeline.environments.mock_needles:NeedlesGame",
 )

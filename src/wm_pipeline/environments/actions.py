@@ -172,11 +172,14 @@ class BoxActions(Options):
     Attributes:
         low: The game's lower bound of each dimension.
         high: The game's upper bound of each dimension, above ``low``.
+        clipped: In which dimensions every control below 0 is the lower bound, as that of
+            the paper's brake (World Models, appendix A.1); none, or one of each.
     """
 
     kind: Literal["box"]
     low: tuple[Bound, ...] = Field(min_length=1, max_length=1000)
     high: tuple[Bound, ...] = Field(min_length=1, max_length=1000)
+    clipped: tuple[bool, ...] = Field(default=(), max_length=1000)
 
     @model_validator(mode="after")
     def _bounds_match(self) -> "BoxActions":
@@ -187,6 +190,11 @@ class BoxActions(Options):
             raise ValueError(
                 "low and high must be finite, of one length, each low below its high; found "
                 f"low={self.low}, high={self.high}"
+            )
+        if len(self.clipped) not in (0, len(self.low)):
+            raise ValueError(
+                f"clipped must be empty or of {len(self.low)}, as low is; found "
+                f"{self.clipped}"
             )
         return self
 
@@ -206,6 +214,11 @@ class BoxActions(Options):
         return len(self.low)
 
     @property
+    def _least(self) -> np.ndarray:
+        """The control of the lower bound, of each dimension."""
+        return np.where(self.clipped or (False,) * self.size, 0.0, -1.0)
+
+    @property
     def constants(self) -> np.ndarray:
         """The middle and both ends of each dimension, (1 + 2 dimensions, dimensions)."""
         axes = np.eye(self.size, dtype=np.float32)
@@ -220,7 +233,8 @@ class BoxActions(Options):
     def to_controls(self, chosen: np.ndarray) -> np.ndarray:
         """Controls (batch, dimensions) float32 of the game's actions, same shape."""
         low, high = np.array(self.low), np.array(self.high)
-        scaled = (chosen - low) / (high - low) * 2 - 1
+        least = self._least
+        scaled = (chosen - low) / (high - low) * (1 - least) + least
         # The bounds of ``space`` are rounded to float32.
         return np.clip(scaled, -1, 1).astype(np.float32)
 
@@ -235,7 +249,9 @@ class BoxActions(Options):
     def to_game(self, control: np.ndarray) -> np.ndarray:
         """The game's action for a control, (dimensions,) float32."""
         low, high = np.array(self.low), np.array(self.high)
-        scaled = low + (np.clip(control, -1, 1) + 1) / 2 * (high - low)
+        least = self._least
+        share = (np.clip(control, least, 1) - least) / (1 - least)
+        scaled = low + share * (high - low)
         # Rounding to float32 must not leave the bounds.
         return np.clip(scaled, low, high).astype(np.float32)
 

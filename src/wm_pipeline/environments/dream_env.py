@@ -9,6 +9,7 @@ from gymnasium.vector.utils import batch_space
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.environments.actions import Actions
+from wm_pipeline.environments.checks import check_render_mode, checked_action
 from wm_pipeline.environments.dream import (
     Dreams,
     check_controls,
@@ -50,11 +51,13 @@ class DreamEnv(gymnasium.Env):
         render_mode: str | None = None,
     ) -> None:
         check_controls(actions, world_model)
+        check_render_mode(render_mode)
         self.actions, self.max_steps = actions, checked_cap(max_steps)
         self.dreams = Dreams(world_model, 1, temperature)
         self.render_mode = render_mode
         self.observation_space = observation_space(world_model)
         self.action_space = actions.space
+        self._steps: int | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -68,8 +71,16 @@ class DreamEnv(gymnasium.Env):
         return self.dreams.observations()[0], {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Dream one step of M."""
-        controls = self.actions.to_controls(np.asarray(action)[None])
+        """Dream one step of M.
+
+        Raises:
+            ResetNeeded: No dream has begun.
+            InputError: It is no action.
+        """
+        if self._steps is None:
+            raise gymnasium.error.ResetNeeded("call reset before step")
+        chosen = checked_action(action, self.action_space)
+        controls = self.actions.to_controls(chosen[None])
         rewards, done = self.dreams.step(controls, self.np_random)
         self._steps += 1
         terminated = bool(done[0])
@@ -113,6 +124,7 @@ class DreamVectorEnv(VectorEnv):
         render_mode: str | None = None,
     ) -> None:
         check_controls(actions, world_model)
+        check_render_mode(render_mode)
         self.num_envs, self.actions = num_envs, actions
         self.max_steps, self.render_mode = checked_cap(max_steps), render_mode
         self.dreams = Dreams(world_model, num_envs, temperature)
@@ -120,6 +132,7 @@ class DreamVectorEnv(VectorEnv):
         self.single_action_space = actions.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        self._steps: np.ndarray | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -137,8 +150,16 @@ class DreamVectorEnv(VectorEnv):
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Dream one step of M in each; those that were over restart instead."""
-        controls = self.actions.to_controls(np.asarray(actions))
+        """Dream one step of M in each; those that were over restart instead.
+
+        Raises:
+            ResetNeeded: No dream has begun.
+            InputError: They are no actions.
+        """
+        if self._steps is None:
+            raise gymnasium.error.ResetNeeded("call reset before step")
+        chosen = checked_action(actions, self.action_space)
+        controls = self.actions.to_controls(chosen)
         rewards, done = self.dreams.step(controls, self.np_random)
         beginning = self._over
         # At every step, so that no dream's noise depends on when others end.

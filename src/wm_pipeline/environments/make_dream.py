@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from wm_pipeline.common.checkpoints import load_checkpoint
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.environments.actions import ActionOptions
+from wm_pipeline.environments.actions import ActionOptions, Actions
 from wm_pipeline.environments.dream_env import DreamEnv, DreamVectorEnv
 from wm_pipeline.models.mdn_rnn import MDNRNN
 from wm_pipeline.models.vae import ConvVAE
@@ -20,10 +20,11 @@ def make_dream(render_mode: str | None = None, **options: Any) -> DreamEnv:
 
     Args:
         render_mode: ``"rgb_array"`` or None.
-        options: ``actions`` (a mapping, or its options as a dictionary),
-            ``temperature``, ``max_steps``, and the world: ``world_model`` (a
-            ``WorldModel`` or its checkpoint), or the checkpoints ``vae`` and
-            ``mdn_rnn``.
+        options: The world: ``world_model`` (a ``WorldModel``, its checkpoint, or the
+            folder in which the catalog keeps it), or likewise ``vae`` and ``mdn_rnn``.
+            ``actions`` (a mapping, or its options as a dictionary), ``temperature`` and
+            ``max_steps``, where they are not to be those that the world model was made
+            with.
 
     Raises:
         ValueError: As ``DreamEnv``; or a checkpoint is missing or no such checkpoint.
@@ -47,23 +48,52 @@ def world_of(vae: str | Path, mdn_rnn: str | Path) -> WorldModel:
     Raises:
         ValueError: A file is missing or no such checkpoint, or M belongs to another V.
     """
-    v = load_checkpoint(vae, ConvVAE)
+    v = load_checkpoint(_file(vae), ConvVAE)
+    m = load_checkpoint(_file(mdn_rnn), MDNRNN)
     prior = torch.zeros(1, v.latent_size)
-    world = build_world_model(v, load_checkpoint(mdn_rnn, MDNRNN), prior, prior.clone())
-    return world.eval()
+    return build_world_model(v, m, prior, prior.clone()).eval()
+
+
+def made_with(
+    world_model: WorldModel, actions: Actions, temperature: float, max_steps: int
+) -> WorldModel:
+    """The world model, which from now on knows how it is dreamed.
+
+    Args:
+        world_model: V and M.
+        actions: The action mapping.
+        temperature: Of the dream.
+        max_steps: The cap on a dream, in steps of M.
+    """
+    world_model.dream = {
+        "actions": actions.model_dump(mode="json"),
+        "temperature": temperature,
+        "max_steps": max_steps,
+    }
+    return world_model
+
+
+def _file(path: str | Path) -> Path:
+    """A checkpoint, or the newest of a folder of the catalog: NAME/VERSION/NAME."""
+    path = Path(path)
+    found = sorted([*path.glob("*.safetensors"), *path.glob(f"*/{path.name}")])
+    return found[-1] if path.is_dir() and found else path
 
 
 def _loaded(options: dict[str, Any]) -> dict[str, Any]:
     """Options of ``make_dream`` as arguments of the environments."""
     options = dict(options)
+    if "vae" in options and "mdn_rnn" in options:
+        options["world_model"] = world_of(options.pop("vae"), options.pop("mdn_rnn"))
+    elif isinstance(options.get("world_model"), str | Path):
+        file = _file(options["world_model"])
+        options["world_model"] = load_checkpoint(file, WorldModel)
+    if "world_model" in options:
+        options = {**options["world_model"].dream, **options}
     if "actions" in options:
         options["actions"] = TypeAdapter(ActionOptions).validate_python(
             options["actions"]
         )
-    if "vae" in options and "mdn_rnn" in options:
-        options["world_model"] = world_of(options.pop("vae"), options.pop("mdn_rnn"))
-    elif isinstance(options.get("world_model"), str | Path):
-        options["world_model"] = load_checkpoint(options["world_model"], WorldModel)
     missing = {"world_model", "actions", "temperature", "max_steps"} - options.keys()
     if missing:
         raise InputError(

@@ -30,8 +30,10 @@ START = 0.1
 """Standard deviation of position and velocity at the start of an episode."""
 
 _BLOCK = 8
-_SATURATED = 20.0
-_LINEAR = 0.05
+SATURATED = 20.0
+"""Before a gate: it is open, or with the other sign shut."""
+LINEAR = 0.05
+"""Before a tanh: it is linear up to a cube."""
 _STEEP = 50.0
 
 
@@ -72,17 +74,22 @@ class BalanceGame(gymnasium.Env):
 
     def render(self) -> np.ndarray:
         """The frame of the present state."""
-        logits = self._state @ _patterns().reshape(2, -1)
-        pixels = 1 / (1 + np.exp(-logits.reshape(3, FRAME_SIZE, FRAME_SIZE)))
-        return (pixels.transpose(1, 2, 0) * 255).round().astype(np.uint8)
+        return picture(_patterns(), self._state)
 
 
 def mock_world_model() -> WorldModel:
     """The balance game's V, M and starts, with weights that follow from its equations."""
-    vae = _vae()
+    vae = linear_vae(_patterns())
     means = torch.zeros(1, 2)
     log_variances = torch.full((1, 2), 2 * math.log(START))
     return WorldModel(vae, _mdn_rnn(digest(vae)), means, log_variances).eval()
+
+
+def picture(patterns: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """The frame of a state, (64, 64, 3) uint8: the sigmoid of its patterns' sum."""
+    logits = state @ patterns.reshape(len(patterns), -1)
+    pixels = 1 / (1 + np.exp(-logits.reshape(3, FRAME_SIZE, FRAME_SIZE)))
+    return (pixels.transpose(1, 2, 0) * 255).round().astype(np.uint8)
 
 
 def _patterns() -> np.ndarray:
@@ -99,13 +106,21 @@ def _patterns() -> np.ndarray:
 
 
 @torch.no_grad()
-def _vae() -> ConvVAE:
-    """Encodes by projecting blocks' means on the patterns; decodes by their sum."""
+def linear_vae(patterns: np.ndarray, latent_size: int | None = None) -> ConvVAE:
+    """A V that encodes by projecting blocks' means on patterns, and decodes by their sum.
+
+    Args:
+        patterns: What each of the first latents adds to a frame's logits, (latents, 3,
+            64, 64); they are orthogonal.
+        latent_size: Of V; None is as many as there are patterns. Others stay 0.
+    """
+    shown = len(patterns)
+    latent_size = latent_size or shown
     blocks = {"channels": 3, "kernel": _BLOCK, "stride": _BLOCK, "padding": 0}
     pixels = {"channels": 3, "kernel": 1, "stride": 1, "padding": 0}
     options = VAEOptions.model_validate(
         {
-            "latent_size": 2,
+            "latent_size": latent_size,
             "encoder": [blocks],
             "decoder_channels": 3,
             "decoder_size": FRAME_SIZE,
@@ -115,16 +130,16 @@ def _vae() -> ConvVAE:
     vae = ConvVAE(options)
     for parameter in vae.parameters():
         torch.nn.init.zeros_(parameter)
-    patterns = torch.from_numpy(_patterns())
+    shapes = torch.from_numpy(patterns)
     weights = dict(vae.named_parameters())
     for colour in range(3):
         weights["encoder.0.weight"][colour, colour] = 1 / _BLOCK**2
         weights["decoder.0.weight"][colour, colour] = 1
-    weights["expand.0.weight"].copy_(patterns.flatten(1).T)
-    means = torch.nn.functional.avg_pool2d(patterns, _BLOCK).flatten(1)
+    weights["expand.0.weight"][:, :shown] = shapes.flatten(1).T
+    means = torch.nn.functional.avg_pool2d(shapes, _BLOCK).flatten(1)
     # Around 0 the sigmoid has slope 1/4; the patterns' sums are 0, so grey adds nothing.
     projection = means / (means.square().sum(1, keepdim=True) / 4)
-    vae.mean.weight.copy_(projection)
+    vae.mean.weight[:shown] = projection
     vae.log_variance.bias.fill_(-8)
     return vae.eval()
 
@@ -145,15 +160,15 @@ def _mdn_rnn(vae_digest: str) -> MDNRNN:
         slice(4 * n, 4 * n + 4) for n in range(4)
     )
     inputs, _, bias, _ = mdn_rnn.lstm.all_weights[0]
-    bias[input_gate] = bias[output_gate] = _SATURATED
-    bias[forget_gate] = -_SATURATED
+    bias[input_gate] = bias[output_gate] = SATURATED
+    bias[forget_gate] = -SATURATED
     inputs[cell_gate] = torch.cat(
-        (_LINEAR * step, _STEEP * step[:1], -_STEEP * step[:1])
+        (LINEAR * step, _STEEP * step[:1], -_STEEP * step[:1])
     )
     bias[cell_gate] = torch.tensor([0, 0, -_STEEP, -_STEEP])
     # The head's rows: mixture logits, means and log sigmas of z; reward; done.
     head = mdn_rnn.head
-    head.weight[2:4, :2] = torch.eye(2) / _LINEAR
+    head.weight[2:4, :2] = torch.eye(2) / LINEAR
     head.bias[4:6] = torch.tensor([LOG_SIGMA_RANGE[0], math.log(NOISE)])
     saturated = math.tanh(1)
     head.weight[7, 2:] = 10 / saturated

@@ -1,17 +1,27 @@
 """The real game: any Gymnasium id with image frames, brought to one shape."""
 
-import logging
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Steps
 from wm_pipeline.environments.actions import ActionOptions, control_space
+from wm_pipeline.environments.checks import check_render_mode, checked_action
+from wm_pipeline.environments.game import (
+    Backend,
+    WrapperOptions,
+    frame_rate,
+    make_game,
+    own_actions,
+)
 from wm_pipeline.models.vae import FRAME_SHAPE, FRAME_SIZE
+
+LEAST_SIDE = 16
+"""Pixels of a picture's shorter side; what is smaller is a grid of symbols."""
 
 
 class EnvironmentOptions(Options):
@@ -20,6 +30,8 @@ class EnvironmentOptions(Options):
     Attributes:
         id: A Gymnasium id; ``module:Id`` imports ``module`` first, which registers it.
         kwargs: Keywords for ``gymnasium.make``.
+        backend: Who makes it; ``envpool`` has some games in C++.
+        wrappers: Around the game, the innermost first.
         frame_key: The key of the frame where observations are a dictionary; null where
             the observation is the frame itself. ``render`` takes the frame from
             ``env.render()``, for games whose observations are no pictures.
@@ -27,16 +39,27 @@ class EnvironmentOptions(Options):
             null keeps it all.
         repeat: How many game steps one action lasts, 1 or more; rewards are summed.
         max_steps: The cap on an episode, in steps after ``repeat``, 1 or more.
-        actions: How controls become the game's actions.
+        actions: How controls become the game's actions; ``auto`` takes all that it has.
     """
 
     id: str = Field(min_length=1)
-    kwargs: dict[str, Any]
-    frame_key: str | None
-    crop: tuple[int, int, int, int] | None
-    repeat: int = Field(ge=1, le=1000)
+    kwargs: dict[str, Any] = Field(default={})
+    backend: Backend = "gymnasium"
+    wrappers: tuple[WrapperOptions, ...] = Field(default=(), max_length=100)
+    frame_key: str | None = None
+    crop: tuple[int, int, int, int] | None = None
+    repeat: int = Field(default=1, ge=1, le=1000)
     max_steps: Steps
     actions: ActionOptions
+
+    @field_validator("actions", mode="before")
+    @classmethod
+    def _ask_the_game(cls, actions: Any, others: ValidationInfo) -> Any:
+        names = ("id", "kwargs", "wrappers", "backend")
+        # Those that are wrong are not there, and are said anyway.
+        if actions == "auto" and others.data.keys() >= {*names}:
+            return own_actions(*(others.data[name] for name in names))
+        return actions
 
 
 class RealEnv(gymnasium.Env):
@@ -44,16 +67,31 @@ class RealEnv(gymnasium.Env):
 
     Args:
         options: Which game, and its preprocessing.
+        render_mode: ``"rgb_array"``, of which ``render`` gives the game's own picture,
+            or None.
 
     Raises:
         ValueError: The id is unknown, a package it needs is missing, a keyword is not
             accepted, the observation is no picture, or the action mapping does not fit.
     """
 
-    def __init__(self, options: EnvironmentOptions) -> None:
-        self.options = options
+    def __init__(
+        self, options: EnvironmentOptions, render_mode: str | None = None
+    ) -> None:
+        check_render_mode(render_mode)
+        self.options, self.render_mode = options, render_mode
         self._from_render = options.frame_key == "render"
-        self._game = _make_game(options)
+        self._game = make_game(
+            options.id,
+            options.kwargs,
+            options.wrappers,
+            options.backend,
+            "rgb_array" if self._from_render else render_mode,
+        )
+        self.metadata = {
+            "render_modes": ["rgb_array"],
+            "render_fps": frame_rate(self._game) / options.repeat,
+        }
         try:
             options.actions.check(self._game.action_space)
             self._check_frames()
@@ -77,7 +115,15 @@ class RealEnv(gymnasium.Env):
     def step(
         self, action: np.ndarray
     ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Take one control, (size,) float32, for ``repeat`` steps of the game."""
+        """Take one control, (size,) float32, for ``repeat`` steps of the game.
+
+        Raises:
+            ResetNeeded: No episode has begun.
+            InputError: It is no such control.
+        """
+        if self._observation is None:
+            raise gymnasium.error.ResetNeeded("call reset before step")
+        action = checked_action(action, self.action_space)
         reward, terminated, truncated, info = self.advance(action)
         return self.frame(), reward, terminated, truncated, info
 
@@ -121,12 +167,20 @@ class RealEnv(gymnasium.Env):
     def _check_frames(self) -> None:
         """Refuse a game that has no picture where the options say there is one."""
         shape, kind = self._frame_shape()
-        if len(shape) != len(FRAME_SHAPE) or shape[2] != 3 or kind != np.uint8:  # noqa: PLR2004
+        if shape[2:] not in ((), (1,), (3,)) or len(shape) < 2 or kind != np.uint8:  # noqa: PLR2004
             raise InputError(
                 f"environment.id: {self.options.id} has no image frames: expected "
-                "(height, width, 3) uint8, found "
+                "(height, width, 3) uint8, or grey ones, found "
                 f"{self._game.observation_space}. Name the frame's key in "
-                "environment.frame_key, or set frame_key: render"
+                "environment.frame_key, set frame_key: render, or name a wrapper that "
+                "makes such frames in environment.wrappers"
+            )
+        if min(shape[:2]) < LEAST_SIDE:
+            raise InputError(
+                f"environment.id: {self.options.id} shows {shape[0]} x {shape[1]}, which "
+                "is a grid of symbols rather than a picture. Set environment.frame_key: "
+                "render, or name a wrapper that draws it in environment.wrappers, e.g. "
+                "minigrid.wrappers.RGBImgPartialObsWrapper"
             )
         if self.options.crop is not None:
             top, bottom, left, right = self.options.crop
@@ -140,7 +194,14 @@ class RealEnv(gymnasium.Env):
         """Shape and dtype of what ``_frame`` will preprocess."""
         if self._from_render:
             self._game.reset()
-            picture = np.asarray(self._game.render())
+            try:
+                picture = np.asarray(self._game.render())
+            except Exception as error:
+                raise InputError(
+                    f"environment.frame_key: {self.options.id} cannot render here "
+                    f"({type(error).__name__}: {error}). MuJoCo needs no display with "
+                    "MUJOCO_GL=egl or MUJOCO_GL=osmesa in the environment"
+                ) from error
             return picture.shape, picture.dtype
         key, space = self.options.frame_key, self._game.observation_space
         if key is not None:
@@ -153,18 +214,35 @@ class RealEnv(gymnasium.Env):
         return space.shape or (), space.dtype
 
 
+def make_real(
+    environment: EnvironmentOptions | dict[str, Any], render_mode: str | None = None
+) -> RealEnv:
+    """What ``gymnasium.make("wm_pipeline/Real-v0", environment=...)`` calls.
+
+    Args:
+        environment: The options, or a dictionary of them.
+        render_mode: As ``RealEnv``.
+
+    Raises:
+        ValueError: An option is wrong, or as ``RealEnv``.
+    """
+    return RealEnv(EnvironmentOptions.model_validate(environment), render_mode)
+
+
 def resize_frame(
     picture: np.ndarray, crop: tuple[int, int, int, int] | None
 ) -> np.ndarray:
     """Crop a picture and resize it with antialiasing.
 
     Args:
-        picture: (height, width, 3) uint8.
+        picture: (height, width, 3) uint8; or grey, (height, width) or (height, width, 1).
         crop: Top, bottom, left, right in pixels, or None for all of it.
 
     Returns:
         (64, 64, 3) uint8.
     """
+    if picture.shape[2:] != FRAME_SHAPE[2:]:
+        picture = np.repeat(picture.reshape(*picture.shape[:2], 1), 3, axis=2)
     if crop is not None:
         top, bottom, left, right = crop
         picture = picture[top:bottom, left:right]
@@ -178,29 +256,3 @@ def resize_frame(
         antialias=True,
     )
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
-
-
-def _make_game(options: EnvironmentOptions) -> gymnasium.Env:
-    """``gymnasium.make`` with errors that name the option at fault."""
-    kwargs = dict(options.kwargs)
-    if options.frame_key == "render":
-        kwargs.setdefault("render_mode", "rgb_array")
-    # Gymnasium logs its advice as warnings; what matters is checked here.
-    gymnasium.logger.min_level = logging.ERROR
-    try:
-        return gymnasium.make(options.id, disable_env_checker=True, **kwargs)
-    except (gymnasium.error.Error, ImportError, ValueError) as error:
-        extra = ": pip install 'wm-pipeline[doom]'" if "vizdoom" in options.id else ""
-        raise InputError(
-            f"environment.id: cannot make {options.id!r}: {_line(error)}. Check the id, and "
-            f"that the package that registers it is installed{extra}"
-        ) from error
-    except (TypeError, RuntimeError, AttributeError, LookupError) as error:
-        raise InputError(
-            f"environment.kwargs: {options.id!r} does not accept {kwargs}: {_line(error)}"
-        ) from error
-
-
-def _line(error: Exception) -> str:
-    """What an error says, on one line and without its last stop."""
-    return " ".join(str(error).split()).removesuffix(".")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.models.mdn_rnn import MDNRNN, State, sample_mixture
+from wm_pipeline.models.noise import HostNoise, Noise, noise_of
 from wm_pipeline.models.training import FittingOptions, Learner, fit, sent
 from wm_pipeline.models.training_state import TrainingState
 
@@ -116,51 +117,35 @@ class Sequences(NamedTuple):
     def drawn(
         cls,
         window: Window,
-        random: np.random.Generator,
+        noise: Noise,
         own_samples: float = 0.0,
         choices: tuple[int, int] = (0, 0),
     ) -> Self:
         """A window, with a sample of each of its latents.
 
-        The sample is a fresh one at each use (World Models, appendix A.2). NumPy draws
-        it beside the training: torch would start threads that take the training's cores.
+        The sample is a fresh one at each use (World Models, appendix A.2).
 
         Args:
             window: It.
-            random: Draws the samples, and the noise of M's own.
+            noise: Draws the samples, and the noise of M's own.
             own_samples: The share of M's own; 0 needs no noise.
             choices: M's, and its mixtures.
         """
-        latents = random.standard_normal(window.means.shape, np.float32)
-        latents *= np.exp(window.log_variances / 2)
-        latents += window.means
+        latents = noise.samples(window.means, window.log_variances)
         arrays = (
-            *(latents, window.actions, window.rewards, window.done),
+            *(window.actions, window.rewards, window.done),
             *(flags / max(1, flags.sum()) for flags in (window.valid, window.has_next)),
             ~window.fresh[:, None],
-            *_noise(
-                window.rewards.shape, latents.shape[2], own_samples, choices, random
-            ),
         )
-        return cls(*(torch.from_numpy(a.astype(np.float32)) for a in arrays))
-
-
-def _noise(
-    shape: tuple[int, ...],
-    latent: int,
-    share: float,
-    choices: tuple[int, int],
-    random: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where M reads its own samples (batch, time, 1), and their noise."""
-    if not share:
-        nothing = np.zeros((*shape, 0), np.float32)
-        return nothing, nothing, nothing
-    own = random.random((*shape, 1), np.float32) < share
-    uniform = random.random((*shape, *choices), np.float32)
-    least = np.finfo(np.float32).tiny
-    gumbel = -np.log(-np.log(np.maximum(uniform, least)))
-    return own, gumbel, random.standard_normal((*shape, latent), np.float32)
+        shape = window.rewards.shape
+        if own_samples:
+            own = noise.chosen((*shape, 1), own_samples)
+            gumbel = noise.gumbel((*shape, *choices))
+            normal = noise.normal((*shape, latents.shape[2]))
+        else:
+            own = gumbel = normal = torch.zeros(*shape, 0)
+        tensors = (torch.from_numpy(a.astype(np.float32)) for a in arrays)
+        return cls(*(latents, *tensors, own, gumbel, normal))
 
 
 class SequencesLoss(NamedTuple):
@@ -267,11 +252,14 @@ def train_mdn_rnn(
         The training's states; see ``fit``.
     """
 
+    device = mdn_rnn.head.weight.device
+
     def batches(first: int) -> Iterator[Sequences]:
         choices = mdn_rnn.choices, mdn_rnn.options.mixtures
         for number, window in enumerate(windows(first), first):
             random = stream(seed, "mdn-rnn noise", number)
-            yield Sequences.drawn(window, random, options.own_samples, choices)
+            noise = noise_of(random, device)
+            yield Sequences.drawn(window, noise, options.own_samples, choices)
 
     def loss(
         sequences: Sequences, state: tuple[Tensor, ...]
@@ -320,12 +308,12 @@ def validate_mdn_rnn(
         logit 0 ``done_recall`` (share of the ends predicted) and ``done_false_alarms``
         (share of the other steps predicted to be one).
     """
-    random = stream(seed, "mdn-rnn validation noise")
+    noise = HostNoise(stream(seed, "mdn-rnn validation noise"))
     device = mdn_rnn.head.weight.device
     parts: dict[str, list[Tensor]] = collections.defaultdict(list)
     for window in windows:
         state = mdn_rnn.initial_state(len(window.fresh))
-        drawn = Sequences.drawn(window, random)
+        drawn = Sequences.drawn(window, noise)
         found = mdn_rnn_loss(mdn_rnn, sent(drawn, device), state, done_weight)
         valid, has_next = drawn.valid.bool(), drawn.has_next.bool()
         for name, values in found.steps.items():

@@ -150,11 +150,13 @@ def fit(
 
 def sent(batch: Batch, device: torch.device) -> Batch:
     """A batch on a device; the copy to a GPU goes on while this thread does."""
-    if device.type == "cuda":
-        tensors = (part.pin_memory().to(device, non_blocking=True) for part in batch)
-    else:
-        tensors = (part.to(device) for part in batch)
-    return type(batch)(*tensors)
+
+    def moved(part: Tensor) -> Tensor:
+        if part.device.type == "cpu" and device.type == "cuda":
+            return part.pin_memory().to(device, non_blocking=True)
+        return part.to(device)
+
+    return type(batch)(*(moved(part) for part in batch))
 
 
 def best_module(state: TrainingState, model: type[Module]) -> Module:

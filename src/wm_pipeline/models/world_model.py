@@ -20,6 +20,10 @@ class WorldModel(nn.Module):
         start_means: Means of the first latents of real episodes, (starts, latent).
         start_log_variances: Their log-variances, (starts, latent).
 
+    Attributes:
+        dream: What the dream environment takes where it is not told, as JSON values:
+            ``actions``, ``temperature`` and ``max_steps`` (of M). A checkpoint has it.
+
     Raises:
         ValueError: M expects latents of another length than V makes.
     """
@@ -37,6 +41,7 @@ class WorldModel(nn.Module):
                 f"M expects latents of {mdn_rnn.latent_size}, V makes {vae.latent_size}"
             )
         self.vae, self.mdn_rnn = vae, mdn_rnn
+        self.dream: dict[str, Any] = {}
         self.register_buffer("start_means", start_means)
         self.register_buffer("start_log_variances", start_log_variances)
 
@@ -49,6 +54,7 @@ class WorldModel(nn.Module):
             "vae": self.vae.config(),
             "mdn_rnn": self.mdn_rnn.config(),
             "starts": len(self.start_means),
+            "dream": self.dream,
         }
 
     @classmethod
@@ -56,7 +62,10 @@ class WorldModel(nn.Module):
         """The world model of a config, with fresh weights."""
         vae = ConvVAE.from_config(config["vae"])
         starts = torch.zeros(config["starts"], vae.latent_size)
-        return cls(vae, MDNRNN.from_config(config["mdn_rnn"]), starts, starts.clone())
+        mdn_rnn = MDNRNN.from_config(config["mdn_rnn"])
+        world_model = cls(vae, mdn_rnn, starts, starts.clone())
+        world_model.dream = dict(config.get("dream", {}))  # earlier files have none
+        return world_model
 
     def start(self, choices: Tensor, normal: Tensor) -> Tensor:
         """Sample first latents.

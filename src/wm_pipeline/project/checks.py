@@ -85,8 +85,10 @@ class CheckInputs:
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
-        """Note that the run had begun; add which stage writes what could not be read."""
+        """Note that the run had begun; add to the advice what only a run knows."""
         setattr(error, _IN_A_STAGE, True)
+        if self._env and "`kedro run" in str(error):
+            error.add_note(f"Say{self._env} there, too.")
         if isinstance(error, DatasetError | InputError) and (
             stages := self._writers([self._reading])
         ):
@@ -145,8 +147,8 @@ def _check_devices(options: Any, name: str) -> None:
 def _missing(catalog: DataCatalog, name: str) -> bool:
     """Whether a dataset cannot be loaded because its file is not there."""
     dataset = catalog.get(name)
-    # The first is Kedro's to refuse; the others are read when a stage is resumed only.
-    if dataset is None or getattr(dataset, "only_to_resume", False):
+    # The first is Kedro's to refuse; the others are read if an option asks for them.
+    if dataset is None or getattr(dataset, "only_if_asked", False):
         return False
     if not isinstance(dataset, AbstractVersionedDataset):
         return not dataset.exists()

@@ -1,5 +1,6 @@
 """The project's context: which stages make up a run, and whether its options are right."""
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -25,6 +26,10 @@ class StagesContext(KedroContext):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Put the stages together, now that the conf environment is known."""
         super().__init__(*args, **kwargs)
+        if str(self.project_path) not in sys.path:
+            sys.path.append(
+                str(self.project_path)
+            )  # a user's games, wrappers, policies
         self._stages = check_globals(self.config_loader["globals"])
         self._wire_rounds()
         # Kedro loads only the pipelines asked for.

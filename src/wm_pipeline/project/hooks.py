@@ -115,8 +115,9 @@ class KeepRecord:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Note where the project is."""
+        """Note where the project is, and the task."""
         self._project = context.project_path
+        self._task = context.config_loader["globals"]["task"]
 
     @hook_impl(trylast=True)
     def before_pipeline_run(
@@ -128,7 +129,11 @@ class KeepRecord:
             stages = list(dict.fromkeys(map(stage_of, pipeline.nodes)))
             asked = [] if one_by_one(run_params) else stages
             self._record = run_record(
-                self._project, run_params["env"], asked, catalog.load("parameters")
+                self._project,
+                run_params["env"],
+                self._task,
+                asked,
+                catalog.load("parameters"),
             )
             if asked:
                 catalog.save("run_record", self._record)

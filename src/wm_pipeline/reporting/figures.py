@@ -9,6 +9,8 @@ import plotly.graph_objects as go
 from plotly.colors import qualitative
 from plotly.subplots import make_subplots
 
+from wm_pipeline.common.numbers import rounded
+
 BINS = 40
 """Of a histogram."""
 
@@ -92,7 +94,7 @@ def evaluation_histogram(episodes: pd.DataFrame) -> go.Figure:
         shared_yaxes="all",
         vertical_spacing=0.08,
         subplot_titles=[
-            f"{POLICY_NAMES[policy]}: {values.mean():.0f} ± {values.std():.0f}"
+            f"{POLICY_NAMES[policy]}: {' ± '.join(rounded(values.mean(), values.std()))}"
             for policy, values in returns.items()
         ],
     )
@@ -160,7 +162,7 @@ def dream_against_real(summary: Mapping[str, Any]) -> go.Figure:
             error_y=_interval(dream),
             mode="markers",
             marker={"color": POLICY_COLOURS[policy], "size": 10},
-            name=f"{name}: {real['mean']:.0f}, dreamed {dream['mean']:.0f}",
+            name=f"{name}: {', dreamed '.join(rounded(real['mean'], dream['mean']))}",
         )
     return figure.update_layout(
         title="Dream score against real score, with 95% intervals of the means",

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from wm_pipeline.common.numbers import rounded
 from wm_pipeline.fidelity.measures import OFF, worst
 from wm_pipeline.reporting.figures import POLICY_NAMES
 
@@ -14,6 +15,7 @@ GAINS = {
     "blind": "the best policy without eyes",
     "blindfolded": "itself at the frames of other games",
     "random_held": "random play, action held",
+    "random_uniform": "random play, a new action each step",
 }
 """Over whom the controller's gain is told, the most telling first."""
 
@@ -49,9 +51,9 @@ def score_cells(summary: Mapping[str, Any]) -> dict[str, list[str]]:
         if real := summary["real"].get(policy):
             dream = summary["dream"].get(policy)
             cells[policy] = [
-                f"{real['mean']:.0f} ± {real['std']:.0f}",
-                f"{real['low']:.0f} to {real['high']:.0f}",
-                f"{dream['mean']:.0f} ± {dream['std']:.0f}" if dream else "-",
+                " ± ".join(rounded(real["mean"], real["std"])),
+                " to ".join(rounded(real["low"], real["high"])),
+                " ± ".join(rounded(dream["mean"], dream["std"])) if dream else "-",
             ]
     return cells
 
@@ -63,11 +65,12 @@ def gain_lines(summary: Mapping[str, Any]) -> list[str]:
         summary: The evaluation's summary; that of an earlier version tells no gains.
     """
     gains = summary.get("gains", {})
-    return [
-        f"{name}: {gain['mean']:+.0f} (95% {gain['low']:+.0f} to {gain['high']:+.0f})"
-        for policy, name in GAINS.items()
-        if (gain := gains.get(policy))
-    ]
+    lines = []
+    for policy, name in GAINS.items():
+        if gain := gains.get(policy):
+            mean, low, high = rounded(gain["mean"], gain["low"], gain["high"], sign="+")
+            lines.append(f"{name}: {mean} (95% {low} to {high})")
+    return lines
 
 
 def fidelity_table(fidelity: pd.DataFrame) -> Table:

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from wm_pipeline.common import progress
+from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Seed, Steps, Workers
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.actions import Actions
@@ -153,7 +154,7 @@ def _play(
         for (name, _), episode in zip(games, played, strict=True):
             returns[name].append(float(episode.rewards.sum()))
             best = max(np.mean(some) for some in returns.values() if some)
-            task.advance(note=f"best {best:,.0f}")
+            task.advance(note=f"best {rounded(float(best))[0]}")
     return [
         BlindPolicy(each.controls, each.period, (*each.returns, *new))
         for each, new in zip(candidates, returns.values(), strict=True)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from wm_pipeline.common import progress
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Rollouts
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import Evaluator
@@ -71,6 +72,7 @@ def evolve(
     seed: int,
     before: SearchState | None = None,
     name: str = "C",
+    start: np.ndarray | None = None,
 ) -> Iterator[SearchState]:
     """Search for the parameters of a controller with the highest return.
 
@@ -83,6 +85,7 @@ def evolve(
         seed: Of the search's random numbers.
         before: A state to resume from; the result is that of an uninterrupted search.
         name: Of what is trained, for progress and curves.
+        start: The parameters at which a new search begins, (size,) float64; None: zero.
 
     Yields:
         The state, ``save_every`` seconds or more after the one before, and at the end,
@@ -95,7 +98,7 @@ def evolve(
 
     Source: World Models, sec. 2.3; Hansen 2006 for CMA-ES.
     """
-    search = _Search(evaluator, options, seed, before, name)
+    search = _Search(evaluator, options, seed, before, name, start)
     state, reason, saved = before, search.reason_to_stop(), True
     last = time.monotonic()
     with progress.task(
@@ -169,6 +172,7 @@ class _Search:
         seed: int,
         before: SearchState | None,
         name: str,
+        start: np.ndarray | None,
     ) -> None:
         self._evaluator, self._options, self._name = evaluator, options, name
         pycma_seed = int(stream(seed, "cma-es").integers(1, 2**31))
@@ -183,7 +187,7 @@ class _Search:
         if before is not None:
             before.check(self._conditions, _READ_AGAIN)
         snapshot = None if before is None else before.snapshot
-        self._strategy = CMAES(options.strategy, size, pycma_seed, snapshot)
+        self._strategy = CMAES(options.strategy, size, pycma_seed, snapshot, start)
         self._best = self._strategy.mean
         self._rows: list[dict[Any, Any]] = []
         self._candidates: list[pd.DataFrame] = []
@@ -275,7 +279,8 @@ class _Search:
     def progress(self) -> str:
         """A few words on the last generation."""
         row = self._rows[-1]
-        return f"mean {row['mean']:,.0f} best {row['best_so_far']:,.0f}"
+        mean, best = rounded(row["mean"], row["best_so_far"])
+        return f"mean {mean} best {best}"
 
     def _record(
         self, row: Mapping[Any, Any], weights: Mapping[str, np.ndarray]

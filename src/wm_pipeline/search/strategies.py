@@ -55,13 +55,14 @@ class StrategyOptions(Options):
 
 
 class CMAES:
-    """Maximises a fitness with CMA-ES, starting from zero.
+    """Maximises a fitness with CMA-ES.
 
     Args:
         options: Kind, population and initial sigma.
         size: The number of parameters.
         seed: Of the search's own random numbers.
         snapshot: Of a search with the same options and size, which this one resumes.
+        start: Where the mean of a new search begins, (size,) float64; None: zero.
 
     Raises:
         InputError: The kind is not for so many, or so few, parameters; or the snapshot
@@ -74,6 +75,7 @@ class CMAES:
         size: int,
         seed: int,
         snapshot: Snapshot | None = None,
+        start: np.ndarray | None = None,
     ) -> None:
         check_size(options.kind, size)
         self.options, self.size = options, size
@@ -94,7 +96,8 @@ class CMAES:
             settings = GaussVDSampler.extend_cma_options(settings)
         elif options.kind == "vkd":
             settings = GaussVkDSampler.extend_cma_options(settings)
-        self._search = cma.CMAEvolutionStrategy(np.zeros(size), options.sigma, settings)
+        mean = np.zeros(size) if start is None else start
+        self._search = cma.CMAEvolutionStrategy(mean, options.sigma, settings)
         if snapshot is not None:
             restore(self._search, self._random, snapshot)
 

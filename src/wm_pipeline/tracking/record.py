@@ -18,18 +18,23 @@ PACKAGES = ("torch", "kedro", "gymnasium", "vizdoom", "cma", "numpy")
 
 
 def run_record(
-    project: Path, env: str | None, stages: Iterable[str], options: Mapping[str, Any]
+    project: Path,
+    env: str | None,
+    task: str,
+    stages: Iterable[str],
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The record of a run that begins.
 
     Args:
         project: The project's root folder.
         env: The conf environment.
+        task: Which it names.
         stages: That the run is made of.
         options: All parameters; those whose names begin with ``_`` are left out.
 
     Returns:
-        JSON values: ``began`` (UTC), ``ended`` (null), ``env``, ``stages``,
+        JSON values: ``began`` (UTC), ``ended`` (null), ``env``, ``task``, ``stages``,
         ``options``, ``git`` (``commit`` and ``dirty``, or null), ``versions``,
         ``machine``, and ``cpu``, empty: the share of all cores by stage.
     """
@@ -39,6 +44,7 @@ def run_record(
         "began": now(),
         "ended": None,
         "env": env or "base",
+        "task": task,
         "stages": list(stages),
         "options": {
             name: value.model_dump(mode="json")

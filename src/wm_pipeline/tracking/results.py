@@ -1,11 +1,12 @@
-"""The page of results, docs/results.md, from what a run of the whole chain left."""
+"""A task's page of results, from what a run of the whole chain left."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.numbers import rounded
 from wm_pipeline.reporting.figures import POLICY_NAMES
 from wm_pipeline.reporting.tables import duration, gain_lines, score_cells
 from wm_pipeline.tracking.runs import IMPORTANT, Documents, flat_options, whole
@@ -23,42 +24,55 @@ NEEDED = (
 PICTURES = {
     "reconstructions.png": "Frames of the game above what V keeps of them",
     "real_episode.gif": "The controller plays the real game; what V and M make of it",
-    "dream.gif": "A dreamed episode",
+    "dreamed_episode.gif": "A dreamed episode",
 }
-"""Pictures of docs/images by file name, and what they show."""
+"""Pictures by file name, and what they show."""
 
 
-def results_page(documents: Documents, docs: Path = Path("docs")) -> str:
+def results_page(documents: Documents, project: Path = Path()) -> str:
     """The newest run of the whole chain as a page in Markdown.
 
     Args:
-        documents: Of each run what it left, by version and name.
-        docs: The folder in which the page will be; pictures are in ``images`` there.
+        documents: Of each run of a task what it left, by version and name.
+        project: The project's folder. The page will be in ``docs/results``; the task's
+            pictures are in ``docs/images``, or else where the catalog keeps them.
 
     Raises:
         InputError: No run of the whole chain has finished.
     """
     version, run = finished_chain(whole(documents))
+    record = run.get("run_record", {})
+    task = record.get("task")
+    command = "kedro run"
+    if record.get("env", "base") != "base":
+        command += f" --env {record['env']}"
     parts = [
-        "# Results",
-        f"What `kedro run` gave in the run {version}. `make results` wrote this page "
-        "from the catalog; do not edit it.",
-        *_with_what(run.get("run_record", {})),
+        f"# Results: {task}" if task else "# Results",
+        f"What `{command}` gave in the run {version}. `{command} --pipelines results` "
+        "wrote this page from the catalog; do not edit it.",
+        *_with_what(record),
         "## Scores",
         "Return of an episode, mean ± standard deviation, and the 95% bootstrap "
         "interval of the mean.",
         *_scores(run["evaluation_summary"]),
         "## Time",
-        *_times(run["stage_seconds"], run.get("run_record", {}).get("cpu", {})),
+        *_times(run["stage_seconds"], record.get("cpu", {})),
         "## World model and search",
         *_learned(run),
-        *(
-            f"![{shows}](images/{name})\n\n*{shows}*"
-            for name, shows in PICTURES.items()
-            if (docs / "images" / name).is_file()
-        ),
+        *(_pictures(project, task) if task else ()),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _pictures(project: Path, task: str) -> Iterator[str]:
+    """The task's pictures: those kept with the docs, or the newest of its runs."""
+    for name, shows in PICTURES.items():
+        kept = [*project.glob(f"docs/images/{task}/{name}")]
+        made = sorted(project.glob(f"data/08_reporting/{task}/{name}/*/{name}"))
+        if found := kept or made:
+            path = found[-1].relative_to(project).as_posix()
+            link = path.removeprefix("docs/") if kept else f"../{path}"
+            yield f"![{shows}](../{link})\n\n*{shows}*"
 
 
 def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
@@ -122,6 +136,7 @@ def _with_what(record: Mapping[str, Any]) -> list[str]:
         _table(
             ["", ""],
             [
+                *([["game", f"`{game}`"]] if (game := _game(record)) else []),
                 ["date", f"{record['began'][:16].replace('T', ' ')} UTC"],
                 ["commit", commit],
                 [
@@ -140,6 +155,10 @@ def _with_what(record: Mapping[str, Any]) -> list[str]:
             ],
         )
     ]
+
+
+def _game(record: Mapping[str, Any]) -> str | None:
+    return record["options"].get("environment", {}).get("id")
 
 
 def _scores(summary: Mapping[str, Any]) -> list[str]:
@@ -189,10 +208,27 @@ def _seen(vae: Mapping[str, float | None]) -> list[str]:
     return lines
 
 
+def _lived(dream: Mapping[str, float]) -> str:
+    """What simple policies come to, in returns where those are not the steps."""
+    lengths = [dream[n] for n in ("still_dream", "random_held_dream", "collected_real")]
+    names = ("still_return", "random_held_return", "collected_return")
+    returns = [dream.get(name) for name in names]
+    if None not in returns and returns[-1] != lengths[-1]:
+        still, random, collected = rounded(*(x for x in returns if x is not None))
+        return (
+            f"- In the dream standing still pays {still}, and random play {random}; the "
+            f"collected episodes paid {collected}."
+        )
+    still, random, collected = rounded(*lengths)
+    return (
+        f"- In the dream standing still lasts {still} steps, and random play {random}; "
+        f"the collected episodes lasted {collected}."
+    )
+
+
 def _learned(run: Mapping[str, Any]) -> list[str]:
     vae, mdn_rnn, dream = run["vae_scores"], run["mdn_rnn_scores"], run["dream_scores"]
     choice = run["controller_choice"]
-    still, random = dream["still_dream"], dream["random_held_dream"]
     return [
         "\n".join(
             [
@@ -200,9 +236,7 @@ def _learned(run: Mapping[str, Any]) -> list[str]:
                 f"- M predicts the next latent at {mdn_rnn['nll']:.2f} nats a dimension "
                 f"(nothing changes: {mdn_rnn['nll_unchanged']:.2f}; marginal: "
                 f"{mdn_rnn['nll_marginal']:.2f}).",
-                f"- In the dream standing still lasts {still:.0f} steps, and random "
-                f"play {random:.0f}; the collected episodes lasted "
-                f"{dream['collected_real']:.0f}.",
+                _lived(dream),
                 f"- C has {choice['parameters']:,} parameters, and was searched for "
                 f"over {choice['generations']} generations.",
             ]

@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.numbers import rounded
 from wm_pipeline.reporting.tables import duration
 
 logger = logging.getLogger(__name__)
@@ -218,13 +219,14 @@ def _options(record: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, 
 
 def _scores(run: Mapping[Hashable, Any]) -> list[str]:
     """The cells behind a run's version."""
-    real = f"{run['real']:.0f} ({run['real_low']:.0f} to {run['real_high']:.0f})"
+    mean, low, high = rounded(run["real"], run["real_low"], run["real_high"])
+    real = f"{mean} ({low} to {high})"
     commit = "-"
     if not pd.isna(run["commit"]):
         commit = run["commit"][:7] + "*" * bool(run["dirty"])
     return [
         duration(run["seconds"]) if run["state"] == "finished" else run["state"],
-        "-" if pd.isna(run["dream"]) else f"{run['dream']:.0f}",
+        "-" if pd.isna(run["dream"]) else rounded(run["dream"])[0],
         "-" if pd.isna(run["real"]) else real,
         commit,
     ]

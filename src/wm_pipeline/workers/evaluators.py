@@ -72,6 +72,7 @@ class WorkerEvaluator:
         self, candidates: np.ndarray, rollouts: int, purpose: str, *index: int
     ) -> RolloutResult:
         """Dream with every candidate; see ``Evaluator``."""
+        candidates = candidates.astype(np.float32)  # as they act; half of the bytes
         size = math.ceil(len(candidates) / self._pool.size)
         firsts = range(0, len(candidates), size)
         shares = [candidates[first : first + size] for first in firsts]

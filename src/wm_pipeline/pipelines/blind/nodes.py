@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from wm_pipeline.common.numbers import rounded
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.search.blind import BlindOptions, find_blind
 from wm_pipeline.workers.engine import EngineOptions
@@ -26,9 +27,12 @@ def find_blind_policies(
         the first.
     """
     found = [each.document() for each in find_blind(environment, engine, options)]
+    best = found[0]
     logger.info(
-        "The best policy without eyes takes %(controls)s in turn, %(period)d steps each: "
-        "%(mean).0f in %(games)d games",
-        found[0],
+        "The best policy without eyes takes %s in turn, %d steps each: %s in %d games",
+        best["controls"],
+        best["period"],
+        *rounded(best["mean"]),
+        best["games"],
     )
     return {"policies": found}

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from wm_pipeline.common import progress
+from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Seed, StepRange, Workers
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.real import EnvironmentOptions
@@ -89,6 +90,7 @@ def collect_episodes(
     done = index * options.episodes_per_shard
     waiting = []
     returns: list[float] = []
+    met_reward = False
     with progress.task("Collecting", options.episodes, "episodes", done) as task:
         played = play_episodes(
             environment,
@@ -100,9 +102,17 @@ def collect_episodes(
         for number, episode in enumerate(played, done):
             waiting.append(episode.steps(number))
             returns.append(float(episode.rewards.sum()))
-            mean, best = statistics.fmean(returns), max(returns)
-            task.advance(note=f"mean {mean:,.0f} best {best:,.0f}")
+            met_reward = met_reward or bool(episode.rewards.any())
+            mean, best = rounded(statistics.fmean(returns), max(returns))
+            task.advance(note=f"mean {mean} best {best}")
             is_last = number + 1 == options.episodes
             if len(waiting) == options.episodes_per_shard or is_last:
                 yield Shard(index, of, waiting, metadata)
                 waiting, index = [], index + 1
+    if done == 0 and not met_reward:
+        logger.warning(
+            "No episode met a reward, so there is nothing for M and C to learn from. "
+            "Explore for longer (environment.max_steps, collection.holds, "
+            "environment.repeat), or reward what leads there by a wrapper "
+            "(environment.wrappers)"
+        )

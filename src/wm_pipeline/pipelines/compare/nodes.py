@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 
 from wm_pipeline.common import progress
+from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Workers
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
@@ -91,12 +92,11 @@ def compare(
     yield pd.DataFrame(rows), log, state
     for row in rows:
         logger.info(
-            "%s, seed %d: %s parameters, dream %.0f, real %.0f",
+            "%s, seed %d: %s parameters, dream %s, real %s",
             row["architecture"],
             row["seed"],
             f"{row['parameters']:,}",
-            row["dream_return"],
-            row["real_return"],
+            *rounded(row["dream_return"], row["real_return"]),
         )
 
 
@@ -164,5 +164,5 @@ def _play(
         played = play_episodes(environment, policies, games, where, False)
         for (name, _), episode in zip(games, played, strict=True):
             returns[name].append(float(episode.rewards.sum()))
-            task.advance(note=f"{name} {np.mean(returns[name]):,.0f}")
+            task.advance(note=f"{name} {rounded(float(np.mean(returns[name])))[0]}")
     return {name: np.array(values) for name, values in returns.items()}

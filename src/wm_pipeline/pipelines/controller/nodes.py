@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from pydantic import Field, model_validator
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.options import Options, Seed
+from wm_pipeline.common.options import Options, Seed, check_same
 from wm_pipeline.dreaming.evaluator import (
     DreamEvaluator,
     DreamOptions,
@@ -38,6 +39,9 @@ class ControllerStageOptions(Options):
     Attributes:
         seed: Of the search and of the dreams, or games.
         resume: Whether to resume the newest search.
+        start: Where a new search begins: at ``zero``, or at the ``newest`` controller,
+            of the same architecture: one trained in the dream may go on in the game. A
+            small ``evolution.strategy.sigma`` stays near it.
         world: Where candidates are judged: in the ``dream``, or in the ``real`` game,
             where the rollouts of a generation are the same games for all of them.
         sample_latents: Whether C sees a sample of z in the real game, or its mean.
@@ -51,6 +55,7 @@ class ControllerStageOptions(Options):
     indifferent: ClassVar[frozenset[str]] = frozenset({"resume"})
     seed: Seed
     resume: bool = False
+    start: Literal["zero", "newest"] = "zero"
     world: Literal["dream", "real"] = "dream"
     sample_latents: bool = True
     model: ControllerOptions = ControllerOptions()
@@ -72,6 +77,7 @@ def search_controller(
     dream: DreamOptions,
     options: ControllerStageOptions,
     earlier_search: Callable[[], SearchState | None],
+    earlier_controller: Callable[[], Controller | None],
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, SearchState]]:
     """Search for C with CMA-ES, wholly inside the dream if not asked for the game.
 
@@ -83,17 +89,28 @@ def search_controller(
         options: C and its search.
         earlier_search: Reads the newest search state, if there is one, which is resumed
             if asked for.
+        earlier_controller: Reads the newest controller, if there is one, where a new
+            search begins if asked for.
 
     Yields:
         While the search runs: the fitness log (one row a generation) for Parquet and
         for CSV, the candidate log (one row a candidate), and its state, which is saved
         last: a search whose state is that of its end has whole logs.
+
+    Raises:
+        InputError: The search is to begin at a controller that is not there or has
+            another architecture.
     """
     before = earlier_search() if options.resume else None
     if options.resume and before is None:
         logger.info("The search begins: there is nothing to resume")
+    start = None
+    if before is None and options.start == "newest":
+        controller = _blank_controller(world_model, environment, options)
+        start = _parameters_of(earlier_controller(), controller)
+    evolution, seed = options.evolution, options.seed
     with _evaluator(world_model, environment, engine, dream, options) as evaluator:
-        for state in evolve(evaluator, options.evolution, options.seed, before):
+        for state in evolve(evaluator, evolution, seed, before, start=start):
             log = state.fitness_log
             yield log, log, state.candidate_log, state
     logger.info("The search is over: %s", state.stopped)
@@ -159,6 +176,28 @@ def draw_fitness(fitness_log: pd.DataFrame) -> go.Figure:
     return fitness_curve(fitness_log)
 
 
+def _blank_controller(
+    world_model: WorldModel,
+    environment: EnvironmentOptions,
+    options: ControllerStageOptions,
+) -> Controller:
+    """The architecture searched, with all parameters zero."""
+    outputs = environment.actions.outputs
+    return Controller.for_world(options.model, world_model, outputs)
+
+
+def _parameters_of(earlier: Controller | None, expected: Controller) -> np.ndarray:
+    """The parameters of the controller at which a search begins, (size,) float64."""
+    option = "controller.start: newest"
+    if earlier is None:
+        raise InputError(
+            f"{option}: expected a controller of an earlier run, found none. Train one "
+            "first, e.g. in the dream: kedro run --pipelines controller"
+        )
+    check_same(f"{option}: the newest controller", earlier.config(), expected.config())
+    return earlier.get_parameters().double().numpy()
+
+
 @contextmanager
 def _evaluator(
     world_model: WorldModel,
@@ -168,9 +207,7 @@ def _evaluator(
     options: ControllerStageOptions,
 ) -> Iterator[Evaluator]:
     """Where candidates are judged; its worker processes end with the block."""
-    controller = Controller.for_world(
-        options.model, world_model, environment.actions.outputs
-    )
+    controller = _blank_controller(world_model, environment, options)
     if options.world == "real":
         policy = ControllerPolicy(
             world_model, controller, environment.actions, options.sample_latents

@@ -22,7 +22,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 search_controller,
-                inputs=[*inputs, "earlier_search"],
+                inputs=[*inputs, "earlier_search", "earlier_controller"],
                 outputs=[
                     "fitness_log",
                     "fitness_log_csv",

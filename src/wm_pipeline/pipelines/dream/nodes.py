@@ -13,6 +13,7 @@ from gymnasium.utils.env_checker import check_env
 from pydantic import Field
 
 from wm_pipeline.common.devices import Device, choose_device
+from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Rollouts, Seed, StepRange, Workers
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
@@ -21,6 +22,7 @@ from wm_pipeline.dreaming.noise import DreamNoise
 from wm_pipeline.dreaming.policies import script_of
 from wm_pipeline.environments.dream import Decision, Dreams
 from wm_pipeline.environments.dream_env import DreamEnv
+from wm_pipeline.environments.make_dream import made_with
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.sequences import check_latents
 from wm_pipeline.episodes.shards import EpisodeShards
@@ -73,7 +75,11 @@ class DreamCheckOptions(Options):
 
 
 def load_world_model(
-    vae: ConvVAE, mdn_rnn: MDNRNN, latents: EpisodeShards
+    vae: ConvVAE,
+    mdn_rnn: MDNRNN,
+    latents: EpisodeShards,
+    environment: EnvironmentOptions,
+    options: DreamOptions,
 ) -> WorldModel:
     """Join V and M from their checkpoints with the latents in which episodes began.
 
@@ -81,6 +87,8 @@ def load_world_model(
         vae: V.
         mdn_rnn: M.
         latents: Of the real game's episodes, made by ``vae``.
+        environment: The game, whose action mapping the world model remembers.
+        options: The dream, which it remembers.
 
     Returns:
         The world model: one file, all that the later stages need.
@@ -95,12 +103,14 @@ def load_world_model(
     ]
     means = np.stack([first["mean"][0] for first in firsts]).astype(np.float32)
     log_variances = np.stack([first["log_variance"][0] for first in firsts])
-    return build_world_model(
+    world_model = build_world_model(
         vae,
         mdn_rnn,
         torch.from_numpy(means),
         torch.from_numpy(log_variances.astype(np.float32)),
     )
+    steps = options.steps(mdn_rnn.frame_skip)
+    return made_with(world_model, environment.actions, options.temperature, steps)
 
 
 def check_dream(
@@ -110,11 +120,11 @@ def check_dream(
     options: DreamOptions,
     check: DreamCheckOptions,
 ) -> dict[str, float]:
-    """Check the environment, and how long simple policies live in it.
+    """Check the environment, and what simple policies come to in it.
 
     A dream in which doing the same all the time, or random play, lasts much longer than
-    in the game is one in which nothing happens; a controller trained in it will be
-    useless.
+    in the game, or pays much more, is one in which nothing happens; a controller trained
+    in it will be useless.
 
     Args:
         world_model: V and M.
@@ -126,7 +136,9 @@ def check_dream(
     Returns:
         Mean steps of the environment: ``still_dream`` (all controls zero),
         ``longest_constant_dream`` (the one action that lasts longest when it never
-        changes), ``random_held_dream`` and ``collected_real``.
+        changes), ``random_held_dream`` and ``collected_real``. And mean returns:
+        ``still_return``, ``best_constant_return``, ``random_held_return`` and
+        ``collected_return``.
 
     Raises:
         AssertionError: Gymnasium's checker finds fault with the environment.
@@ -141,29 +153,51 @@ def check_dream(
     logger.info("The dream environment passes Gymnasium's checker")
     world_model = world_model.to(choose_device(check.device))
 
-    def lasts(policy: Policy, purpose: str) -> float:
+    def comes_to(policy: Policy, purpose: str) -> tuple[float, float]:
         result = _dreamed(world_model, policy, options, check, purpose)
-        return result.steps.double().mean().item() * mdn_rnn.frame_skip
+        steps = result.steps.double().mean().item() * mdn_rnn.frame_skip
+        return steps, result.returns.double().mean().item()
 
     held = RandomPolicy(environment.actions, check.hold)
     constants = environment.actions.constants
-    still = CyclePolicy(np.zeros_like(constants[None, :1]), (1, 1))
+    still = comes_to(CyclePolicy(np.zeros_like(constants[None, :1]), (1, 1)), "still")
+    each = [
+        comes_to(CyclePolicy(control[None, None], (1, 1)), "constant")
+        for control in constants
+    ]
+    random = comes_to(held, "random held")
+    rewards, pays_for_time = _rewards(latents)
     lengths = {
-        "still_dream": lasts(still, "still"),
-        "longest_constant_dream": max(
-            lasts(CyclePolicy(control[None, None], (1, 1)), "constant")
-            for control in constants
-        ),
-        "random_held_dream": lasts(held, "random held"),
+        "still_dream": still[0],
+        "longest_constant_dream": max(steps for steps, _ in each),
+        "random_held_dream": random[0],
         "collected_real": float(latents.lengths.mean()),
     }
-    logger.info(
-        "In the dream standing still lasts %(still_dream).0f steps, the best constant "
-        "action %(longest_constant_dream).0f, random play %(random_held_dream).0f; the "
-        "collected episodes lasted %(collected_real).0f",
-        lengths,
+    returns = {
+        "still_return": still[1],
+        "best_constant_return": max(paid for _, paid in each),
+        "random_held_return": random[1],
+        "collected_return": rewards,
+    }
+    said = (
+        "In the dream standing still lasts %s steps, the best constant action %s, random "
+        "play %s; the collected episodes lasted %s"
+        if pays_for_time
+        else "In the dream standing still pays %s, the best constant action %s, random "
+        "play %s; the collected episodes paid %s"
     )
-    return lengths
+    logger.info(said, *rounded(*(lengths if pays_for_time else returns).values()))
+    return lengths | returns
+
+
+def _rewards(latents: EpisodeShards) -> tuple[float, bool]:
+    """The mean return of the collected episodes; whether all their steps pay the same."""
+    episodes = [
+        latents.read(number, ["reward"])["reward"] for number in range(len(latents))
+    ]
+    paid = np.concatenate(episodes)
+    mean = float(np.mean([episode.sum() for episode in episodes]))
+    return mean, bool(paid[0] > 0 and (paid == paid[0]).all())
 
 
 def measure_dream(
@@ -254,11 +288,10 @@ def measure_sweeps(
     if len(sweeps) > 1:
         logger.info(
             "Of %d policies without eyes the dream keeps the order with a rank "
-            "correlation of %.2f; it pays the best %.0f, the game %.0f",
+            "correlation of %.2f; it pays the best %s, the game %s",
             len(sweeps),
             sweeps["game"].rank().corr(sweeps["dream"].rank()),
-            sweeps["dream"].iloc[0],
-            sweeps["game"].iloc[0],
+            *rounded(sweeps["dream"].iloc[0], sweeps["game"].iloc[0]),
         )
     return sweeps, sweeps_figure(sweeps)
 

@@ -18,7 +18,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 load_world_model,
-                inputs=["vae", "mdn_rnn", "latents"],
+                inputs=["vae", "mdn_rnn", "latents", *dream_options[:2]],
                 outputs="world_model",
                 name="load_world_model",
             ),

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from wm_pipeline.common import progress
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Seed, Sigma, StepRange, Workers
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
@@ -173,7 +174,8 @@ def measure_controller(
         engine.with_workers(options.workers),
     )
     foreseen = ends_foreseen(world_model, episodes)
-    logger.info("M calls %.0f%% of the controller's real ends", 100 * foreseen)
+    if not np.isnan(foreseen):  # the game has ended some of its episodes
+        logger.info("M calls %.0f%% of the controller's real ends", 100 * foreseen)
     return table, {"ends_foreseen": foreseen}, fidelity_figure(table)
 
 
@@ -209,15 +211,15 @@ def summarise(
         for name in GAINS
     }
     logger.info(
-        "In the same games the controller gains %+.0f over the best policy without eyes "
-        "(%+.0f to %+.0f)",
-        *gains["blind"].values(),
+        "In the same games the controller gains %s over the best policy without eyes "
+        "(%s to %s)",
+        *rounded(*gains["blind"].values(), sign="+"),
     )
     if gains["blindfolded"]["low"] <= 0:
         logger.warning(
             "The controller makes no use of its sight: at the frames of other games it "
-            "scores as much (gain %+.0f, %+.0f to %+.0f)",
-            *gains["blindfolded"].values(),
+            "scores as much (gain %s, %s to %s)",
+            *rounded(*gains["blindfolded"].values(), sign="+"),
         )
     return summary, evaluation_histogram(episodes)
 
@@ -284,7 +286,7 @@ def _play_for_real(
                 (float(rewards.sum()), len(rewards), episode.terminated)
             )
             mean = np.mean([episode_return for episode_return, *_ in scores[name]])
-            task.advance(note=f"{name} {mean:,.0f}")
+            task.advance(note=f"{name} {rounded(float(mean))[0]}")
     tables = []
     for name, rows in scores.items():
         columns = (np.array(column) for column in zip(*rows, strict=True))

@@ -155,14 +155,29 @@ def score_memory(
     )
     logger.info(
         "On held-out episodes M's negative log-likelihood is %.3f nats a dimension "
-        "(nothing changes: %.3f, marginal: %.3f); it predicts %.0f%% of the ends, with "
-        "%.1f%% false alarms",
+        "(nothing changes: %.3f, marginal: %.3f)",
         scores["nll"],
         scores["nll_unchanged"],
         scores["nll_marginal"],
-        100 * scores["done_recall"],
-        100 * scores["done_false_alarms"],
     )
+    if np.isnan(scores["done_recall"]):
+        logger.info("The game ended none of them, so M knows no end")
+    else:
+        logger.info(
+            "It predicts %.0f%% of their ends, with %.1f%% false alarms",
+            100 * scores["done_recall"],
+            100 * scores["done_false_alarms"],
+        )
+    trivial = min(scores["nll_unchanged"], scores["nll_marginal"])
+    if scores["nll"] >= trivial:
+        logger.warning(
+            "M predicts no better than who knows nothing of the game (%.3f nats, %.3f): "
+            "its dreams will teach nothing. Try more memory.training.steps or "
+            "collection.episodes, another environment.repeat, or look at what V keeps "
+            "(reconstructions)",
+            scores["nll"],
+            trivial,
+        )
     return scores
 
 

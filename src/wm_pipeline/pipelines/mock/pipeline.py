@@ -2,16 +2,16 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from wm_pipeline.environments.mock import mock_world_model
+from wm_pipeline.pipelines.mock.nodes import make_mock_world_model
 
 
 def create_pipeline() -> Pipeline:
-    """The balance game's world model, which needs no training."""
+    """A mock game's world model, which needs no training."""
     return Pipeline(
         [
             Node(
-                mock_world_model,
-                inputs=None,
+                make_mock_world_model,
+                inputs=["params:environment", "params:dream", "params:mock"],
                 outputs="world_model",
                 name="make_mock_world_model",
             )

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Seed, Temperature
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
@@ -89,9 +90,9 @@ def animate_real_episode(
     )
     film = film_episode(episode, policy)
     logger.info(
-        "The controller, filmed in the real game with seed %d: return %.0f",
+        "The controller, filmed in the real game with seed %d: return %s",
         seed,
-        film.returns[-1],
+        *rounded(film.returns[-1]),
     )
     return animation(film.at_most(options.frames), PANELS, 3)
 
@@ -124,9 +125,9 @@ def animate_controller_dreams(
             stream(options.seed, "filmed dream"),
         )
         logger.info(
-            "The controller, filmed in a dream of temperature %g: return %.0f",
+            "The controller, filmed in a dream of temperature %g: return %s",
             temperature,
-            film.returns[-1],
+            *rounded(film.returns[-1]),
         )
         captions = {"dream": f"dream, temperature {temperature:g}"}
         return animation(film.at_most(options.frames), captions, 4)

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from wm_pipeline.common import progress
 from wm_pipeline.common.devices import choose_device
+from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Seed, Workers
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
@@ -185,14 +186,14 @@ def play_round(
         for episode in played:
             waiting.append(encoded(episode.steps(len(returns)), world_model.vae))
             returns.append(float(episode.rewards.sum()))
-            task.advance(note=f"mean {statistics.fmean(returns):,.0f}")
+            task.advance(note=f"mean {rounded(statistics.fmean(returns))[0]}")
             if len(waiting) == GAMES_PER_SHARD or len(returns) == options.games:
                 yield Shard(index, of, waiting, metadata)
                 waiting, index = [], index + 1
     logger.info(
-        "Round %d: C, exploring, has %.0f in %d games",
+        "Round %d: C, exploring, has %s in %d games",
         number,
-        statistics.fmean(returns),
+        *rounded(statistics.fmean(returns)),
         len(returns),
     )
 
@@ -322,7 +323,7 @@ def score_rounds(*played: EpisodeShards) -> tuple[pd.DataFrame, go.Figure]:
     means = scores.groupby("round")["return"].mean()
     logger.info(
         "C, exploring, from round to round: %s",
-        ", ".join(f"{mean:,.0f}" for mean in means),
+        ", ".join(rounded(*means)),
     )
     return scores, rounds_figure(scores)
 

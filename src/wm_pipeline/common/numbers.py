@@ -1,0 +1,16 @@
+"""Returns as a person reads them, whatever a game pays."""
+
+
+def rounded(*values: float, sign: str = "") -> tuple[str, ...]:
+    """Numbers that belong together, with as many decimals as the largest one needs.
+
+    Args:
+        values: E.g. a mean and its deviation.
+        sign: ``+`` says the sign of all.
+
+    Returns:
+        ``763`` and ``434``; ``38.2`` and ``8.1``; ``0.37`` and ``0.05``.
+    """
+    most = max(abs(value) for value in values)
+    decimals = 0 if most >= 99.5 else 1 if most >= 9.95 else 2  # noqa: PLR2004
+    return tuple(f"{value:{sign}.{decimals}f}" for value in values)

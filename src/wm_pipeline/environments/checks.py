@@ -1,0 +1,29 @@
+"""What who steps an environment may ask of it."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from wm_pipeline.common.errors import InputError
+
+
+def check_render_mode(render_mode: str | None) -> None:
+    """Raise InputError for what cannot be rendered."""
+    if render_mode not in (None, "rgb_array"):
+        raise InputError(f"render_mode: expected rgb_array, found {render_mode}")
+
+
+def checked_action(action: Any, space: gymnasium.Space[Any]) -> np.ndarray:
+    """An action, or one of each of a batch, in the space's type.
+
+    Raises:
+        InputError: It is none of the space.
+    """
+    found = np.asarray(action)
+    numbers = "iuf" if isinstance(space, gymnasium.spaces.Box) else "iu"
+    if found.dtype.kind in numbers:
+        found = found.astype(space.dtype)
+        if space.contains(found[()] if found.ndim == 0 else found):
+            return found
+    raise InputError(f"action: expected one of {space}, found {action}")

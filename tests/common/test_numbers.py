@@ -1,0 +1,25 @@
+import pytest
+
+from wm_pipeline.common.numbers import rounded
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ((763.4, 433.6), ("763", "434")),
+        ((1043.9, 8.25), ("1044", "8")),
+        ((38.24, 8.06), ("38.2", "8.1")),
+        ((0.374, 0.048), ("0.37", "0.05")),
+        ((-13.04, 2.5), ("-13.0", "2.5")),
+        ((99.6,), ("100",)),
+        ((0.0,), ("0.00",)),
+    ],
+)
+def test_decimals_are_as_many_as_the_largest_needs(
+    values: tuple[float, ...], told: tuple[str, ...]
+) -> None:
+    assert rounded(*values) == told
+
+
+def test_the_sign_is_said() -> None:
+    assert rounded(306.2, -3.1, sign="+") == ("+306", "-3")
