@@ -97,7 +97,7 @@ class _Walk:
                 given = value if isinstance(value, dict) else {}
                 for key, inner in part["properties"].items():
                     yield from self.cases(f"{name}.{key}", inner, given.get(key))
-            elif isinstance(part.get("additionalProperties"), dict):
+            elif value and isinstance(part.get("additionalProperties"), dict):
                 key, item = next(iter(value.items()))
                 inner = part["additionalProperties"]
                 yield from self.cases(f"{name}.{key}", inner, item)

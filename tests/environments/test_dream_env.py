@@ -25,7 +25,7 @@ from wm_pipeline.environments.actions import (
     ThresholdActions,
 )
 from wm_pipeline.environments.dream_env import DreamEnv, DreamVectorEnv
-from wm_pipeline.environments.make_dream import made_with, world_of
+from wm_pipeline.environments.make import made_with, world_of
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.vae import ConvVAE

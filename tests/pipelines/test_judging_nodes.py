@@ -20,6 +20,7 @@ from wm_pipeline.pipelines.controller.nodes import (
 )
 from wm_pipeline.pipelines.dream.nodes import measure_dream, measure_sweeps
 from wm_pipeline.pipelines.evaluation.nodes import (
+    EvaluationOptions,
     evaluate,
     measure_controller,
     summarise,
@@ -131,6 +132,63 @@ def test_the_controller_holds_the_pole_in_both_worlds(judged: DataCatalog) -> No
         assert means["real", "controller"] > 2 * means["real", policy]
         assert summary["gains"][policy]["low"] > 0
     assert judged.load("evaluation_histogram").data
+
+
+@pytest.mark.slow
+def test_agents_made_elsewhere_play_the_same_games(
+    judged: DataCatalog,
+    mock: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = "class Still:\n    def act(self, frame):\n        return 1\n"
+    (tmp_path / "wm_test_still.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    still = {"kind": "python", "name": "wm_test_still.Still"}
+    stage = mock["evaluation"].model_dump() | {"policies": {"still": still}}
+    stage = EvaluationOptions.model_validate(stage)
+    catalog = catalog_of(mock | {"evaluation": stage}, tmp_path)
+    for name in ("world_model", "controller", "blind_policies"):
+        catalog[name] = judged.get(name)
+    for function in (evaluate, summarise):
+        run_node(catalog, "evaluation", function)
+    episodes = catalog.load("evaluation_episodes")
+    theirs = episodes[episodes["policy"] == "still"]
+    ours = episodes[
+        (episodes["policy"] == "controller") & (episodes["world"] == "real")
+    ]
+    assert (theirs["world"] == "real").all()
+    assert theirs["seed"].tolist() == ours["seed"].tolist()
+    # Nobody else's games are others for its being there.
+    known = episodes[episodes["policy"] != "still"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(known, judged.load("evaluation_episodes"))
+    gain = catalog.load("evaluation_summary")["gains"]["still"]["mean"]
+    assert gain == pytest.approx(ours["return"].mean() - theirs["return"].mean())
+    assert "still" in {
+        trace.name for trace in catalog.load("evaluation_histogram").data
+    }
+
+
+def test_the_names_of_agents_are_their_own(mock: dict[str, Any]) -> None:
+    agent = {"kind": "python", "name": "somebody.Agent"}
+    stage = mock["evaluation"].model_dump() | {"policies": {"blind": agent}}
+    with pytest.raises(ValueError, match="names of their own, found blind"):
+        EvaluationOptions.model_validate(stage)
+
+
+def test_an_agent_that_is_none_is_named(
+    judged: DataCatalog, mock: dict[str, Any], tmp_path: Path
+) -> None:
+    agent = {"kind": "python", "name": "somebody.Agent"}
+    stage = mock["evaluation"].model_dump() | {"policies": {"mine": agent}}
+    stage = EvaluationOptions.model_validate(stage)
+    catalog = catalog_of(mock | {"evaluation": stage}, tmp_path)
+    for name in ("world_model", "controller", "blind_policies"):
+        catalog[name] = judged.get(name)
+    with pytest.raises(
+        ValueError, match=r"evaluation\.policies\.mine: somebody\.Agent"
+    ):
+        run_node(catalog, "evaluation", evaluate)
 
 
 def test_the_pictures_have_as_many_frames_as_asked(judged: DataCatalog) -> None:

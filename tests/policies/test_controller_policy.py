@@ -17,12 +17,8 @@ from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, digest
-from wm_pipeline.policies.controller_policy import (
-    ROWS,
-    ControllerPolicy,
-    ControllerState,
-    decision_noise,
-)
+from wm_pipeline.policies.controller_policy import ControllerPolicy, decision_noise
+from wm_pipeline.policies.latent_policy import ROWS, LatentState
 
 # One number, as M was told; being continuous, it shows every difference.
 WHEEL = BoxActions(kind="box", low=(-1.0,), high=(1.0,))
@@ -155,7 +151,7 @@ def test_a_state_holds_what_was_seen_and_what_m_remembers_of_it(
         h, c = world_model.mdn_rnn.remember(
             latent, torch.from_numpy(controls), first[:2]
         )
-    torch.testing.assert_close(after, ControllerState(h, c, latent))
+    torch.testing.assert_close(after, LatentState(h, c, latent))
     assert not torch.cat([part.flatten() for part in first]).any()
 
 

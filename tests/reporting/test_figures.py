@@ -89,6 +89,20 @@ def test_the_histogram_carries_the_real_returns_of_each_policy(
     assert "4 episodes" in figure.layout.title.text
 
 
+def test_the_histogram_has_agents_made_elsewhere(episodes: pd.DataFrame):
+    rows = episodes[
+        (episodes["policy"] == "controller") & (episodes["world"] == "real")
+    ]
+    figure = evaluation_histogram(
+        pd.concat([episodes, rows.assign(policy="ppo"), rows.assign(policy="a2c")])
+    )
+    *ours, first, last = figure.data
+    assert [trace.name for trace in ours] == list(POLICY_NAMES.values())
+    assert (first.name, last.name) == ("a2c", "ppo")
+    colours = {trace.marker.color for trace in figure.data}
+    assert len(colours) == len(figure.data)
+
+
 @pytest.mark.parametrize("shift", [0.0, -3000.0])
 def test_every_return_falls_into_a_bin(episodes: pd.DataFrame, shift: float):
     episodes["return"] += shift

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import json
 import re
 import shlex
 import shutil
@@ -37,6 +38,9 @@ ELSEWHERE = {
     "kedro run --pipelines benchmark",  # the finished project did
     "kedro run --pipelines compare",  # it, too
     # tests/workers/test_ray_pool.py has a cluster
+    # test_an_agent_made_elsewhere_plays_the_same_games
+    "kedro run --pipelines evaluation --params evaluation.policies.ppo.kind=sb3,"
+    "evaluation.policies.ppo.file=ppo.zip",
     "kedro run --params engine.kind=ray",
     "kedro run --params engine.kind=ray,engine.address=auto",
     "kedro run --params engine.kind=ray,engine.address=$head:6379",
@@ -156,11 +160,34 @@ def test_every_example_for_the_library_is_shown() -> None:
 @pytest.mark.parametrize("command", commands("python"))
 def test_an_example_runs(world_model: Path, command: str) -> None:
     _, script, *arguments = command.split()
+    if script == "examples/ppo_in_the_dream.py":
+        arguments[-1] = "4096"  # of M, so that it is over soon
     said = succeed([sys.executable, str(ROOT / script), *arguments], world_model.parent)
     if script == "examples/search.py":
         assert (world_model.parent / "controller.safetensors").is_file()
+    elif script == "examples/ppo_in_the_dream.py":
+        assert "ppo.zip: 4096 steps of M" in said
+        assert (world_model.parent / "ppo.zip").is_file()
     else:
         assert "16 dreams" in said
+
+
+def test_an_agent_made_elsewhere_plays_the_same_games(
+    own_project: Path, world_model: Path
+) -> None:
+    file = world_model.parent / "ppo.zip"
+    script = str(ROOT / "examples/ppo_in_the_dream.py")
+    succeed([sys.executable, script, str(world_model), str(file), "4096"], own_project)
+    shutil.copy(file, own_project)
+    (command,) = [each for each in ELSEWHERE if "policies.ppo" in each]
+    _, _, *arguments = command.split()
+    done = CliRunner().invoke(run, [*arguments, "--env", "test"])
+    assert done.exit_code == 0, done.output
+    scores = own_project / "data/07_model_output/test/evaluation_summary.json"
+    newest = max(scores.glob("*/evaluation_summary.json"))
+    summary = json.loads(newest.read_text())
+    assert summary["real"]["ppo"]["episodes"] == 3
+    assert {"mean", "low", "high"} <= summary["gains"]["ppo"].keys()
 
 
 def test_every_option_named_exists_with_its_default() -> None:

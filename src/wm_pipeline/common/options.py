@@ -29,6 +29,12 @@ class Options(BaseModel):
         for name, value in self:
             if name in values and isinstance(value, Options):
                 values[name] = value.determining()
+            elif name in values and isinstance(value, dict):
+                values[name] |= {
+                    key: inner.determining()
+                    for key, inner in value.items()
+                    if isinstance(inner, Options)
+                }
         return values
 
 

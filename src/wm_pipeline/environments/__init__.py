@@ -8,11 +8,11 @@ import gymnasium
 
 gymnasium.register(
     "wm_pipeline/Dream-v0",
-    entry_point="wm_pipeline.environments.make_dream:make_dream",
-    vector_entry_point="wm_pipeline.environments.make_dream:make_dreams",
+    entry_point="wm_pipeline.environments.make:make_dream",
+    vector_entry_point="wm_pipeline.environments.make:make_dreams",
 )
 gymnasium.register(
-    "wm_pipeline/Real-v0", entry_point="wm_pipeline.environments.real:make_real"
+    "wm_pipeline/Real-v0", entry_point="wm_pipeline.environments.make:make_real"
 )
 gymnasium.register(
     "wm_pipeline/Balance-v0",

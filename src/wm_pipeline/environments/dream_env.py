@@ -171,6 +171,20 @@ class DreamVectorEnv(VectorEnv):
         rewards = np.where(beginning, 0.0, rewards).astype(np.float64)
         return self.dreams.observations(), rewards, terminated, truncated, {}
 
+    def begin_those_over(self) -> np.ndarray:
+        """Begin those that are over now, not at the next step.
+
+        For who knows no autoreset at the next step.
+
+        Returns:
+            The observations of all.
+        """
+        assert self._steps is not None, "a dream is over after a step"
+        self.dreams.begin(self._over, self.np_random)
+        self._steps = np.where(self._over, 0, self._steps)
+        self._over = np.zeros(self.num_envs, bool)
+        return self.dreams.observations()
+
     def render(self) -> tuple[np.ndarray, ...]:
         """The decoded frames, (64, 64, 3) uint8 each."""
         return tuple(self.dreams.frames())

@@ -214,21 +214,6 @@ class RealEnv(gymnasium.Env):
         return space.shape or (), space.dtype
 
 
-def make_real(
-    environment: EnvironmentOptions | dict[str, Any], render_mode: str | None = None
-) -> RealEnv:
-    """What ``gymnasium.make("wm_pipeline/Real-v0", environment=...)`` calls.
-
-    Args:
-        environment: The options, or a dictionary of them.
-        render_mode: As ``RealEnv``.
-
-    Raises:
-        ValueError: An option is wrong, or as ``RealEnv``.
-    """
-    return RealEnv(EnvironmentOptions.model_validate(environment), render_mode)
-
-
 def resize_frame(
     picture: np.ndarray, crop: tuple[int, int, int, int] | None
 ) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Plotly figures of logs and scores."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,19 @@ POLICY_COLOURS = {
     "random_uniform": "#8a8a8a",
     "untrained": "#b9b9b9",
 }
+
+
+def policy_names(policies: Iterable[str]) -> dict[str, str]:
+    """What some policies are called in reports: ours first, each by its title."""
+    found = set(policies)
+    others = {name: name for name in sorted(found - POLICY_NAMES.keys())}
+    return {n: title for n, title in POLICY_NAMES.items() if n in found} | others
+
+
+def _colours(policies: Iterable[str]) -> dict[str, str]:
+    """A colour each; of one that is not ours, from the palette."""
+    others = [name for name in policies if name not in POLICY_COLOURS]
+    return POLICY_COLOURS | dict(zip(others, cycle(qualitative.Vivid), strict=False))
 
 
 def fitness_curve(log: pd.DataFrame) -> go.Figure:
@@ -83,18 +97,16 @@ def evaluation_histogram(episodes: pd.DataFrame) -> go.Figure:
         episodes: The evaluation's episodes.
     """
     real = episodes[episodes["world"] == "real"]
-    returns = {
-        policy: real.loc[real["policy"] == policy, "return"]
-        for policy in POLICY_NAMES
-        if (real["policy"] == policy).any()
-    }
+    names = policy_names(real["policy"])
+    colours = _colours(names)
+    returns = {policy: real.loc[real["policy"] == policy, "return"] for policy in names}
     figure = make_subplots(
         rows=len(returns),
         shared_xaxes=True,
         shared_yaxes="all",
         vertical_spacing=0.08,
         subplot_titles=[
-            f"{POLICY_NAMES[policy]}: {' ± '.join(rounded(values.mean(), values.std()))}"
+            f"{names[policy]}: {' ± '.join(rounded(values.mean(), values.std()))}"
             for policy, values in returns.items()
         ],
     )
@@ -109,8 +121,8 @@ def evaluation_histogram(episodes: pd.DataFrame) -> go.Figure:
         figure.add_histogram(
             x=values,
             xbins=bins,
-            name=POLICY_NAMES[policy],
-            marker_color=POLICY_COLOURS[policy],
+            name=names[policy],
+            marker_color=colours[policy],
             row=row,
             col=1,
         )

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.fidelity.measures import OFF, worst
-from wm_pipeline.reporting.figures import POLICY_NAMES
+from wm_pipeline.reporting.figures import policy_names
 
 GAINS = {
     "blind": "the best policy without eyes",
@@ -34,9 +34,10 @@ def scores_table(summary: Mapping[str, Any]) -> Table:
     table.add_column("policy")
     for name in ("real game", "95% of the mean", "dream"):
         table.add_column(name, justify="right")
+    names = policy_names(summary["real"])
     for policy, cells in score_cells(summary).items():
         style = "bold" if policy == "controller" else None
-        table.add_row(POLICY_NAMES[policy], *cells, style=style)
+        table.add_row(names[policy], *cells, style=style)
     return table
 
 
@@ -47,14 +48,13 @@ def score_cells(summary: Mapping[str, Any]) -> dict[str, list[str]]:
         summary: The evaluation's summary.
     """
     cells = {}
-    for policy in POLICY_NAMES:
-        if real := summary["real"].get(policy):
-            dream = summary["dream"].get(policy)
-            cells[policy] = [
-                " ± ".join(rounded(real["mean"], real["std"])),
-                " to ".join(rounded(real["low"], real["high"])),
-                " ± ".join(rounded(dream["mean"], dream["std"])) if dream else "-",
-            ]
+    for policy in policy_names(summary["real"]):
+        real, dream = summary["real"][policy], summary["dream"].get(policy)
+        cells[policy] = [
+            " ± ".join(rounded(real["mean"], real["std"])),
+            " to ".join(rounded(real["low"], real["high"])),
+            " ± ".join(rounded(dream["mean"], dream["std"])) if dream else "-",
+        ]
     return cells
 
 
@@ -66,7 +66,7 @@ def gain_lines(summary: Mapping[str, Any]) -> list[str]:
     """
     gains = summary.get("gains", {})
     lines = []
-    for policy, name in GAINS.items():
+    for policy, name in (GAINS | policy_names(gains.keys() - GAINS.keys())).items():
         if gain := gains.get(policy):
             mean, low, high = rounded(gain["mean"], gain["low"], gain["high"], sign="+")
             lines.append(f"{name}: {mean} (95% {low} to {high})")

@@ -7,7 +7,7 @@ from typing import Any
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
-from wm_pipeline.reporting.figures import POLICY_NAMES
+from wm_pipeline.reporting.figures import policy_names
 from wm_pipeline.reporting.tables import duration, gain_lines, score_cells
 from wm_pipeline.tracking.runs import IMPORTANT, Documents, flat_options, whole
 
@@ -162,8 +162,9 @@ def _game(record: Mapping[str, Any]) -> str | None:
 
 
 def _scores(summary: Mapping[str, Any]) -> list[str]:
+    names = policy_names(summary["real"])
     rows = [
-        [POLICY_NAMES[policy], *cells, str(summary["real"][policy]["episodes"])]
+        [names[policy], *cells, str(summary["real"][policy]["episodes"])]
         for policy, cells in score_cells(summary).items()
     ]
     head = ["policy", "real game", "95% of the mean", "in its dream", "episodes"]

@@ -22,7 +22,7 @@ from wm_pipeline.dreaming.noise import DreamNoise
 from wm_pipeline.dreaming.policies import script_of
 from wm_pipeline.environments.dream import Decision, Dreams
 from wm_pipeline.environments.dream_env import DreamEnv
-from wm_pipeline.environments.make_dream import made_with
+from wm_pipeline.environments.make import made_with
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.sequences import check_latents
 from wm_pipeline.episodes.shards import EpisodeShards

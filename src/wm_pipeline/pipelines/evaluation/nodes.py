@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from wm_pipeline.common import progress
 from wm_pipeline.common.errors import InputError
@@ -25,12 +25,13 @@ from wm_pipeline.fidelity.watched import ends_foreseen
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.salience import SalienceRule
 from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.policies.agents import AgentOptions, agent_policy
 from wm_pipeline.policies.blindfold import BlindfoldedPolicy
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.policy import Policy
 from wm_pipeline.policies.random_policy import RandomPolicy
 from wm_pipeline.reporting.fidelity_figures import fidelity_figure
-from wm_pipeline.reporting.figures import evaluation_histogram
+from wm_pipeline.reporting.figures import POLICY_NAMES, evaluation_histogram
 from wm_pipeline.reporting.films import controller_in_dreams
 from wm_pipeline.reporting.statistics import mean_interval, paired_interval
 from wm_pipeline.reporting.tables import GAINS
@@ -57,6 +58,7 @@ class EvaluationOptions(Options):
         things: Which pixels are of things, by whose number and growth the dream is
             compared with the game; without it those that are unlike themselves.
         watched: Games, and dreams, of the controller that are compared.
+        policies: Agents that were made elsewhere, by name; they play the same games.
         workers: Games played side by side, each in a process; null: one a core.
     """
 
@@ -68,7 +70,17 @@ class EvaluationOptions(Options):
     sample_latents: bool
     things: SalienceRule | None = None
     watched: int = Field(ge=2, le=10_000)
+    policies: dict[str, AgentOptions] = Field(default={})
     workers: Workers | None
+
+    @field_validator("policies")
+    @classmethod
+    def _names_are_new(
+        cls, policies: dict[str, AgentOptions]
+    ) -> dict[str, AgentOptions]:
+        if taken := sorted(POLICY_NAMES.keys() & policies.keys()):
+            raise ValueError(f"expected names of their own, found {', '.join(taken)}")
+        return policies
 
 
 def evaluate(
@@ -96,6 +108,10 @@ def evaluate(
         world ended it (terminated) rather than a cap. ``blindfolded`` is the controller
         at the frames of other games; in dreams there is none.
     """
+    agents = {
+        name: _agent(name, agent, world_model, environment, options)
+        for name, agent in options.policies.items()
+    }
     untrained = Controller.from_config(controller.config())
     random = stream(options.seed, "untrained controller")
     weights = random.normal(0, options.untrained_sigma, untrained.size)
@@ -126,7 +142,8 @@ def evaluate(
     policies["blindfolded"] = _blindfolded(
         policies["controller"], environment, engine, options
     )
-    tables.append(_play_for_real(policies | unseeing, environment, engine, options))
+    policies |= unseeing | agents
+    tables.append(_play_for_real(policies, environment, engine, options))
     played = pd.concat(tables, ignore_index=True)
     failed = played[~np.isfinite(played["return"])]
     if not failed.empty:
@@ -191,7 +208,8 @@ def summarise(
     Returns:
         The summary: ``real`` and ``dream``, each policy's mean, std and 95% interval;
         and ``gains``, the controller's mean gain in the same real games over each of
-        ``GAINS``, with its 95% interval. And the histogram of real returns.
+        ``GAINS`` and of the agents made elsewhere, with its 95% interval. And the
+        histogram of real returns.
     """
     random = stream(options.seed, "bootstrap")
     summary: dict[str, Any] = {
@@ -208,7 +226,7 @@ def summarise(
     }
     gains = summary["gains"] = {
         name: paired_interval(returns["controller"], returns[name], random)
-        for name in GAINS
+        for name in (*GAINS, *options.policies)
     }
     logger.info(
         "In the same games the controller gains %s over the best policy without eyes "
@@ -222,6 +240,21 @@ def summarise(
             *rounded(*gains["blindfolded"].values(), sign="+"),
         )
     return summary, evaluation_histogram(episodes)
+
+
+def _agent(
+    name: str,
+    agent: AgentOptions,
+    world_model: WorldModel,
+    environment: EnvironmentOptions,
+    options: EvaluationOptions,
+) -> Policy:
+    try:
+        return agent_policy(
+            agent, world_model, environment.actions, options.sample_latents
+        )
+    except InputError as error:
+        raise InputError(f"evaluation.policies.{name}: {error}") from error
 
 
 def _dream_with(name: str, evaluator: DreamEvaluator, episodes: int) -> pd.DataFrame:

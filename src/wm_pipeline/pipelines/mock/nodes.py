@@ -4,7 +4,7 @@ from typing import Literal
 
 from wm_pipeline.common.options import Options
 from wm_pipeline.dreaming.evaluator import DreamOptions
-from wm_pipeline.environments.make_dream import made_with
+from wm_pipeline.environments.make import made_with
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.environments.mock_needles import needles_world_model
 from wm_pipeline.environments.real import EnvironmentOptions

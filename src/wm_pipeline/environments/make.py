@@ -1,4 +1,4 @@
-"""What ``gymnasium.make`` and ``make_vec`` call: dreams of checkpoints."""
+"""What ``gymnasium.make`` and ``make_vec`` call: dreams of checkpoints, and real games."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from wm_pipeline.common.checkpoints import load_checkpoint
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.environments.actions import ActionOptions, Actions
 from wm_pipeline.environments.dream_env import DreamEnv, DreamVectorEnv
+from wm_pipeline.environments.latent_env import LatentEnv
+from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.models.mdn_rnn import MDNRNN
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, build_world_model
@@ -37,6 +39,32 @@ def make_dreams(
 ) -> DreamVectorEnv:
     """What ``gymnasium.make_vec`` calls; see ``make_dream``."""
     return DreamVectorEnv(num_envs, **_loaded(options), render_mode=render_mode)
+
+
+def make_real(
+    environment: EnvironmentOptions | dict[str, Any],
+    render_mode: str | None = None,
+    world_model: WorldModel | str | Path | None = None,
+) -> RealEnv | LatentEnv:
+    """What ``gymnasium.make("wm_pipeline/Real-v0", environment=...)`` calls.
+
+    Args:
+        environment: The options, or a dictionary of them.
+        render_mode: As ``RealEnv``.
+        world_model: With one (as in ``make_dream``) the game has the observations and
+            the actions of the dream.
+
+    Raises:
+        ValueError: An option is wrong; or as ``RealEnv`` and ``LatentEnv``.
+    """
+    game = RealEnv(EnvironmentOptions.model_validate(environment), render_mode)
+    if world_model is None:
+        return game
+    try:
+        return LatentEnv(game, _world_model(world_model))
+    except BaseException:
+        game.close()
+        raise
 
 
 def world_of(vae: str | Path, mdn_rnn: str | Path) -> WorldModel:
@@ -80,15 +108,19 @@ def _file(path: str | Path) -> Path:
     return found[-1] if path.is_dir() and found else path
 
 
+def _world_model(given: WorldModel | str | Path) -> WorldModel:
+    if isinstance(given, WorldModel):
+        return given
+    return load_checkpoint(_file(given), WorldModel)
+
+
 def _loaded(options: dict[str, Any]) -> dict[str, Any]:
     """Options of ``make_dream`` as arguments of the environments."""
     options = dict(options)
     if "vae" in options and "mdn_rnn" in options:
         options["world_model"] = world_of(options.pop("vae"), options.pop("mdn_rnn"))
-    elif isinstance(options.get("world_model"), str | Path):
-        file = _file(options["world_model"])
-        options["world_model"] = load_checkpoint(file, WorldModel)
     if "world_model" in options:
+        options["world_model"] = _world_model(options["world_model"])
         options = {**options["world_model"].dream, **options}
     if "actions" in options:
         options["actions"] = TypeAdapter(ActionOptions).validate_python(
