@@ -445,7 +445,7 @@ def test_a_search_goes_on_from_a_file_as_if_it_had_never_stopped(
 
 @given(
     stops=st.lists(st.integers(1, 11), min_size=1, max_size=4),
-    kind=st.sampled_from(["full", "separable", "vd", "vkd"]),
+    kind=st.sampled_from(["full", "separable", "vd", "vkd", "random"]),
     population=st.integers(4, 7),
 )
 @settings(max_examples=25, deadline=None)

@@ -15,13 +15,14 @@ from wm_pipeline.search.strategies import (
     StrategyOptions,
 )
 
-KINDS = get_args(Kind)
-RESTRICTED = ("separable", "vd", "vkd")
+KINDS = [kind for kind in get_args(Kind) if kind != "random"]
+RESTRICTED = ("separable", "vd", "vkd", "random")
 SIZE = 12
 SUMMIT = np.linspace(-1, 2, SIZE)
 LARGE = 37_766
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
+random_too = pytest.mark.parametrize("kind", get_args(Kind))
 
 
 def height(points: np.ndarray) -> np.ndarray:
@@ -76,7 +77,7 @@ def test_one_tell_moves_the_mean_towards_the_best_candidates(kind: Kind) -> None
     assert subject.mean[0] > 0
 
 
-@every_kind
+@random_too
 def test_it_begins_where_it_is_told_to(kind: Kind) -> None:
     options = StrategyOptions(kind=kind, population=8, sigma=0.5)
     subject = CMAES(options, SIZE, 1, start=SUMMIT)
@@ -86,7 +87,7 @@ def test_it_begins_where_it_is_told_to(kind: Kind) -> None:
     np.testing.assert_allclose(subject.ask() - SUMMIT, steps, atol=1e-12)
 
 
-@every_kind
+@random_too
 def test_it_begins_around_zero_with_the_sigma_given(kind: Kind) -> None:
     subject = search(kind, population=2000, sigma=0.3)
     assert subject.sigma == 0.3
@@ -170,14 +171,14 @@ def test_a_population_too_small_for_its_kind_is_refused(kind: Kind) -> None:
         StrategyOptions(kind=kind, population=3, sigma=0.1)
 
 
-@every_kind
+@random_too
 def test_same_seed_same_asks_other_seed_other_asks(kind: Kind) -> None:
     first, again, other = (climbed(search(kind, seed), 5) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not any(np.array_equal(x, y) for x, y in zip(first, other, strict=True))
 
 
-@every_kind
+@random_too
 def test_numpys_global_stream_is_neither_read_nor_changed(kind: Kind) -> None:
     courses = []
     for seed in (7, 8):
@@ -190,7 +191,7 @@ def test_numpys_global_stream_is_neither_read_nor_changed(kind: Kind) -> None:
     assert np.array_equal(*courses)
 
 
-@every_kind
+@random_too
 def test_telling_leaves_candidates_and_fitness_as_they_were(kind: Kind) -> None:
     subject = search(kind)
     candidates = subject.ask()
@@ -201,7 +202,7 @@ def test_telling_leaves_candidates_and_fitness_as_they_were(kind: Kind) -> None:
     assert np.array_equal(fitness, kept[1])
 
 
-@every_kind
+@random_too
 def test_the_mean_is_a_copy(kind: Kind) -> None:
     subject = search(kind)
     subject.mean[:] = 99
@@ -219,6 +220,15 @@ def test_pycmas_criteria_are_named_once_they_are_met(kind: Kind) -> None:
             break
     # A flat fitness teaches nothing.
     assert set(subject.stop()) & {"tolfun", "tolflatfitness", "tolfunhist"}
+
+
+def test_a_random_search_learns_nothing() -> None:
+    subject = search("random", population=500, sigma=0.3)
+    for candidates in climbed(subject, 20):
+        assert candidates.std() == pytest.approx(0.3, rel=0.05)
+    assert np.array_equal(subject.mean, np.zeros(SIZE))
+    assert (subject.sigma, subject.axis_ratio) == (0.3, 1.0)
+    assert subject.stop() == {}
 
 
 def test_full_is_refused_where_its_matrices_would_not_fit() -> None:
@@ -251,7 +261,7 @@ def test_restricted_kinds_search_tens_of_thousands_of_parameters(kind: Kind) -> 
     asked = climbed(subject, 2, lambda points: points.sum(-1))
     assert asked[1].shape == (64, LARGE)
     assert np.isfinite(asked[1]).all()
-    assert subject.mean.sum() > 0
+    assert (subject.mean.sum() > 0) == (kind != "random")
     assert np.isfinite([subject.sigma, subject.axis_ratio]).all()
 
 

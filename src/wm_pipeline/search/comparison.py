@@ -32,11 +32,12 @@ from wm_pipeline.workers.evaluators import EvaluatorOptions, with_workers
 
 
 class ArchitectureOptions(Options):
-    """An architecture, and the kind of CMA-ES that searches it.
+    """An architecture, and the strategy that searches it.
 
     Attributes:
         model: The architecture.
-        strategy: ``full``, ``separable``, ``vd`` or ``vkd``.
+        strategy: ``full``, ``separable``, ``vd``, ``vkd``, or ``random``, which they
+            have to beat.
     """
 
     model: ControllerOptions

@@ -1,4 +1,6 @@
-"""The search strategies: pycma's CMA-ES and its restricted kin, behind ask and tell."""
+"""The search strategies: pycma's CMA-ES, its restricted kin and random search, behind
+ask and tell.
+"""
 
 import warnings
 from typing import Any, Literal, Self
@@ -28,17 +30,18 @@ LEAST_VD = 10
 LEAST_POPULATION_VD = 4
 """Candidates below which pycma's VD-CMA learns no covariance and its VkD-CMA fails."""
 
-Kind = Literal["full", "separable", "vd", "vkd"]
+Kind = Literal["full", "separable", "vd", "vkd", "random"]
 
 
 class StrategyOptions(Options):
-    """CMA-ES.
+    """CMA-ES, or what it has to beat.
 
     Attributes:
         kind: What the covariance may be: ``full`` (Hansen 2006; up to 5,000
             parameters), ``separable``, a diagonal (Ros & Hansen 2008), ``vd``, a
             diagonal and one direction (Akimoto et al. 2014), or ``vkd``, a diagonal
-            and as many directions as pay (Akimoto & Hansen 2016).
+            and as many directions as pay (Akimoto & Hansen 2016). ``random`` draws every
+            generation from the first distribution and learns nothing.
         population: Candidates a generation, 2 to 10,000, for ``vd`` and ``vkd`` 4 or more
             (typically 8 to 64).
         sigma: The initial standard deviation, 1e-6 to 1,000 (typically 0.1 to 1.0).
@@ -55,7 +58,7 @@ class StrategyOptions(Options):
 
 
 class CMAES:
-    """Maximises a fitness with CMA-ES.
+    """Maximises a fitness with CMA-ES, or by random search.
 
     Args:
         options: Kind, population and initial sigma.
@@ -85,7 +88,7 @@ class CMAES:
             "verbose": -9,
             "verb_log": 0,
             "randn": self._random.randn,
-            "CMA_diagonal": options.kind == "separable",
+            "CMA_diagonal": options.kind in ("separable", "random"),
             # pycma would else continue in other coordinates, which neither the mean nor a
             # snapshot knows of, once the covariance is badly conditioned.
             "conditioncov_alleviate": False,
@@ -121,7 +124,7 @@ class CMAES:
         """
         if self.options.kind == "full":
             deviations = self._search.D
-        elif self.options.kind == "separable":
+        elif self.options.kind in ("separable", "random"):
             deviations = self._search.sigma_vec.scaling
         else:
             deviations = np.sqrt(self._search.sm.variances)
@@ -136,6 +139,8 @@ class CMAES:
 
         The one place where the sign is turned: pycma minimises a cost.
         """
+        if self.options.kind == "random":
+            return
         self._search.tell(list(candidates), list(-fitness))
 
     def stop(self) -> dict[str, float]:
