@@ -153,7 +153,7 @@ def test_every_architecture_is_trained_with_every_seed_under_one_budget(
     catalog: DataCatalog,
 ) -> None:
     table, log = catalog.load("comparison"), catalog.load("comparison_log")
-    names = ["linear", "linear_gaussian", "mlp_32", "mlp_128"]
+    names = ["linear", "linear_gaussian", "linear_random", "mlp_32", "mlp_128"]
     searches = [(name, seed) for seed in (1, 2) for name in names]
     assert list(zip(table["architecture"], table["seed"], strict=True)) == searches
     # 2 generations of 4 candidates; z 32 and M's 16 in the test environment.
@@ -162,6 +162,7 @@ def test_every_architecture_is_trained_with_every_seed_under_one_budget(
     assert sizes == {
         "linear": 49,
         "linear_gaussian": 98,
+        "linear_random": 49,
         "mlp_32": 49 * 32 + 33,
         "mlp_128": 49 * 128 + 129,
     }
