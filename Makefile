@@ -39,7 +39,7 @@ check: lint
 	$(PYTEST) -m fast
 
 test: lint .venv/chromium
-	$(PYTEST) --cov --cov-report=term
+	$(PYTEST) --cov --cov-report=term --durations=30
 
 # Runs, workers and games killed, options changed, files damaged: half an hour.
 chaos: .venv/installed-dev
