@@ -36,7 +36,11 @@ def _is_a_file(path: str) -> str:
     return path
 
 
-class _FileOptions(Options):
+class _AgentOptions(Options):
+    hold: int = Field(default=1, ge=1, le=1000)
+
+
+class _FileOptions(_AgentOptions):
     file: Annotated[str, Field(min_length=1), AfterValidator(_is_a_file)]
 
     def determining(self) -> dict[str, Any]:
@@ -51,6 +55,8 @@ class Sb3AgentOptions(_FileOptions):
     Attributes:
         file: The zip.
         algorithm: Which of theirs it is.
+        hold: Steps of the game for which it holds each control; where it sees [z, h]
+            those of one step of M.
     """
 
     kind: Literal["sb3"]
@@ -68,15 +74,13 @@ class OnnxAgentOptions(_FileOptions):
 
     Attributes:
         file: The file.
-        hold: Steps of the game for which it holds each control; where it sees [z, h]
-            those of one step of M.
+        hold: As that of the other.
     """
 
     kind: Literal["onnx"]
-    hold: int = Field(default=1, ge=1, le=1000)
 
 
-class PythonAgentOptions(Options):
+class PythonAgentOptions(_AgentOptions):
     """An agent of a class with ``act(frame) -> action``, an instance an episode.
 
     Frames are (64, 64, 3) uint8. With a method ``reset(seed)``, that is called at first.
@@ -90,7 +94,6 @@ class PythonAgentOptions(Options):
     kind: Literal["python"]
     name: str = Field(pattern=r"^[\w.]+\.\w+$")
     kwargs: dict[str, Any] = Field(default={})
-    hold: int = Field(default=1, ge=1, le=1000)
 
 
 AgentOptions = Annotated[
@@ -148,7 +151,7 @@ def agent_policy(
             f"the agent sees {agent.shape}; expected frames, {FRAME_SHAPE} or "
             f"{CHANNELS_FIRST}, or [z, h] of V and M, {latents}"
         )
-    return FrameAgentPolicy(agent, getattr(options, "hold", 1))
+    return FrameAgentPolicy(agent, options.hold)
 
 
 class FrameAgentPolicy:
@@ -223,10 +226,11 @@ class ClassAgent:
     shape = FRAME_SHAPE
 
     def __init__(self, name: str, kwargs: Mapping[str, Any], actions: Actions) -> None:
-        self._name, self._kwargs, self._actions = name, kwargs, actions
+        self._kwargs, self._actions = kwargs, actions
         module, _, attribute = name.rpartition(".")
         try:
-            made = getattr(import_module(module), attribute)(**kwargs)
+            self._kind = getattr(import_module(module), attribute)
+            made = self._kind(**kwargs)
         except (ImportError, AttributeError, TypeError) as error:
             raise InputError(
                 f"{name}: expected a class that {dict(kwargs)} makes an agent of, found "
@@ -237,8 +241,7 @@ class ClassAgent:
 
     def begin(self, seed: int) -> Any:
         """A new instance."""
-        module, _, attribute = self._name.rpartition(".")
-        agent = getattr(import_module(module), attribute)(**self._kwargs)
+        agent = self._kind(**self._kwargs)
         if hasattr(agent, "reset"):
             agent.reset(seed)
         return agent
