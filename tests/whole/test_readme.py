@@ -37,6 +37,7 @@ ELSEWHERE = {
     "kedro run --env mygame",  # test_an_own_game_runs_from_end_to_end
     "kedro run --pipelines benchmark",  # the finished project did
     "kedro run --pipelines compare",  # it, too
+    "kedro run --pipelines baselines",  # and these
     # tests/workers/test_ray_pool.py has a cluster
     # test_an_agent_made_elsewhere_plays_the_same_games
     "kedro run --pipelines evaluation --params evaluation.policies.ppo.kind=sb3,"

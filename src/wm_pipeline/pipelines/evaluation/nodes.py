@@ -9,7 +9,6 @@ import plotly.graph_objects as go
 import torch
 from pydantic import Field, field_validator
 
-from wm_pipeline.common import progress
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Seed, Sigma, StepRange, Workers
@@ -38,6 +37,7 @@ from wm_pipeline.reporting.tables import GAINS
 from wm_pipeline.search.blind import BlindPolicy
 from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.playing import play_episodes
+from wm_pipeline.workers.scores import play_for_scores, score_rows
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,8 @@ def evaluate(
         policies["controller"], environment, engine, options
     )
     policies |= unseeing | agents
-    tables.append(_play_for_real(policies, environment, engine, options))
+    seeds = stream(options.seed, "evaluation").integers(2**31, size=options.episodes)
+    tables.append(play_for_scores(policies, environment, engine, seeds.tolist()))
     played = pd.concat(tables, ignore_index=True)
     failed = played[~np.isfinite(played["return"])]
     if not failed.empty:
@@ -264,7 +265,7 @@ def _dream_with(name: str, evaluator: DreamEvaluator, episodes: int) -> pd.DataF
     cap = evaluator.options.steps(frame_skip)
     seeds = [evaluator.seed] * episodes
     (returns,), (steps,) = result.returns.numpy(), result.steps.numpy()
-    return _table(name, "dream", seeds, returns, steps * frame_skip, steps < cap)
+    return score_rows(name, "dream", seeds, returns, steps * frame_skip, steps < cap)
 
 
 def _dream_without_eyes(
@@ -284,7 +285,7 @@ def _dream_without_eyes(
     seeds = [options.seed] * options.episodes
     returns, lengths = result.returns.numpy(), result.steps.numpy()
     over = lengths < steps
-    return _table(name, "dream", seeds, returns, lengths * frame_skip, over)
+    return score_rows(name, "dream", seeds, returns, lengths * frame_skip, over)
 
 
 def _blindfolded(
@@ -299,50 +300,3 @@ def _blindfolded(
     played = play_episodes(environment, {"shown": policy}, games, engine, True)
     frames = [episode.frames for episode in played]
     return BlindfoldedPolicy(policy, [some for some in frames if some is not None])
-
-
-def _play_for_real(
-    policies: dict[str, Policy],
-    environment: EnvironmentOptions,
-    engine: EngineOptions,
-    options: EvaluationOptions,
-) -> pd.DataFrame:
-    random = stream(options.seed, "evaluation")
-    seeds = random.integers(2**31, size=options.episodes).tolist()
-    games = [(name, seed) for name in policies for seed in seeds]
-    scores: dict[str, list[tuple[float, int, bool]]] = {name: [] for name in policies}
-    with progress.task("Playing the real game", len(games), "episodes") as task:
-        played = play_episodes(environment, policies, games, engine, False)
-        for (name, _), episode in zip(games, played, strict=True):
-            rewards = episode.rewards
-            scores[name].append(
-                (float(rewards.sum()), len(rewards), episode.terminated)
-            )
-            mean = np.mean([episode_return for episode_return, *_ in scores[name]])
-            task.advance(note=f"{name} {rounded(float(mean))[0]}")
-    tables = []
-    for name, rows in scores.items():
-        columns = (np.array(column) for column in zip(*rows, strict=True))
-        tables.append(_table(name, "real", seeds, *columns))
-    return pd.concat(tables)
-
-
-def _table(
-    policy: str,
-    world: str,
-    seeds: list[int],
-    returns: np.ndarray,
-    steps: np.ndarray,
-    terminated: np.ndarray,
-) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "policy": policy,
-            "world": world,
-            "episode": np.arange(len(seeds)),
-            "seed": seeds,
-            "return": returns.astype(np.float64),
-            "steps": steps.astype(np.int64),
-            "terminated": terminated.astype(bool),
-        }
-    )

@@ -1,0 +1,132 @@
+"""Tests of PPO, what C is compared with."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from wm_pipeline.common import progress
+from wm_pipeline.environments.actions import BoxActions, ThresholdActions
+from wm_pipeline.environments.mock import mock_world_model
+from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.models.actor import Actor
+from wm_pipeline.policies.agents import ActorAgent
+from wm_pipeline.search.ppo import dreams, games, train_ppo
+from wm_pipeline.search.ppo_options import PPOOptions
+
+ACTIONS = ThresholdActions(kind="threshold", low=0, middle=1, high=2)
+WHEEL = BoxActions(kind="box", low=(-2.0,), high=(2.0,))
+BALANCE = EnvironmentOptions.model_validate(
+    {
+        "id": "wm_pipeline.environments:wm_pipeline/Balance-v0",
+        "max_steps": 200,
+        "actions": ACTIONS.model_dump(),
+    }
+)
+
+
+def options(**changes: Any) -> PPOOptions:
+    given = {"steps": 100, "update_steps": 64, "batch_size": 16, "epochs": 1}
+    return PPOOptions.model_validate(given | changes)
+
+
+def dreamt(actions: Any = ACTIONS, seed: int = 1, **changes: Any) -> Any:
+    envs = dreams(mock_world_model(), actions, 1.0, 200, 4)
+    return train_ppo(envs, options(**changes), seed, "PPO")
+
+
+def weights_of(actor: Actor) -> torch.Tensor:
+    return torch.cat([each.detach().flatten() for each in actor.parameters()])
+
+
+def test_the_log_counts_steps_and_episodes() -> None:
+    actor, log = dreamt(steps=500)
+    # Updates of 64; the last one is finished.
+    assert log["steps"].tolist() == list(range(64, 513, 64))
+    assert log["seconds"].is_monotonic_increasing
+    ended = log[log["episodes"] > 0]
+    # Every step pays 1, and a pole that falls does so in tens of steps.
+    assert ended["mean_return"].tolist() == pytest.approx(ended["mean_steps"].tolist())
+    assert ended["mean_steps"].between(5, 150).all()
+    assert len(ended) >= 3
+    assert actor.config() == {"features": 6, "hidden_sizes": [64, 64], "outputs": 3}
+
+
+def test_the_seed_decides_and_torchs_stream_is_left_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first, again, other = (dreamt(seed=seed)[0] for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(weights_of(first), weights_of(again))
+    assert not torch.equal(weights_of(first), weights_of(other))
+
+
+def test_games_train_it_too() -> None:
+    envs = games(mock_world_model(), BALANCE, 2)
+    actor, log = train_ppo(envs, options(), 1, "PPO")
+    assert log["steps"].tolist() == [64, 128]
+    assert actor.features == 6
+
+
+def test_its_course_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[tuple[str, int, float]] = []
+    monkeypatch.setattr(
+        progress,
+        "listeners",
+        [
+            lambda name, step, scalars, _: heard.append(
+                (name, step, scalars["episodes"])
+            )
+        ],
+    )
+    _, log = dreamt()
+    assert heard == [
+        ("PPO", row.steps, row.episodes) for row in log.itertuples(index=False)
+    ]
+
+
+@pytest.mark.slow
+def test_it_learns_to_balance() -> None:
+    actor, log = dreamt(
+        steps=30_000, update_steps=1024, batch_size=128, epochs=10, learning_rate=3e-3
+    )
+    assert log["mean_return"].iloc[0] < 60
+    assert log["mean_return"].iloc[-1] > 150
+    # It pushes against the fall.
+    agent = ActorAgent(actor, ACTIONS)
+    for side in (-1, 1):
+        seen = np.array([0.3 * side, 0.3 * side, 0, 0, 0, 0], np.float32)
+        with torch.inference_mode():
+            control, _ = agent.act(seen, None)
+        assert control.tolist() == [-side]
+
+
+@torch.inference_mode()
+def test_the_agent_takes_the_likeliest_action_or_the_mean() -> None:
+    actor = Actor(2, (), 3)
+    actor.layers[0].weight.zero_()
+    seen = np.zeros(2, np.float32)
+    for best, control in ((0, -1), (1, 0), (2, 1)):
+        actor.layers[0].bias.copy_(torch.eye(3)[best])
+        assert ActorAgent(actor, ACTIONS).act(seen, None)[0].tolist() == [control]
+    mean = Actor(2, (), 1)
+    mean.layers[0].weight.zero_()
+    for value, control in ((1.0, 0.5), (-7.0, -1.0), (0.0, 0.0)):
+        mean.layers[0].bias.fill_(value)
+        found = ActorAgent(mean, WHEEL).act(seen, None)[0].tolist()
+        assert found == pytest.approx([control])
+    with pytest.raises(ValueError, match="expected 3 outputs"):
+        ActorAgent(mean, ACTIONS)
+
+
+def test_continuous_actions_are_trained_too() -> None:
+    actor, _ = dreamt(WHEEL)
+    assert actor.outputs == 1
+    assert math.isfinite(weights_of(actor).sum())
+
+
+def test_uneven_batches_are_refused() -> None:
+    with pytest.raises(ValueError, match="update_steps: expected a multiple of"):
+        options(batch_size=30)
