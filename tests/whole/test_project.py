@@ -41,6 +41,7 @@ STAGES = (
     "rounds",
     "benchmark",
     "compare",
+    "baselines",
 )
 SEEDLESS = {"dream", "compare"}
 TIMES = r"seconds|per_second|microseconds|share"
