@@ -182,7 +182,8 @@ def test_an_agent_made_elsewhere_plays_the_same_games(
     shutil.copy(file, own_project)
     (command,) = [each for each in ELSEWHERE if "policies.ppo" in each]
     _, _, *arguments = command.split()
-    done = CliRunner().invoke(run, [*arguments, "--env", "test"])
+    with contextlib.chdir(own_project):
+        done = CliRunner().invoke(run, [*arguments, "--env", "test"])
     assert done.exit_code == 0, done.output
     scores = own_project / "data/07_model_output/test/evaluation_summary.json"
     newest = max(scores.glob("*/evaluation_summary.json"))

@@ -38,7 +38,8 @@ class StagesContext(KedroContext):
 
     def _wire_rounds(self) -> None:
         """As many rounds as asked for; stages behind them take the last one's agent."""
-        count = (self.config_loader["parameters"].get("rounds") or {}).get("count")
+        rounds = self.config_loader["parameters"].get("rounds")
+        count = rounds.get("count") if isinstance(rounds, dict) else None
         if not isinstance(count, int) or not 1 <= count <= MOST_ROUNDS:
             return  # the check of the parameters says what is wrong
         last = {name: f"round_{count}_{name}" for name in ("world_model", "controller")}

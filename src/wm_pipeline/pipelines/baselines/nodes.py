@@ -23,6 +23,7 @@ from wm_pipeline.reporting.figures import evaluation_histogram
 from wm_pipeline.reporting.statistics import mean_interval, paired_interval
 from wm_pipeline.search.ppo_options import PPOOptions
 from wm_pipeline.workers.engine import EngineOptions
+from wm_pipeline.workers.here import games_here
 from wm_pipeline.workers.scores import play_for_scores
 
 logger = logging.getLogger(__name__)
@@ -108,8 +109,9 @@ def train_in_game(
     """
     ppo = _sb3()
     check_controls(environment.actions, world_model)
-    envs = ppo.games(world_model, environment, options.games)
-    return _trained(ppo, envs, options, "PPO in the game")
+    with games_here():
+        envs = ppo.games(world_model, environment, options.games)
+        return _trained(ppo, envs, options, "PPO in the game")
 
 
 def judge_baselines(
