@@ -34,7 +34,7 @@ CHANNELS_FIRST = (FRAME_SHAPE[2], *FRAME_SHAPE[:2])
 
 def _is_a_file(path: str) -> str:
     if not Path(path).is_file():
-        raise ValueError(f"expected a file, found none at {path}")
+        raise ValueError("expected the path of a file that is there")
     return path
 
 
