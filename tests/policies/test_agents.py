@@ -354,7 +354,9 @@ def test_a_file_counts_by_what_is_in_it(tmp_path: Path) -> None:
     file.write_bytes(b"one")
     assert options.determining() == before
     file.unlink()
-    with pytest.raises(ValidationError, match="expected the path of a file that is there"):
+    with pytest.raises(
+        ValidationError, match="expected the path of a file that is there"
+    ):
         TypeAdapter(AgentOptions).validate_python({"kind": "onnx", "file": str(file)})
 
 
