@@ -75,6 +75,10 @@ def test_ppo_plays_the_games_of_c(mock: dict[str, Any], tmp_path: Path) -> None:
     drawn = {trace.name for trace in catalog.load("baseline_histogram").data}
     assert {"ppo_dream", "ppo_game", "controller"} <= drawn
 
+    catalog["evaluation_episodes"] = catalog.load("baseline_episodes")
+    with pytest.raises(ValueError, match=r"ppo_dream, ppo_game is a baseline's name"):
+        run_node(catalog, "baselines", judge_baselines)
+
 
 def test_uneven_updates_are_refused(mock: dict[str, Any]) -> None:
     given = mock["baselines"].model_dump()

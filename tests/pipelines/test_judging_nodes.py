@@ -169,6 +169,20 @@ def test_agents_made_elsewhere_play_the_same_games(
     }
 
 
+def test_the_evaluation_depends_on_what_is_in_an_agents_file(
+    mock: dict[str, Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "agent.onnx"
+    file.write_bytes(b"one")
+    agent = {"kind": "onnx", "file": str(file)}
+    stage = mock["evaluation"].model_dump() | {"policies": {"mine": agent}}
+    options = EvaluationOptions.model_validate(stage)
+    before = options.determining()
+    assert options.determining() == before
+    file.write_bytes(b"two")
+    assert options.determining() != before
+
+
 def test_the_names_of_agents_are_their_own(mock: dict[str, Any]) -> None:
     agent = {"kind": "python", "name": "somebody.Agent"}
     stage = mock["evaluation"].model_dump() | {"policies": {"blind": agent}}

@@ -136,7 +136,15 @@ def judge_baselines(
 
     Returns:
         The real episodes of all policies, those of the evaluation first.
+
+    Raises:
+        InputError: The evaluation has agents of these names.
     """
+    if taken := sorted(PPO_IN.keys() & {*evaluation_episodes["policy"]}):
+        raise InputError(
+            f"evaluation_episodes: {', '.join(taken)} is a baseline's name. Choose "
+            "another in evaluation.policies, and evaluate again"
+        )
     actors = {"ppo_dream": ppo_dream, "ppo_game": ppo_game}
     policies = {
         name: LatentAgentPolicy(
