@@ -12,7 +12,7 @@ from wm_pipeline.environments.actions import BoxActions, ThresholdActions
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.actor import Actor
-from wm_pipeline.policies.agents import ActorAgent
+from wm_pipeline.policies.actor_agent import ActorAgent
 from wm_pipeline.search.ppo import dreams, games, train_ppo
 from wm_pipeline.search.ppo_options import PPOOptions
 

@@ -42,6 +42,7 @@ STAGES = (
     "benchmark",
     "compare",
     "baselines",
+    "export",
 )
 SEEDLESS = {"dream", "compare"}
 TIMES = r"seconds|per_second|microseconds|share"

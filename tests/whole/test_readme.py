@@ -12,6 +12,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -38,6 +40,10 @@ ELSEWHERE = {
     "kedro run --pipelines benchmark",  # the finished project did
     "kedro run --pipelines compare",  # it, too
     "kedro run --pipelines baselines",  # and these
+    "kedro run --pipelines export",  # and these
+    # test_the_exported_agent_plays_the_same_games
+    "kedro run --pipelines evaluation --params evaluation.policies.exported.kind=onnx,"
+    "evaluation.policies.exported.file=agent.onnx",
     # tests/workers/test_ray_pool.py has a cluster
     # test_an_agent_made_elsewhere_plays_the_same_games
     "kedro run --pipelines evaluation --params evaluation.policies.ppo.kind=sb3,"
@@ -81,10 +87,12 @@ def succeed(arguments: list[str], folder: Path) -> str:
 
 @pytest.fixture
 def world_model(project: Path, tmp_path: Path) -> Path:
-    """The finished project's, where an example looks for it."""
+    """The finished project's, where an example looks for it; with the exported agent."""
     newest = max(
         project.glob("data/06_models/test/world_model.safetensors/*/*.safetensors")
     )
+    for name in ("agent.onnx", "frame.onnx"):
+        shutil.copy(max(project.glob(f"data/06_models/test/{name}/*/{name}")), tmp_path)
     return Path(shutil.copy(newest, tmp_path / "world_model.safetensors"))
 
 
@@ -169,6 +177,8 @@ def test_an_example_runs(world_model: Path, command: str) -> None:
     elif script == "examples/ppo_in_the_dream.py":
         assert "ppo.zip: 4096 steps of M" in said
         assert (world_model.parent / "ppo.zip").is_file()
+    elif script == "examples/play_exported.py":
+        assert said.count("episode ") == int(arguments[-1])
     else:
         assert "16 dreams" in said
 
@@ -190,6 +200,27 @@ def test_an_agent_made_elsewhere_plays_the_same_games(
     summary = json.loads(newest.read_text())
     assert summary["real"]["ppo"]["episodes"] == 3
     assert {"mean", "low", "high"} <= summary["gains"]["ppo"].keys()
+
+
+def test_the_exported_agent_plays_the_same_games(
+    own_project: Path, world_model: Path
+) -> None:
+    shutil.copy(world_model.parent / "agent.onnx", own_project)
+    (command,) = [each for each in ELSEWHERE if "policies.exported" in each]
+    _, _, *arguments = command.split()
+    quiet = "evaluation.sample_latents=false,"
+    with contextlib.chdir(own_project):
+        params = [quiet + each if "policies" in each else each for each in arguments]
+        done = CliRunner().invoke(run, [*params, "--env", "test"])
+    assert done.exit_code == 0, done.output
+    scores = own_project / "data/07_model_output/test/evaluation_episodes.parquet"
+    episodes = pd.read_parquet(max(scores.glob("*/*.parquet")))
+    real = episodes[episodes["world"] == "real"].sort_values("episode")
+    ours, theirs = (
+        real[real["policy"] == name][["seed", "return", "steps"]].to_numpy()
+        for name in ("controller", "exported")
+    )
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def test_every_option_named_exists_with_its_default() -> None:

@@ -15,6 +15,7 @@ _MODULES = {
     "EarlierStateDataset": "earlier",
     "FigureDataset": "documents",
     "JSONDataset": "documents",
+    "OnnxDataset": "onnx_file",
     "ShardsDataset": "shards",
     "StateDataset": "states",
     "TableDataset": "documents",

@@ -85,6 +85,11 @@ class ThresholdActions(Options):
         """The game's action for a control (1,)."""
         return (self.low, self.middle, self.high)[int(np.sign(control[0])) + 1]
 
+    def of_game(self, action: np.ndarray) -> np.ndarray:
+        """The control, (1,) float32, of one of the game's actions, () integer."""
+        number = (self.low, self.middle, self.high).index(int(action))
+        return self.constants[number]
+
     def check(self, space: gymnasium.Space[Any]) -> None:
         """Raise ValueError unless the game's action space holds all three actions."""
         chosen = (self.low, self.middle, self.high)
@@ -155,6 +160,10 @@ class DiscreteActions(Options):
         """The game's action for a control (count,)."""
         return int(np.argmax(control))
 
+    def of_game(self, action: np.ndarray) -> np.ndarray:
+        """The control, (count,) float32, of one of the game's actions, () integer."""
+        return self.constants[int(action)]
+
     def check(self, space: gymnasium.Space[Any]) -> None:
         """Raise ValueError unless the game has exactly ``count`` actions."""
         if space != gymnasium.spaces.Discrete(self.count):
@@ -214,8 +223,8 @@ class BoxActions(Options):
         return len(self.low)
 
     @property
-    def _least(self) -> np.ndarray:
-        """The control of the lower bound, of each dimension."""
+    def least(self) -> np.ndarray:
+        """The control of the lower bound, of each dimension; float64."""
         return np.where(self.clipped or (False,) * self.size, 0.0, -1.0)
 
     @property
@@ -233,7 +242,7 @@ class BoxActions(Options):
     def to_controls(self, chosen: np.ndarray) -> np.ndarray:
         """Controls (batch, dimensions) float32 of the game's actions, same shape."""
         low, high = np.array(self.low), np.array(self.high)
-        least = self._least
+        least = self.least
         scaled = (chosen - low) / (high - low) * (1 - least) + least
         # The bounds of ``space`` are rounded to float32.
         return np.clip(scaled, -1, 1).astype(np.float32)
@@ -249,11 +258,15 @@ class BoxActions(Options):
     def to_game(self, control: np.ndarray) -> np.ndarray:
         """The game's action for a control, (dimensions,) float32."""
         low, high = np.array(self.low), np.array(self.high)
-        least = self._least
+        least = self.least
         share = (np.clip(control, least, 1) - least) / (1 - least)
         scaled = low + share * (high - low)
         # Rounding to float32 must not leave the bounds.
         return np.clip(scaled, low, high).astype(np.float32)
+
+    def of_game(self, action: np.ndarray) -> np.ndarray:
+        """The control, (dimensions,) float32, of a game's action of the same shape."""
+        return self.to_controls(action)
 
     def check(self, space: gymnasium.Space[Any]) -> None:
         """Raise ValueError unless the game's action space is this box."""

@@ -166,7 +166,7 @@ class RealEnv(gymnasium.Env):
 
     def _check_frames(self) -> None:
         """Refuse a game that has no picture where the options say there is one."""
-        shape, kind = self._frame_shape()
+        shape, kind = self._picture()
         if shape[2:] not in ((), (1,), (3,)) or len(shape) < 2 or kind != np.uint8:  # noqa: PLR2004
             raise InputError(
                 f"environment.id: {self.options.id} has no image frames: expected "
@@ -190,7 +190,12 @@ class RealEnv(gymnasium.Env):
                     f"frame of {shape}, found {list(self.options.crop)}"
                 )
 
-    def _frame_shape(self) -> tuple[tuple[int, ...], np.dtype[Any] | None]:
+    def picture_shape(self) -> tuple[int, ...]:
+        """Of the game's picture, before ``crop``: (height, width), or with channels."""
+        shape, _ = self._picture()
+        return shape
+
+    def _picture(self) -> tuple[tuple[int, ...], np.dtype[Any] | None]:
         """Shape and dtype of what ``_frame`` will preprocess."""
         if self._from_render:
             self._game.reset()

@@ -149,7 +149,7 @@ def tanh_(values: Tensor) -> Tensor:
     Returns:
         The same tensor.
     """
-    if values.device.type != "cpu":
+    if values.device.type != "cpu" or torch.compiler.is_exporting():
         return values.tanh_()
     library = compiled()
     if library is None:

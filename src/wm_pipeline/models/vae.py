@@ -15,6 +15,7 @@ from wm_pipeline.kernels.native import pixels_of
 
 FRAME_SIZE = 64
 FRAME_SHAPE = (FRAME_SIZE, FRAME_SIZE, 3)
+CHANNELS_FIRST = (3, FRAME_SIZE, FRAME_SIZE)
 MOST_FEATURES, MOST_PIXELS = 65_536, 1024
 """Of the encoder's end, and of a side in the decoder: more is no use, but memory."""
 

@@ -291,6 +291,39 @@ def rounds_figure(scores: pd.DataFrame) -> go.Figure:
     )
 
 
+def exports_figure(scores: pd.DataFrame) -> go.Figure:
+    """The mean return of each agent over the time of its decision, with intervals.
+
+    Args:
+        scores: The table of the export stage.
+    """
+    sizes = scores["bytes"].map("{:,.0f} bytes".format)
+    return go.Figure(
+        go.Scatter(
+            x=scores["microseconds"],
+            y=scores["mean"],
+            error_y={
+                "array": scores["high"] - scores["mean"],
+                "arrayminus": scores["mean"] - scores["low"],
+            },
+            mode="markers+text",
+            text=scores["agent"].where(
+                scores["bytes"].isna(), scores["agent"] + ", " + sizes
+            ),
+            textposition="top center",
+            marker={
+                "size": 12,
+                "color": np.where(scores["below"], "#b2182b", "#1b6ca8"),
+            },
+        ),
+        layout={"template": "plotly_white"},
+    ).update_layout(
+        title="Exported agents beside C, in the same games",
+        xaxis={"title": "microseconds a decision, one core", "rangemode": "tozero"},
+        yaxis={"title": "return, 95% of the mean", "rangemode": "tozero"},
+    )
+
+
 def benchmark_figure(benchmark: pd.DataFrame) -> go.Figure:
     """Dream steps a second over simultaneous dreams, one colour a size of M.
 

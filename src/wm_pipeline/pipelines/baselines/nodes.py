@@ -18,7 +18,8 @@ from wm_pipeline.environments.dream import check_controls
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.actor import Actor
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.policies.agents import ActorAgent, LatentAgentPolicy
+from wm_pipeline.policies.actor_agent import ActorAgent
+from wm_pipeline.policies.agent_policy import LatentAgentPolicy
 from wm_pipeline.reporting.figures import evaluation_histogram
 from wm_pipeline.reporting.statistics import mean_interval, paired_interval
 from wm_pipeline.search.ppo_options import PPOOptions

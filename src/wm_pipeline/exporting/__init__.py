@@ -1,0 +1,1 @@
+"""What leaves the house: agents and dreams as ONNX files."""

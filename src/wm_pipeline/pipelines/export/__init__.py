@@ -1,0 +1,5 @@
+"""The export stage."""
+
+from wm_pipeline.pipelines.export.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]
