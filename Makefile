@@ -8,8 +8,11 @@ PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 PORT ?= 4141
 TENSORBOARD_PORT ?= 6006
+PLAY_PORT ?= 8000
+PLAY_ENV ?= base
+PLAY_TASK ?= doom
 
-.PHONY: run viz tensorboard notebooks results screenshots check test chaos lint format clean
+.PHONY: run play viz tensorboard notebooks results screenshots check test chaos lint format clean
 .DEFAULT_GOAL := run
 
 run: .venv/installed
@@ -26,6 +29,11 @@ results: .venv/installed
 # The pipelines, their parameters and a preview of each result, in the browser.
 viz: .venv/installed
 	PYTHONWARNINGS="ignore:ORJSONResponse is deprecated" $(BIN)/kedro viz run --host 127.0.0.1 --port $(PORT) --no-browser
+
+# The dream in the browser, of the newest world model and controller.
+play: .venv/installed-play
+	$(BIN)/kedro run --env $(PLAY_ENV) --pipelines play
+	$(BIN)/python -m wm_pipeline.web data/08_reporting/$(PLAY_TASK) --port $(PLAY_PORT)
 
 # V's, M's and C's curves, also while they train.
 tensorboard: .venv/installed
@@ -75,6 +83,11 @@ clean:
 .venv/installed-notebooks: .venv/bin/python pyproject.toml requirements.lock
 	@echo "Installing wm_pipeline and JupyterLab into .venv"
 	$(INSTALL) -e ".[notebooks$(EXTRAS:%=,%)]"
+	@touch $@ .venv/installed
+
+.venv/installed-play: .venv/bin/python pyproject.toml requirements.lock
+	@echo "Installing wm_pipeline and what the page needs into .venv"
+	$(INSTALL) -e ".[play$(EXTRAS:%=,%)]"
 	@touch $@ .venv/installed
 
 .venv/chromium: .venv/installed-dev tests/chromium.py

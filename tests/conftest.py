@@ -120,7 +120,7 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder.mkdir()
             copy = copy_project(folder)
             with contextlib.chdir(copy):
-                run(copy, "__default__,rounds,benchmark,compare,baselines,export")
+                run(copy, "__default__,rounds,benchmark,compare,baselines,export,play")
                 run(copy, "runs,results")
             finished.touch()
     bootstrap_project(folder / "project")

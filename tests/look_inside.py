@@ -52,6 +52,14 @@ def tensorboard(project: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def dream_page(project: Path, task: str) -> Iterator[str]:
+    """The address of the newest page of a task while it is served."""
+    server = [sys.executable, "-m", "wm_pipeline.web", f"data/08_reporting/{task}"]
+    with _serving(server, project) as url:
+        yield url
+
+
+@contextlib.contextmanager
 def new_page(path: str) -> Iterator[Page]:
     """An empty page of the browser at ``path``."""
     with chromium.browser(path) as browser:
@@ -104,6 +112,13 @@ def take_pictures(path: str) -> None:
         page.goto(f"{url}/?darkMode=false&tagFilter={shown}#timeseries")
         page.locator("card-view svg").first.wait_for()
         picture(page, "tensorboard")
+    with dream_page(ROOT, "doom") as url, new_page(path) as page:
+        page.set_viewport_size({"width": 780, "height": 640})
+        page.goto(url)
+        page.locator("#speed").fill("2")
+        page.keyboard.down("ArrowLeft")
+        page.wait_for_function("document.body.dataset.steps > 30")
+        picture(page, "play")
 
 
 def picture(page: Page, name: str) -> None:

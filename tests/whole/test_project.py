@@ -43,8 +43,9 @@ STAGES = (
     "compare",
     "baselines",
     "export",
+    "play",
 )
-SEEDLESS = {"dream", "compare"}
+SEEDLESS = {"dream", "compare", "play"}
 TIMES = r"seconds|per_second|microseconds|share"
 
 

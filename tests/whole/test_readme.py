@@ -41,6 +41,7 @@ ELSEWHERE = {
     "kedro run --pipelines compare",  # it, too
     "kedro run --pipelines baselines",  # and these
     "kedro run --pipelines export",  # and these
+    "kedro run --pipelines play",  # and these
     # test_the_exported_agent_plays_the_same_games
     "kedro run --pipelines evaluation --params evaluation.policies.exported.kind=onnx,"
     "evaluation.policies.exported.file=agent.onnx",

@@ -14,6 +14,7 @@ _MODULES = {
     "EarlierCheckpointDataset": "earlier",
     "EarlierStateDataset": "earlier",
     "FigureDataset": "documents",
+    "FolderDataset": "folder",
     "JSONDataset": "documents",
     "OnnxDataset": "onnx_file",
     "ShardsDataset": "shards",

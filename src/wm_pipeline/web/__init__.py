@@ -1,0 +1,1 @@
+"""The dream as a page to play on, in any browser."""

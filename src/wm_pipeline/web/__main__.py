@@ -1,0 +1,69 @@
+"""Serve the newest page of a task: ``python -m wm_pipeline.web data/08_reporting/doom``."""
+
+import argparse
+import contextlib
+import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+ADDRESS = "127.0.0.1"
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Files of one folder, to this machine's own names only."""
+
+    def do_GET(self) -> None:
+        """Send a file; nothing to who came by another name, as by DNS rebinding."""
+        host = self.headers.get("Host", "").rpartition(":")[0]
+        if host not in (ADDRESS, "localhost"):
+            self.send_error(403, "expected 127.0.0.1 or localhost")
+            return
+        super().do_GET()
+
+    def end_headers(self) -> None:
+        """A page that was made anew is read anew."""
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: a line a file says little."""
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until Ctrl-C.
+
+    Args:
+        arguments: ``FOLDER [--port PORT]``.
+
+    Returns:
+        The exit status.
+    """
+    parser = argparse.ArgumentParser(prog="wm_pipeline.web", description=__doc__)
+    parser.add_argument(
+        "folder", type=Path, help="a task's folder in data/08_reporting"
+    )
+    parser.add_argument("--port", type=int, default=8000)
+    asked = parser.parse_args(arguments)
+    pages = sorted(asked.folder.glob("play.json/*/play.json"))
+    if not pages:
+        sys.stderr.write(
+            f"{asked.folder}: no page; kedro run --pipelines play makes one\n"
+        )
+        return 1
+    page = pages[-1].with_suffix("")
+    try:
+        server = ThreadingHTTPServer(
+            (ADDRESS, asked.port), partial(Handler, directory=str(page))
+        )
+    except OSError as error:
+        sys.stderr.write(f"port {asked.port}: {error.strerror}; choose another\n")
+        return 1
+    sys.stderr.write(f"http://{ADDRESS}:{server.server_port}  (Ctrl-C ends it)\n")
+    with server, contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

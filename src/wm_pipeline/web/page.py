@@ -1,0 +1,163 @@
+"""The page: what it must know of a game, and the files that it is made of."""
+
+import base64
+from importlib.resources import files
+from typing import Annotated, Any
+
+import gymnasium
+import numpy as np
+from pydantic import Field
+
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.options import Options
+from wm_pipeline.environments.actions import Actions, ThresholdActions
+from wm_pipeline.models.world_model import WorldModel
+
+MOST_STARTS = 1000
+"""First latents that a page has; 256 bytes each."""
+
+LABELS = {
+    "ArrowLeft": "left",
+    "ArrowRight": "right",
+    "ArrowUp": "up",
+    "ArrowDown": "down",
+    " ": "space",
+}
+"""What is written on a key's button; on those of others their names."""
+
+AXES = (
+    ("ArrowLeft", "ArrowRight"),
+    ("ArrowDown", "ArrowUp"),
+    ("s", "w"),
+    ("a", "d"),
+)
+"""The keys of the first continuous dimensions: down, up."""
+
+Key = Annotated[str, Field(min_length=1, max_length=20)]
+"""As browsers call it: ``ArrowLeft``, ``a``."""
+
+
+class PageOptions(Options):
+    """What the player holds.
+
+    Attributes:
+        keys: Actions by the key that means them, numbered as in ``wm_pipeline/Dream-v0``,
+            of a game with discrete actions; null for those of the mapping: the arrows
+            left and right of a threshold, digits of others.
+        idle: The action while no key is held.
+    """
+
+    keys: dict[Key, Annotated[int, Field(ge=0, le=1000)]] | None = None
+    idle: Annotated[int, Field(ge=0, le=1000)] | None = None
+
+
+def page_files() -> dict[str, bytes]:
+    """The page itself, without a world, by name."""
+    folder = files("wm_pipeline.web") / "page"
+    return {part.name: part.read_bytes() for part in folder.iterdir() if part.is_file()}
+
+
+def game_of(
+    world_model: WorldModel,
+    actions: Actions,
+    options: PageOptions,
+    *,
+    title: str,
+    temperature: float,
+    max_steps: int,
+    steps_per_second: float,
+) -> dict[str, Any]:
+    """What the page must know beside the ONNX files, as JSON values.
+
+    Args:
+        world_model: V and M.
+        actions: The action mapping.
+        options: The keys.
+        title: The name of the game.
+        temperature: At which the slider begins.
+        max_steps: The cap on a dream, in steps of M.
+        steps_per_second: Of M, at the game's own pace.
+
+    Raises:
+        ValueError: A key means no action of the game.
+    """
+    mdn_rnn = world_model.mdn_rnn
+    means = world_model.start_means[:MOST_STARTS].numpy()
+    log_variances = world_model.start_log_variances[:MOST_STARTS].numpy()
+    return {
+        "title": title,
+        "temperature": temperature,
+        "max_steps": max_steps,
+        "steps_per_second": steps_per_second,
+        "sizes": {
+            "latent": mdn_rnn.latent_size,
+            "hidden": mdn_rnn.hidden_size,
+            "choices": mdn_rnn.choices,
+            "mixtures": mdn_rnn.options.mixtures,
+            "control": mdn_rnn.action_size,
+        },
+        "hands": hands(actions, options),
+        "starts": {
+            "count": len(means),
+            "means": _as_text(means),
+            "log_variances": _as_text(log_variances),
+        },
+    }
+
+
+def hands(actions: Actions, options: PageOptions) -> dict[str, Any]:
+    """Which key means which control.
+
+    Args:
+        actions: The action mapping.
+        options: Other keys than the mapping's.
+
+    Returns:
+        ``keys``, a list of ``key``, ``label`` and ``control``; ``idle``, the control
+        while none is held; ``exclusive``, whether only the last key held counts, rather
+        than their sum.
+    """
+    space = actions.space
+    if isinstance(space, gymnasium.spaces.Discrete):
+        keys, idle = _discrete(actions, options)
+        controls = actions.to_controls(np.arange(space.n))
+        found = [(key, controls[number]) for key, number in keys.items()]
+        at_rest = controls[idle]
+    else:
+        units = np.eye(actions.size, dtype=np.float32)
+        found = [
+            (key, sign * unit)
+            for axis, unit in zip(AXES, units, strict=False)
+            for key, sign in zip(axis, (-1, 1), strict=True)
+        ]
+        at_rest = np.zeros(actions.size, np.float32)
+    return {
+        "keys": [
+            {"key": key, "label": LABELS.get(key, key), "control": control.tolist()}
+            for key, control in found
+        ],
+        "idle": at_rest.tolist(),
+        "exclusive": isinstance(space, gymnasium.spaces.Discrete),
+    }
+
+
+def _discrete(actions: Actions, options: PageOptions) -> tuple[dict[str, int], int]:
+    """The action of each key, and that of none."""
+    if isinstance(actions, ThresholdActions):
+        keys, idle = {"ArrowLeft": 0, "ArrowRight": 2}, 1
+    else:
+        keys, idle = {str(number): number for number in range(actions.outputs)}, 0
+    keys = keys if options.keys is None else options.keys
+    idle = idle if options.idle is None else options.idle
+    count = len(actions.constants)
+    for name, number in {**keys, "idle": idle}.items():
+        if number >= count:
+            raise InputError(
+                f"play.keys: expected actions below {count}, found {number} of {name}"
+            )
+    return keys, idle
+
+
+def _as_text(numbers: np.ndarray) -> str:
+    """float32 in base64, little-endian."""
+    return base64.b64encode(numbers.astype("<f4").tobytes()).decode()

@@ -1,0 +1,92 @@
+"""Tests of what the page knows of a game."""
+
+import base64
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.small_dream import ACTIONS
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.environments.actions import BoxActions, DiscreteActions
+from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.web.page import PageOptions, game_of, hands, page_files
+
+DISCRETE = DiscreteActions(kind="discrete", count=3)
+BOX = BoxActions(kind="box", low=(-1, 0, 0), high=(1, 1, 1))
+
+
+def held(found: dict[str, Any]) -> dict[str, list[float]]:
+    return {each["key"]: each["control"] for each in found["keys"]}
+
+
+def test_a_threshold_has_the_arrows() -> None:
+    found = hands(ACTIONS, PageOptions())
+    assert held(found) == {"ArrowLeft": [-1], "ArrowRight": [1]}
+    assert [each["label"] for each in found["keys"]] == ["left", "right"]
+    assert found["idle"] == [0]
+    assert found["exclusive"]
+
+
+def test_discrete_actions_have_digits_or_what_is_asked_for() -> None:
+    found = hands(DISCRETE, PageOptions())
+    assert held(found) == {"0": [1, 0, 0], "1": [0, 1, 0], "2": [0, 0, 1]}
+    assert found["idle"] == [1, 0, 0]
+    asked = PageOptions(keys={"ArrowLeft": 2, "x": 0}, idle=1)
+    found = hands(DISCRETE, asked)
+    assert held(found) == {"ArrowLeft": [0, 0, 1], "x": [1, 0, 0]}
+    assert [each["label"] for each in found["keys"]] == ["left", "x"]
+    assert found["idle"] == [0, 1, 0]
+
+
+def test_continuous_actions_have_two_keys_a_dimension() -> None:
+    found = hands(BOX, PageOptions())
+    assert held(found) == {
+        "ArrowLeft": [-1, 0, 0],
+        "ArrowRight": [1, 0, 0],
+        "ArrowDown": [0, -1, 0],
+        "ArrowUp": [0, 1, 0],
+        "s": [0, 0, -1],
+        "w": [0, 0, 1],
+    }
+    assert found["idle"] == [0, 0, 0]
+    assert not found["exclusive"]
+
+
+@pytest.mark.parametrize(
+    "options", [PageOptions(keys={"x": 3}), PageOptions(keys={}, idle=3)]
+)
+def test_a_key_without_an_action_is_refused(options: PageOptions) -> None:
+    with pytest.raises(InputError, match="expected actions below 3, found 3"):
+        hands(DISCRETE, options)
+
+
+def test_the_page_knows_where_dreams_begin(world_model: WorldModel) -> None:
+    game = game_of(
+        world_model,
+        ACTIONS,
+        PageOptions(),
+        title="A game",
+        temperature=1.5,
+        max_steps=7,
+        steps_per_second=9.0,
+    )
+    assert game["sizes"] == {
+        "latent": 4,
+        "hidden": 8,
+        "choices": world_model.mdn_rnn.choices,
+        "mixtures": 3,
+        "control": 1,
+    }
+    starts = game["starts"]
+    for name in ("means", "log_variances"):
+        found = np.frombuffer(base64.b64decode(starts[name]), "<f4")
+        expected = getattr(world_model, f"start_{name}").numpy()
+        np.testing.assert_array_equal(found.reshape(starts["count"], -1), expected)
+
+
+def test_the_page_is_of_its_three_files() -> None:
+    found = page_files()
+    assert set(found) == {"index.html", "page.js", "style.css"}
+    # Nothing comes from elsewhere.
+    assert not [name for name, content in found.items() if b"http" in content]

@@ -1,0 +1,121 @@
+"""The page as a player meets it, in a headless browser."""
+
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests import chromium
+from tests.look_inside import dream_page, new_page
+from wm_pipeline.web.__main__ import main
+
+OVER = "document.body.dataset.over === 'true,true'"
+PIXELS = """id => Array.from(document.getElementById(id).getContext("2d")
+    .getImageData(0, 0, 64, 64).data)"""
+
+
+@pytest.fixture(scope="module")
+def browser_page() -> Iterator[Page]:
+    path = chromium.find()
+    if path is None:
+        pytest.skip("there is no Chromium; CHROMIUM may name one")
+    with new_page(path) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def url(finished_project: Path) -> Iterator[str]:
+    with dream_page(finished_project, "test") as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser_page: Page, url: str) -> Iterator[Page]:
+    """The page, with a dream that has begun; nothing may go wrong on it."""
+    wrong: list[str] = []
+    browser_page.on("pageerror", lambda error: wrong.append(str(error)))
+    browser_page.goto(url)
+    browser_page.wait_for_function("document.body.dataset.steps > 0")
+    yield browser_page
+    assert wrong == []
+
+
+def frame(page: Page, name: str) -> list[int]:
+    return page.evaluate(PIXELS, name)
+
+
+def test_two_dreams_begin_alike_and_part_when_hands_differ(page: Page) -> None:
+    page.locator("#steers").check()  # both are the controller's
+    page.locator("#reset").click()
+    page.wait_for_function("document.body.dataset.steps > 2")
+    page.evaluate("document.getElementById('speed').value = -2")
+    expect(page.locator("#hand")).to_have_text("The controller, for you")
+    scores = page.locator(".score").all_text_contents()
+    assert scores[0] == scores[1]
+    assert frame(page, "yours") == frame(page, "controllers")
+    page.locator("#steers").uncheck()
+    expect(page.locator("#hand")).to_have_text("You")
+    page.keyboard.down("ArrowLeft")
+    expect(page.locator('#keys [data-key="ArrowLeft"]')).to_have_class("held")
+    before = frame(page, "yours")
+    page.wait_for_function("document.body.dataset.steps > 6")
+    assert frame(page, "yours") != before
+    page.keyboard.up("ArrowLeft")
+    expect(page.locator('#keys [data-key="ArrowLeft"]')).to_have_class("")
+
+
+def test_a_button_is_held_as_a_key_is(page: Page) -> None:
+    button = page.locator('#keys [data-key="ArrowRight"]')
+    button.dispatch_event("pointerdown")
+    expect(button).to_have_class("held")
+    button.dispatch_event("pointerup")
+    expect(button).to_have_class("")
+
+
+def test_the_sliders_say_what_they_set(page: Page) -> None:
+    expect(page.locator("output[for=temperature]")).to_have_text("1.00")
+    page.locator("#temperature").fill("2")
+    expect(page.locator("output[for=temperature]")).to_have_text("2.00")
+    page.locator("#speed").fill("3")
+    expect(page.locator("output[for=speed]")).to_have_text("8\u00d7")
+
+
+def test_a_dream_ends_and_another_begins(page: Page) -> None:
+    page.locator("#speed").fill("4")
+    page.wait_for_function(OVER)
+    overs = page.locator(".over")
+    expect(overs.first).to_be_visible()
+    assert {*overs.all_text_contents()} <= {"The end", "As long as a dream lasts"}
+    last = frame(page, "yours")
+    page.wait_for_timeout(200)
+    assert frame(page, "yours") == last
+    page.keyboard.press("r")
+    page.wait_for_function(f"!({OVER})")
+    expect(overs.first).to_be_hidden()
+
+
+def test_a_telephone_shows_all_of_it(page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 640})
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= 360
+    for name in ("#yours", "#controllers", "#keys", "#reset"):
+        expect(page.locator(name)).to_be_visible()
+
+
+def test_nobody_else_is_answered(url: str) -> None:
+    asked = urllib.request.Request(f"{url}/game.json", headers={"Host": "evil.test:80"})
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(asked, timeout=10)
+
+
+def test_what_cannot_be_served_is_said(
+    tmp_path: Path, finished_project: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path)]) == 1
+    assert "no page; kedro run --pipelines play" in capsys.readouterr().err
+    folder = str(finished_project / "data/08_reporting/test")
+    assert main([folder, "--port", url.rpartition(":")[2]]) == 1
+    assert "choose another" in capsys.readouterr().err
