@@ -22,6 +22,9 @@ from wm_pipeline.common.scratch import scratch_folder
 
 FLAGS = (
     *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math"),
+    # Tuned for some AMD processors, GCC would fuse a product and a sum in one copy of a
+    # loop and not in another, and a row's digits would depend on its batch.
+    "--param=avoid-fma-max-bits=0",
     *("-shared", "-fPIC"),
 )
 
