@@ -42,6 +42,9 @@ ELSEWHERE = {
     "kedro run --pipelines baselines",  # and these
     "kedro run --pipelines export",  # and these
     "kedro run --pipelines play",  # and these
+    # tests/pipelines/test_import_stage.py has such files
+    "kedro run --pipelines import --params import.format=ctallec,import.vae=vae/best.tar,"
+    "import.mdn_rnn=mdrnn/best.tar,import.controller=ctrl/best.tar",
     # test_the_exported_agent_plays_the_same_games
     "kedro run --pipelines evaluation --params evaluation.policies.exported.kind=onnx,"
     "evaluation.policies.exported.file=agent.onnx",

@@ -145,6 +145,19 @@ class Checkpointable(Protocol):
 Module = TypeVar("Module", bound=Checkpointable)
 
 
+class Loadable:
+    """To stand before ``torch.nn.Module`` among the bases of what has checkpoints."""
+
+    @classmethod
+    def load_checkpoint(cls, path: str | Path) -> Self:
+        """The module in a file of ``save_checkpoint``, in evaluation mode.
+
+        Raises:
+            ValueError: As the function of that name.
+        """
+        return cast(Self, load_checkpoint(path, cast(Any, cls)))
+
+
 def save_checkpoint(path: str | Path, module: Checkpointable) -> None:
     """Write a module's weights and config; never a pickle.
 
@@ -158,6 +171,15 @@ def save_checkpoint(path: str | Path, module: Checkpointable) -> None:
         for name, tensor in module.state_dict().items()
     }
     write_safetensors(path, tensors, header)
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether ``save_checkpoint`` has written a file; nothing else of it is looked at."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return _HEADER in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def load_checkpoint(path: str | Path, model: type[Module]) -> Module:

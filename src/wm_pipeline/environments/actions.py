@@ -183,12 +183,17 @@ class BoxActions(Options):
         high: The game's upper bound of each dimension, above ``low``.
         clipped: In which dimensions every control below 0 is the lower bound, as that of
             the paper's brake (World Models, appendix A.1); none, or one of each.
+        squash: What brings an output into [-1, 1].
+        bounded: Whether a clipped control is 0 at the least, so that M reads what the
+            game does; else M reads what C wants.
     """
 
     kind: Literal["box"]
     low: tuple[Bound, ...] = Field(min_length=1, max_length=1000)
     high: tuple[Bound, ...] = Field(min_length=1, max_length=1000)
     clipped: tuple[bool, ...] = Field(default=(), max_length=1000)
+    squash: Literal["tanh", "clip"] = "tanh"
+    bounded: bool = False
 
     @model_validator(mode="after")
     def _bounds_match(self) -> "BoxActions":
@@ -249,7 +254,14 @@ class BoxActions(Options):
 
     def decide(self, outputs: Tensor, gumbel: Tensor | None = None) -> Tensor:
         """Map outputs (..., dimensions) to controls in [-1, 1] of the same shape."""
-        return tanh_(outputs.clone(memory_format=torch.contiguous_format))
+        if self.squash == "tanh":
+            controls = tanh_(outputs.clone(memory_format=torch.contiguous_format))
+        else:
+            controls = outputs.clamp(-1, 1)
+        if not self.bounded:
+            return controls
+        least = torch.from_numpy(self.least.astype(np.float32))
+        return controls.maximum(least.to(controls.device))
 
     def sample(self, random: np.random.Generator) -> np.ndarray:
         """A uniformly drawn control, (dimensions,) float32."""

@@ -5,8 +5,10 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from wm_pipeline.common.checkpoints import Loadable
 
-class Actor(nn.Module):
+
+class Actor(Loadable, nn.Module):
     """What Stable-Baselines3's ``MlpPolicy`` acts by, without its critic.
 
     Args:

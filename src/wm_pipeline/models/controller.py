@@ -11,6 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from wm_pipeline.common.checkpoints import Loadable
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options
 from wm_pipeline.kernels.native import gaussian_draws, tanh_
 from wm_pipeline.kernels.perceptron import Perceptron, perceptron
@@ -61,7 +63,7 @@ class ControllerOptions(Options):
     policy: Literal["deterministic", "gaussian"] = "deterministic"
 
 
-class Controller(nn.Module):
+class Controller(Loadable, nn.Module):
     """C, whose weights are one flat vector.
 
     Args:
@@ -147,14 +149,22 @@ class Controller(nn.Module):
         self.parameters_vector.copy_(vector)
 
     def forward(
-        self, latents: Tensor, h: Tensor, c: Tensor, normal: Tensor | None = None
+        self,
+        latents: Tensor,
+        h: Tensor,
+        c: Tensor | None = None,
+        normal: Tensor | None = None,
     ) -> Tensor:
         """Outputs (batch, outputs) for z (batch, latent), h and c (batch, hidden).
 
-        ``normal`` is the noise of a Gaussian policy, (batch, outputs); without it the
+        Of ``zh`` c may be left out. ``normal`` is the noise of a Gaussian policy, (batch, outputs); without it the
         outputs are the distribution's means.
         """
-        parts = (latents, h, c)[: 1 + len(self.memory)]
+        parts: tuple[Tensor, ...] = (latents, h)
+        if self.options.inputs == "zhc":
+            if c is None:
+                raise InputError("a controller of zhc: expected c beside z and h")
+            parts = (latents, h, c)
         packed = self._perceptron()
         if packed is None:
             layers = self.unpack(self.parameters_vector[None])

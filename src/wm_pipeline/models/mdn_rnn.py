@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from wm_pipeline.common.checkpoints import Loadable
 from wm_pipeline.common.options import Options
 from wm_pipeline.kernels import training
 
@@ -57,7 +58,7 @@ class Prediction(NamedTuple):
     done: Tensor
 
 
-class MDNRNN(nn.Module):
+class MDNRNN(Loadable, nn.Module):
     """M, for whole sequences in training and for single steps in the dream.
 
     Args:

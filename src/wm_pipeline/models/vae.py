@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from wm_pipeline.common.checkpoints import Loadable
 from wm_pipeline.common.options import Options
 from wm_pipeline.kernels.native import pixels_of
 
@@ -56,6 +57,8 @@ class VAEOptions(Options):
         decoder_size: Side of that square in pixels.
         decoder: The transposed convolutions from there to 64x64; the last has 3
             channels.
+        rectified: Whether there is a ReLU between the first linear layer and the
+            square; the paper has none.
     """
 
     latent_size: int = Field(ge=1, le=4096)
@@ -63,6 +66,7 @@ class VAEOptions(Options):
     decoder_channels: int = Field(ge=1, le=4096)
     decoder_size: int = Field(ge=1, le=64)
     decoder: tuple[ConvLayer, ...] = Field(min_length=1, max_length=16)
+    rectified: bool = False
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
@@ -94,7 +98,7 @@ class VAEOptions(Options):
         return self
 
 
-class ConvVAE(nn.Module):
+class ConvVAE(Loadable, nn.Module):
     """V: encodes a frame to a Gaussian over z, and decodes z to a frame.
 
     The decoder ends in a learned image added before the sigmoid, so that the still
@@ -275,5 +279,4 @@ def _decoder(options: VAEOptions) -> nn.Sequential:
             kind(channels, layer.channels, layer.kernel, layer.stride, layer.padding),
         ]
         channels = layer.channels
-    # The paper has no nonlinearity between the first linear layer and the square.
-    return nn.Sequential(*layers[1:])
+    return nn.Sequential(*(layers if options.rectified else layers[1:]))

@@ -6,12 +6,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from wm_pipeline.common.checkpoints import Loadable
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.models.mdn_rnn import MDNRNN, State, sample_mixture
 from wm_pipeline.models.vae import ConvVAE, reparameterise
 
 
-class WorldModel(nn.Module):
+class WorldModel(Loadable, nn.Module):
     """V, M, and where dreams begin.
 
     Args:

@@ -1,0 +1,1 @@
+"""V, M and C that were trained elsewhere, as ours."""
