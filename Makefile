@@ -9,8 +9,7 @@ PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PORT ?= 4141
 TENSORBOARD_PORT ?= 6006
 PLAY_PORT ?= 8000
-PLAY_ENV ?= base
-PLAY_TASK ?= doom
+PLAY ?= --env ready --pipelines import,play
 
 .PHONY: run play viz tensorboard notebooks results screenshots check test chaos lint format clean
 .DEFAULT_GOAL := run
@@ -30,10 +29,11 @@ results: .venv/installed
 viz: .venv/installed
 	PYTHONWARNINGS="ignore:ORJSONResponse is deprecated" $(BIN)/kedro viz run --host 127.0.0.1 --port $(PORT) --no-browser
 
-# The dream in the browser, of the newest world model and controller.
+# The dream in the browser, of the world model in docs/models. Of your own newest one:
+# make play PLAY="--pipelines play"
 play: .venv/installed-play
-	$(BIN)/kedro run --env $(PLAY_ENV) --pipelines play
-	$(BIN)/python -m wm_pipeline.web data/08_reporting/$(PLAY_TASK) --port $(PLAY_PORT)
+	$(BIN)/kedro run $(PLAY)
+	$(BIN)/python -m wm_pipeline.web data/08_reporting --port $(PLAY_PORT)
 
 # V's, M's and C's curves, also while they train.
 tensorboard: .venv/installed

@@ -21,7 +21,7 @@ def copy_project(folder: Path) -> Path:
     """A copy of the project without data, known to Kedro."""
     copy = folder / "project"
     copy.mkdir()
-    for part in ("conf", "src"):
+    for part in ("conf", "src", "docs/models"):
         shutil.copytree(ROOT / part, copy / part)
     for file in ("pyproject.toml", ".telemetry"):
         shutil.copy(ROOT / file, copy)

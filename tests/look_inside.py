@@ -52,9 +52,9 @@ def tensorboard(project: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def dream_page(project: Path, task: str) -> Iterator[str]:
-    """The address of the newest page of a task while it is served."""
-    server = [sys.executable, "-m", "wm_pipeline.web", f"data/08_reporting/{task}"]
+def dream_page(project: Path) -> Iterator[str]:
+    """The address of the newest page while it is served."""
+    server = [sys.executable, "-m", "wm_pipeline.web", "data/08_reporting"]
     with _serving(server, project) as url:
         yield url
 
@@ -112,7 +112,7 @@ def take_pictures(path: str) -> None:
         page.goto(f"{url}/?darkMode=false&tagFilter={shown}#timeseries")
         page.locator("card-view svg").first.wait_for()
         picture(page, "tensorboard")
-    with dream_page(ROOT, "doom") as url, new_page(path) as page:
+    with dream_page(ROOT) as url, new_page(path) as page:
         page.set_viewport_size({"width": 780, "height": 640})
         page.goto(url)
         page.locator("#speed").fill("2")

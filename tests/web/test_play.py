@@ -28,7 +28,7 @@ def browser_page() -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def url(finished_project: Path) -> Iterator[str]:
-    with dream_page(finished_project, "test") as address:
+    with dream_page(finished_project) as address:
         yield address
 
 
@@ -116,6 +116,6 @@ def test_what_cannot_be_served_is_said(
 ) -> None:
     assert main([str(tmp_path)]) == 1
     assert "no page; kedro run --pipelines play" in capsys.readouterr().err
-    folder = str(finished_project / "data/08_reporting/test")
+    folder = str(finished_project / "data/08_reporting")
     assert main([folder, "--port", url.rpartition(":")[2]]) == 1
     assert "choose another" in capsys.readouterr().err

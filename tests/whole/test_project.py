@@ -380,7 +380,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_runs(
 
 
 @pytest.mark.parametrize(
-    "env", ["base", "carracing", "mock", "paper", "rounds", "test"]
+    "env", ["base", "carracing", "mock", "paper", "ready", "rounds", "test"]
 )
 def test_every_environment_builds_every_options_class(unrun: Path, env: str) -> None:
     with KedroSession.create(unrun, env=env) as session:

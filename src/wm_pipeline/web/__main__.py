@@ -1,4 +1,4 @@
-"""Serve the newest page of a task: ``python -m wm_pipeline.web data/08_reporting/doom``."""
+"""Serve the newest page: ``python -m wm_pipeline.web data/08_reporting``."""
 
 import argparse
 import contextlib
@@ -40,12 +40,12 @@ def main(arguments: list[str]) -> int:
         The exit status.
     """
     parser = argparse.ArgumentParser(prog="wm_pipeline.web", description=__doc__)
-    parser.add_argument(
-        "folder", type=Path, help="a task's folder in data/08_reporting"
-    )
+    parser.add_argument("folder", type=Path, help="data/08_reporting, of all tasks")
     parser.add_argument("--port", type=int, default=8000)
     asked = parser.parse_args(arguments)
-    pages = sorted(asked.folder.glob("play.json/*/play.json"))
+    # A version's name is the time of its run.
+    found = asked.folder.glob("*/play.json/*/play.json")
+    pages = sorted(found, key=lambda page: page.parent.name)
     if not pages:
         sys.stderr.write(
             f"{asked.folder}: no page; kedro run --pipelines play makes one\n"
