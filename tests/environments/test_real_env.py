@@ -444,6 +444,8 @@ def test_a_game_that_cannot_render_here_says_what_may_help(
 def test_an_id_that_is_not_known_says_the_way_out(
     name: str, installed: bool, message: str, monkeypatch: pytest.MonkeyPatch
 ):
+    # Another test may have imported what registers it.
+    monkeypatch.delitem(gymnasium.registry, name, raising=False)
     found = object() if installed else None
     monkeypatch.setattr("importlib.util.find_spec", lambda _: found)
     with pytest.raises(ValueError, match=rf"environment\.id: .*{name}.*{message}"):

@@ -347,6 +347,8 @@ def test_the_dreams_controller_may_go_on_in_the_game(
     # With so small a sigma every candidate is the dream's controller, still.
     found = catalog.load("search_state").mean
     np.testing.assert_allclose(found, trained.get_parameters().numpy(), atol=1e-4)
+    before = judged.load("controller_choice")
+    assert before["began_at"] is None
 
     # A search that is resumed has begun already: the controller is not read.
     state = catalog.load("search_state")
@@ -356,6 +358,8 @@ def test_the_dreams_controller_may_go_on_in_the_game(
     catalog["earlier_search"] = lambda: state
     run_node(catalog, "controller", search_controller)
     assert len(catalog.load("fitness_log")) == 2
+    _, choice = run_node(catalog, "controller", select_controller)
+    assert choice["began_at"] == before["digest"] != choice["digest"]
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,20 @@
-"""How conf files are merged."""
+"""How conf files are merged, and the conf environments that come with the project."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from kedro.config import MissingConfigException
 
 from tests.kedro_runs import ROOT
-from wm_pipeline.project.conf import ConfLoader
+from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.project.conf import ConfLoader, check_globals
+from wm_pipeline.project.parameters import check_parameters
+
+ENVIRONMENTS = sorted(
+    path.parent.name for path in (ROOT / "conf").glob("*/globals.yml")
+)
 
 
 @pytest.fixture
@@ -21,12 +28,15 @@ def conf(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def parameters(conf: Path, env: str | None, asked: Any = None) -> dict[str, Any]:
-    loader = ConfLoader(
+def loader(conf: Path, env: str | None, asked: Any = None) -> ConfLoader:
+    return ConfLoader(
         str(conf), env, asked, base_env="base", default_run_env="local",
         merge_strategy={"parameters": "soft"},
     )  # fmt: skip
-    return loader["parameters"]
+
+
+def parameters(conf: Path, env: str | None, asked: Any = None) -> dict[str, Any]:
+    return loader(conf, env, asked)["parameters"]
 
 
 def test_what_refers_to_an_option_sees_the_environments(conf: Path) -> None:
@@ -72,3 +82,33 @@ def test_the_game_of_mock_is_an_option(asked: Any, game: str, steps: int) -> Non
 def test_things_are_those_of_the_game(env: str) -> None:
     found = parameters(ROOT / "conf", env)["vision"]["things"]
     assert (found is not None) == (env in ("base", "rounds"))
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_every_environment_of_the_project_is_accepted(env: str) -> None:
+    found = loader(ROOT / "conf", env)
+    check_parameters(found["parameters"], {}, check_globals(found["globals"]))
+
+
+def test_no_two_environments_share_a_task() -> None:
+    tasks = [loader(ROOT / "conf", env)["globals"]["task"] for env in ENVIRONMENTS]
+    assert sorted(set(tasks)) == sorted(tasks)
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_every_environment_has_a_row_in_the_readme(env: str) -> None:
+    assert f"\n| `{env}` |" in (ROOT / "conf/README.md").read_text()
+
+
+def test_the_template_says_all_that_an_environment_may() -> None:
+    text = (ROOT / "conf/template/parameters.yml").read_text()
+    given = yaml.safe_load(text)["environment"]
+    fields = EnvironmentOptions.model_fields
+    assert set(given) == set(fields)
+    said = [name for name, field in fields.items() if not field.is_required()]
+    changed = [name for name in said if given[name] != _plain(fields[name].default)]
+    assert changed == ["frame_key"]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

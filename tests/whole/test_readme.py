@@ -151,11 +151,29 @@ def test_an_own_game_runs_from_end_to_end(project: Path, tmp_path: Path) -> None
     assert len(copying) == 2
     for command in copying:
         succeed(command.split(), copy)
-    file = copy / "conf/mygame/parameters.yml"
+    run_tiny(copy, "mygame")
+
+
+def test_a_copy_of_the_template_runs_from_end_to_end(
+    project: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(project, tmp_path / "project")
+    (command,) = re.findall(r"`(cp -r conf/template [^`]+)`", USAGE)
+    succeed(command.split(), copy)
+    globals_file = copy / "conf/mygame/globals.yml"
+    text = globals_file.read_text()
+    globals_file.write_text(re.sub(r": template\b", ": mygame", text))
+    run_tiny(copy, "mygame")
+
+
+def run_tiny(copy: Path, env: str) -> None:
+    """Run the chain of a conf environment at the sizes of conf/test."""
+    file = copy / "conf" / env / "parameters.yml"
     tiny = yaml.safe_load((ROOT / "conf/test/parameters.yml").read_text())
-    file.write_text(yaml.safe_dump(merged(tiny, yaml.safe_load(file.read_text()))))
-    succeed([*KEDRO, "run", "--env", "mygame"], copy)
-    assert (copy / "data/06_models/mygame/controller.safetensors").is_dir()
+    file.write_text(yaml.safe_dump(merged(yaml.safe_load(file.read_text()), tiny)))
+    succeed([*KEDRO, "run", "--env", env], copy)
+    scores = copy / "data/07_model_output" / env / "evaluation_summary.json"
+    assert scores.is_dir()
 
 
 def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

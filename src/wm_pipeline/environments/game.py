@@ -18,6 +18,7 @@ from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options
 from wm_pipeline.environments.actions import Actions, BoxActions, DiscreteActions
 from wm_pipeline.environments.envpool_game import EnvpoolGame
+from wm_pipeline.environments.mujoco_game import OwnContext
 
 REGISTERED_BY = {
     "ALE/": "ale_py",
@@ -92,6 +93,8 @@ def make_game(
         raise InputError(
             f"environment.kwargs: {name!r} does not accept {dict(kwargs)}: {_line(error)}"
         ) from error
+    if hasattr(game.unwrapped, "mujoco_renderer"):
+        game = OwnContext(game)
     for number, options in enumerate(wrappers):
         try:
             game = _wrapper(options)(game, **options.kwargs)

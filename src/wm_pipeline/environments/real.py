@@ -198,7 +198,8 @@ class RealEnv(gymnasium.Env):
     def _picture(self) -> tuple[tuple[int, ...], np.dtype[Any] | None]:
         """Shape and dtype of what ``_frame`` will preprocess."""
         if self._from_render:
-            self._game.reset()
+            # MuJoCo's camera looks for ever at what is there at first.
+            self._game.reset(seed=0)
             try:
                 picture = np.asarray(self._game.render())
             except Exception as error:
@@ -207,6 +208,7 @@ class RealEnv(gymnasium.Env):
                     f"({type(error).__name__}: {error}). MuJoCo needs no display with "
                     "MUJOCO_GL=egl or MUJOCO_GL=osmesa in the environment"
                 ) from error
+            self._game.reset(seed=int(np.random.default_rng().integers(2**31)))
             return picture.shape, picture.dtype
         key, space = self.options.frame_key, self._game.observation_space
         if key is not None:

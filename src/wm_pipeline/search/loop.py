@@ -1,11 +1,13 @@
 """Training C: ask, evaluate, tell, until the budget is spent."""
 
+import copy
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
 from pydantic import Field
 
 from wm_pipeline.common import progress
@@ -15,6 +17,7 @@ from wm_pipeline.common.options import Options, Rollouts
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import Evaluator
 from wm_pipeline.dreaming.loop import RolloutResult
+from wm_pipeline.models.world_model import digest
 from wm_pipeline.search.state import SearchState
 from wm_pipeline.search.strategies import CMAES, StrategyOptions
 
@@ -162,6 +165,19 @@ def candidate_rows(generation: int, result: RolloutResult) -> pd.DataFrame:
     )
 
 
+def _beginning(
+    evaluator: Evaluator, before: SearchState | None, start: np.ndarray | None
+) -> dict[str, str]:
+    """Under ``start`` the digest of the controller a search began at, if at any."""
+    if before is not None:
+        return {k: v for k, v in before.conditions.items() if k == "start"}
+    if start is None:
+        return {}
+    controller = copy.deepcopy(evaluator.controller)
+    controller.set_parameters(torch.from_numpy(start).float())
+    return {"start": digest(controller)}
+
+
 class _Search:
     """A search under way: the strategy, and what happened so far."""
 
@@ -183,6 +199,7 @@ class _Search:
             "rollouts": options.rollouts,
             "seed": seed,
             **evaluator.conditions(),
+            **_beginning(evaluator, before, start),
         }
         if before is not None:
             before.check(self._conditions, _READ_AGAIN)

@@ -20,7 +20,7 @@ from wm_pipeline.dreaming.evaluator import (
 )
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
-from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.models.world_model import WorldModel, digest
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.reporting.figures import fitness_curve
 from wm_pipeline.search.loop import EvolutionOptions, evolve
@@ -135,7 +135,8 @@ def select_controller(
         search_state: Of a search that is over.
 
     Returns:
-        The controller, and how it was chosen.
+        The controller, and how it was chosen: also its digest, and that of the
+        controller at which its search began, None for zero.
 
     Raises:
         ValueError: The search is not over.
@@ -165,6 +166,8 @@ def select_controller(
         "selected": result.selected,
         "final_scores": result.scores,
         "parameters": result.controller.size,
+        "digest": digest(result.controller),
+        "began_at": search_state.conditions.get("start"),
         "generations": search_state.generations,
         "stopped": search_state.stopped,
     }
