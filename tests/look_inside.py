@@ -116,8 +116,9 @@ def take_pictures(path: str) -> None:
         page.set_viewport_size({"width": 780, "height": 640})
         page.goto(url)
         page.locator("#speed").fill("2")
+        page.locator("h1").click()
         page.keyboard.down("ArrowLeft")
-        page.wait_for_function("document.body.dataset.steps > 30")
+        page.wait_for_function("document.body.dataset.steps > 24")
         picture(page, "play")
 
 

@@ -1,5 +1,6 @@
 """The page as a player meets it, in a headless browser."""
 
+import contextlib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -9,12 +10,13 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests import chromium
+from tests.kedro_runs import copy_project, run
 from tests.look_inside import dream_page, new_page
 from wm_pipeline.web.__main__ import main
 
 OVER = "document.body.dataset.over === 'true,true'"
-PIXELS = """id => Array.from(document.getElementById(id).getContext("2d")
-    .getImageData(0, 0, 64, 64).data)"""
+PIXELS = """() => ["yours", "controllers"].map(id => Array.from(document.getElementById(id)
+    .getContext("2d").getImageData(0, 0, 64, 64).data))"""
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +29,17 @@ def browser_page() -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def url(finished_project: Path) -> Iterator[str]:
-    with dream_page(finished_project) as address:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a page of the world that comes along."""
+    copy = copy_project(tmp_path_factory.mktemp("play"))
+    with contextlib.chdir(copy):
+        run(copy, "import,play", env="ready")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def url(project: Path) -> Iterator[str]:
+    with dream_page(project) as address:
         yield address
 
 
@@ -43,26 +54,25 @@ def page(browser_page: Page, url: str) -> Iterator[Page]:
     assert wrong == []
 
 
-def frame(page: Page, name: str) -> list[int]:
-    return page.evaluate(PIXELS, name)
+def frames(page: Page) -> list[list[int]]:
+    """Those of both dreams, at one moment."""
+    return page.evaluate(PIXELS)
 
 
 def test_two_dreams_begin_alike_and_part_when_hands_differ(page: Page) -> None:
     page.locator("#steers").check()  # both are the controller's
     page.locator("#reset").click()
     page.wait_for_function("document.body.dataset.steps > 2")
-    page.evaluate("document.getElementById('speed').value = -2")
     expect(page.locator("#hand")).to_have_text("The controller, for you")
-    scores = page.locator(".score").all_text_contents()
-    assert scores[0] == scores[1]
-    assert frame(page, "yours") == frame(page, "controllers")
+    yours, controllers = frames(page)
+    assert yours == controllers
     page.locator("#steers").uncheck()
     expect(page.locator("#hand")).to_have_text("You")
     page.keyboard.down("ArrowLeft")
     expect(page.locator('#keys [data-key="ArrowLeft"]')).to_have_class("held")
-    before = frame(page, "yours")
-    page.wait_for_function("document.body.dataset.steps > 6")
-    assert frame(page, "yours") != before
+    page.wait_for_function("document.body.dataset.steps > 9")
+    yours, controllers = frames(page)
+    assert yours != controllers
     page.keyboard.up("ArrowLeft")
     expect(page.locator('#keys [data-key="ArrowLeft"]')).to_have_class("")
 
@@ -89,9 +99,9 @@ def test_a_dream_ends_and_another_begins(page: Page) -> None:
     overs = page.locator(".over")
     expect(overs.first).to_be_visible()
     assert {*overs.all_text_contents()} <= {"The end", "As long as a dream lasts"}
-    last = frame(page, "yours")
+    last = frames(page)
     page.wait_for_timeout(200)
-    assert frame(page, "yours") == last
+    assert frames(page) == last
     page.keyboard.press("r")
     page.wait_for_function(f"!({OVER})")
     expect(overs.first).to_be_hidden()
@@ -112,10 +122,10 @@ def test_nobody_else_is_answered(url: str) -> None:
 
 
 def test_what_cannot_be_served_is_said(
-    tmp_path: Path, finished_project: Path, url: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, project: Path, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(tmp_path)]) == 1
     assert "no page; kedro run --pipelines play" in capsys.readouterr().err
-    folder = str(finished_project / "data/08_reporting")
+    folder = str(project / "data/08_reporting")
     assert main([folder, "--port", url.rpartition(":")[2]]) == 1
     assert "choose another" in capsys.readouterr().err

@@ -207,7 +207,10 @@ async function play() {
     told(speed, `${2 ** Number(speed.value)}×`);
     $("hand").textContent = steers.checked ? "The controller, for you" : "You";
   };
-  [temperature, speed, steers].forEach((input) => input.addEventListener("input", show));
+  for (const input of [temperature, speed, steers]) {
+    input.addEventListener("input", show);
+    input.addEventListener("pointerup", () => input.blur()); // the arrows steer again
+  }
   $("reset").addEventListener("click", () => { beginning = true; });
   addEventListener("keydown", (event) => { if (event.key === "r") beginning = true; });
   show();
