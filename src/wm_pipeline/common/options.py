@@ -3,6 +3,7 @@
 import difflib
 import json
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
@@ -37,6 +38,15 @@ class Options(BaseModel):
                 }
         return values
 
+
+def _is_a_file(path: str) -> str:
+    if not Path(path).is_file():
+        raise ValueError("expected the path of a file that is there")
+    return path
+
+
+File = Annotated[str, Field(min_length=1), AfterValidator(_is_a_file)]
+"""A file that is there."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """A stage's seed; tables hold it as 64 bits."""

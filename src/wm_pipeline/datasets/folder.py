@@ -3,17 +3,15 @@
 import hashlib
 import json
 import shutil
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
-from kedro.io import AbstractVersionedDataset, Version
 from kedro_datasets._typing import JSONPreview
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.datasets.local_file import LocalFile
+from wm_pipeline.datasets.local_file import VersionedFile
 
 
-class FolderDataset(LocalFile, AbstractVersionedDataset[dict[str, bytes], Any]):
+class FolderDataset(VersionedFile):
     """Files by name, in a folder of their own that any web server can serve.
 
     The folder lies beside a JSON of the files' SHA-256, which is written last: without
@@ -27,21 +25,8 @@ class FolderDataset(LocalFile, AbstractVersionedDataset[dict[str, bytes], Any]):
               filepath: data/08_reporting/doom/play.json
               versioned: true
 
-    Args:
-        filepath: The JSON; the folder has the same name without its suffix.
-        version: Set by Kedro.
-        metadata: Anything, e.g. kedro-viz's layer; ignored here.
+    The JSON is the dataset's file; the folder has the same name without its suffix.
     """
-
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        version: Version | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(PurePosixPath(filepath), version)
-        self.metadata = metadata
 
     def load(self) -> dict[str, bytes]:
         """Read all files.
@@ -78,9 +63,3 @@ class FolderDataset(LocalFile, AbstractVersionedDataset[dict[str, bytes], Any]):
     def check_whole(self) -> None:
         """Compare all files with their sums."""
         self.load()
-
-    def _exists(self) -> bool:
-        return Path(self._get_load_path()).is_file()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
+from kedro.io import AbstractVersionedDataset, Version
 from kedro.io.core import VersionNotFoundError
 
 from wm_pipeline.common.errors import InputError
@@ -105,3 +106,29 @@ class LocalFile(ABC):
             self._save_path = super()._get_save_path()  # type: ignore[misc]
         assert self._save_path is not None
         return self._save_path
+
+
+class VersionedFile(LocalFile, AbstractVersionedDataset[Any, Any]):
+    """A versioned file of our own kind.
+
+    Args:
+        filepath: The file.
+        version: Set by Kedro.
+        metadata: Anything, e.g. kedro-viz's layer; ignored here.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        version: Version | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(PurePosixPath(filepath), version)
+        self.metadata = metadata
+
+    def _exists(self) -> bool:
+        return Path(self._get_load_path()).is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}

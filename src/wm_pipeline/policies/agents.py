@@ -9,10 +9,10 @@ import importlib.util
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.options import Options
+from wm_pipeline.common.options import File, Options
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.vae import CHANNELS_FIRST, FRAME_SHAPE
 from wm_pipeline.models.world_model import WorldModel
@@ -27,18 +27,12 @@ from wm_pipeline.policies.policy import Policy
 from wm_pipeline.policies.sb3_agent import Sb3Agent
 
 
-def _is_a_file(path: str) -> str:
-    if not Path(path).is_file():
-        raise ValueError("expected the path of a file that is there")
-    return path
-
-
 class _AgentOptions(Options):
     hold: Annotated[int, Field(ge=1, le=1000)] | None = None
 
 
 class _FileOptions(_AgentOptions):
-    file: Annotated[str, Field(min_length=1), AfterValidator(_is_a_file)]
+    file: File
 
     def determining(self) -> dict[str, Any]:
         """The file counts by what is in it."""

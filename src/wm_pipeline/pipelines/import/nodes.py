@@ -4,16 +4,16 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from wm_pipeline.common.checkpoints import is_checkpoint, load_checkpoint
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.options import Options, Seed
+from wm_pipeline.common.options import File, Options, Seed
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.dream import check_controls
@@ -33,13 +33,6 @@ logger = logging.getLogger(__name__)
 FORMATS: Mapping[str, Any] = {"ctallec": ctallec, "hardmaru": hardmaru}
 
 
-def _is_a_file(path: str) -> str:
-    if not Path(path).is_file():
-        raise ValueError("expected the path of a file that is there")
-    return path
-
-
-File = Annotated[str, Field(min_length=1), AfterValidator(_is_a_file)]
 Names = dict[str, str]
 
 
