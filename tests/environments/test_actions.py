@@ -355,3 +355,24 @@ def test_a_clipped_dimension_begins_at_the_middle_of_the_control(
 def test_a_flag_is_given_for_each_dimension():
     with pytest.raises(ValueError, match="clipped must be empty or of 2"):
         BoxActions(kind="box", low=(0, 0), high=(1, 1), clipped=(True,))
+
+
+@given(st.lists(st.floats(-5, 5, width=32), min_size=6, max_size=6))
+def test_m_reads_of_a_bounded_box_what_the_game_does(outputs: list[float]) -> None:
+    box = BoxActions(
+        kind="box",
+        low=(-1, 0, 0),
+        high=(1, 1, 1),
+        clipped=(False, True, True),
+        squash="clip",
+        bounded=True,
+    )
+    given = torch.tensor(outputs).reshape(2, 3)
+    before = given.clone()
+    controls = box.decide(given)
+    assert torch.equal(given, before)
+    for control in controls.numpy():
+        np.testing.assert_allclose(box.to_game(control), control, atol=1e-6)
+    free = box.model_copy(update={"bounded": False}).decide(given)
+    assert torch.equal(free, given.clamp(-1, 1))
+    assert torch.equal(controls[:, 0], free[:, 0])

@@ -258,10 +258,10 @@ class BoxActions(Options):
             controls = tanh_(outputs.clone(memory_format=torch.contiguous_format))
         else:
             controls = outputs.clamp(-1, 1)
-        if not self.bounded:
-            return controls
-        least = torch.from_numpy(self.least.astype(np.float32))
-        return controls.maximum(least.to(controls.device))
+        if self.bounded:
+            for number in np.flatnonzero(self.clipped):
+                controls[..., int(number)].clamp_(min=0)
+        return controls
 
     def sample(self, random: np.random.Generator) -> np.ndarray:
         """A uniformly drawn control, (dimensions,) float32."""
