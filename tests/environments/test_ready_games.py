@@ -44,6 +44,18 @@ def test_cartpole_shows_the_cart_and_where_the_pole_leans():
     env.close()
 
 
+def test_minigrid_shows_the_agent_as_it_turns_and_the_goal():
+    env = RealEnv(ready("minigrid"))
+    frame, _ = env.reset(seed=1)
+    goal, agent = like(frame, (0, 255, 0)), like(frame, (255, 0, 0))
+    assert goal.mean() == pytest.approx(1 / 9, abs=0.03)
+    left = np.eye(7, dtype=np.float32)[0]
+    turned = like(env.step(left)[0], (255, 0, 0))
+    assert np.abs(middle(turned) - middle(agent)).max() < 6
+    assert (turned != agent).sum() > 10
+    env.close()
+
+
 def drawn(name: str) -> RealEnv:
     """A game of Gymnasium's whose frame is what it renders."""
     given = {"id": name, "frame_key": "render", "max_steps": 9, "actions": "auto"}
