@@ -217,6 +217,24 @@ def test_boxes_squash_with_tanh_and_scale_to_the_bounds():
     np.testing.assert_array_equal(BOX.to_game(np.array([1, 1])), [1, 10])
 
 
+def test_outputs_may_be_controls_as_they_are():
+    free = BOX.model_copy(update={"squash": "none", "clipped": (False, True)})
+    outputs = torch.tensor([-3.0, -0.5])
+    decided = free.decide(outputs)
+    assert torch.equal(decided, outputs)
+    assert decided.data_ptr() != outputs.data_ptr()
+    assert decided.numpy() in control_space(free)
+    assert decided.numpy() not in control_space(BOX)
+    np.testing.assert_array_equal(free.to_game(decided.numpy()), [-1, 0])
+    np.testing.assert_array_equal(free.to_game(np.array([0.5, 2])), [0.5, 10])
+
+
+def test_m_may_read_a_brake_as_the_game_does():
+    actions = BOX.model_copy(update={"clipped": (False, True), "bounded": True})
+    decided = actions.decide(torch.tensor([[-9.0, -9.0], [0.0, 9.0]]))
+    np.testing.assert_allclose(decided, [[-1, 0], [0, 1]], atol=1e-6)
+
+
 @given(
     pairs=bounds,
     value=st.floats(-10, 10),

@@ -89,6 +89,7 @@ def save_best(path: Path, module: nn.Module) -> Path:
     state = {
         "epoch": 3,
         "precision": 1.5,
+        "reward": np.mean([900.5, 901.5]),  # of C's only, a number of NumPy's
         "state_dict": module.state_dict(),
         "optimizer": optimizer.state_dict(),
     }

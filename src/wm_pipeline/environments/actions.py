@@ -183,7 +183,8 @@ class BoxActions(Options):
         high: The game's upper bound of each dimension, above ``low``.
         clipped: In which dimensions every control below 0 is the lower bound, as that of
             the paper's brake (World Models, appendix A.1); none, or one of each.
-        squash: What brings an output into [-1, 1].
+        squash: What brings an output into [-1, 1]; ``none`` leaves it, M reads it as it
+            is, and the game's action is at a bound beyond.
         bounded: Whether a clipped control is 0 at the least, so that M reads what the
             game does; else M reads what C wants.
     """
@@ -192,7 +193,7 @@ class BoxActions(Options):
     low: tuple[Bound, ...] = Field(min_length=1, max_length=1000)
     high: tuple[Bound, ...] = Field(min_length=1, max_length=1000)
     clipped: tuple[bool, ...] = Field(default=(), max_length=1000)
-    squash: Literal["tanh", "clip"] = "tanh"
+    squash: Literal["tanh", "clip", "none"] = "tanh"
     bounded: bool = False
 
     @model_validator(mode="after")
@@ -253,11 +254,12 @@ class BoxActions(Options):
         return np.clip(scaled, -1, 1).astype(np.float32)
 
     def decide(self, outputs: Tensor, gumbel: Tensor | None = None) -> Tensor:
-        """Map outputs (..., dimensions) to controls in [-1, 1] of the same shape."""
+        """Map outputs (..., dimensions) to controls of the same shape."""
+        controls = outputs.clone(memory_format=torch.contiguous_format)
         if self.squash == "tanh":
-            controls = tanh_(outputs.clone(memory_format=torch.contiguous_format))
-        else:
-            controls = outputs.clamp(-1, 1)
+            controls = tanh_(controls)
+        elif self.squash == "clip":
+            controls.clamp_(-1, 1)
         if self.bounded:
             for number in np.flatnonzero(self.clipped):
                 controls[..., int(number)].clamp_(min=0)
@@ -303,4 +305,6 @@ ActionOptions = Annotated[Actions, Field(discriminator="kind")]
 
 def control_space(actions: Actions) -> gymnasium.spaces.Box:
     """The Gymnasium space of the controls of an action mapping."""
-    return gymnasium.spaces.Box(-1.0, 1.0, (actions.size,), np.float32)
+    free = isinstance(actions, BoxActions) and actions.squash == "none"
+    most = np.inf if free else 1.0
+    return gymnasium.spaces.Box(-most, most, (actions.size,), np.float32)

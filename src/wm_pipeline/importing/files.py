@@ -1,16 +1,16 @@
 """Weights in other people's files, as arrays; nothing in a file is ever executed."""
 
 import json
-import pickle
-import zipfile
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from pydantic import ValidationError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from wm_pipeline.common.errors import InputError
@@ -21,6 +21,14 @@ STATE = "state_dict"
 
 MOST_TOLD = 4
 """Names of a kind in one message."""
+
+_SCALAR = np.float64(0).__reduce__()[0]
+NUMBERS: list[Any] = [
+    *((_SCALAR, f"numpy.{part}.multiarray.scalar") for part in ("core", "_core")),
+    *(np.dtype, type(np.dtype(np.float32)), type(np.dtype(np.float64))),
+]
+"""A number of NumPy's beside the weights, as ctallec's controllers have their score; torch
+itself knows none. It is made of bytes, and executes nothing."""
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -37,26 +45,24 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
             that would have to be executed.
     """
     path = Path(path)
+    if path.suffix not in (*TORCH, ".safetensors", ".npz"):
+        raise InputError(
+            f"{path}: expected a file ending in {', '.join(TORCH)}, .safetensors or .npz"
+        )
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
-        if path.suffix in TORCH:
-            return _of_torch(torch.load(path, map_location="cpu", weights_only=True))
-    except (
-        *(OSError, ValueError, EOFError, RuntimeError, KeyError, AttributeError),
-        *(SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile),
-    ) as error:
-        said = " ".join(str(error).split())[:200]
+                return {name: _numbers(name, arrays[name]) for name in arrays}
+        if path.suffix == ".safetensors":
+            return _of_tensors(load_file(path))
+        with torch.serialization.safe_globals(NUMBERS):
+            return _of_tensors(torch.load(path, map_location="cpu", weights_only=True))
+    # What a damaged file does to who parses it cannot be listed.
+    except Exception as error:
         raise InputError(
             f"{path}: expected whole weights and nothing that would be executed, found "
-            f"otherwise: {said}"
+            f"otherwise: {_said(error)}"
         ) from error
-    raise InputError(
-        f"{path}: expected a file ending in {', '.join(TORCH)}, .safetensors or .npz"
-    )
 
 
 def read_lists(path: str | Path) -> list[np.ndarray]:
@@ -69,8 +75,11 @@ def read_lists(path: str | Path) -> list[np.ndarray]:
         lists = json.loads(Path(path).read_text())
         if not isinstance(lists, list) or not lists:
             raise ValueError("expected a list of arrays")
-        return [np.asarray(each, np.float64) for each in lists]
-    except (OSError, ValueError, TypeError) as error:
+        found = [_numbers(f"array {n}", np.asarray(a)) for n, a in enumerate(lists, 1)]
+        if endless := [n for n, a in enumerate(found, 1) if not np.isfinite(a).all()]:
+            raise ValueError(f"array {endless[0]}: NaN or infinite numbers")
+        return [array.astype(np.float64) for array in found]
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: expected a JSON of lists of numbers, found otherwise: {error}"
         ) from error
@@ -90,6 +99,8 @@ def fill(module: nn.Module, arrays: Arrays, path: str | Path) -> None:
     """
     expected = {name: tuple(t.shape) for name, t in module.state_dict().items()}
     both = expected.keys() & arrays.keys()
+    with np.errstate(over="ignore"):  # beyond float32 they are not finite
+        weights = {name: np.array(array, np.float32) for name, array in arrays.items()}
     wrong = {
         "missing": [f"{n} {expected[n]}" for n in expected.keys() - arrays.keys()],
         "surplus": [f"{n} {arrays[n].shape}" for n in arrays.keys() - expected.keys()],
@@ -98,15 +109,11 @@ def fill(module: nn.Module, arrays: Arrays, path: str | Path) -> None:
             for n in both
             if arrays[n].shape != expected[n]
         ],
-        "not finite": [n for n in both if not np.isfinite(arrays[n]).all()],
+        "not finite": [n for n in both if not np.isfinite(weights[n]).all()],
     }
     if said := [_told(what, names) for what, names in wrong.items() if names]:
         raise InputError(f"{path}: {'; '.join(said)}")
-    weights = {
-        name: torch.from_numpy(np.array(array, np.float32))
-        for name, array in arrays.items()
-    }
-    module.load_state_dict(weights)
+    module.load_state_dict({n: torch.from_numpy(array) for n, array in weights.items()})
     module.eval()
 
 
@@ -131,17 +138,85 @@ def named(arrays: Arrays, names: Mapping[str, str], path: str | Path) -> Arrays:
     }
 
 
+def sizes(
+    arrays: Arrays, shapes: Mapping[str, str], path: str | Path
+) -> dict[str, int]:
+    """The sizes that the shapes of arrays tell.
+
+    Args:
+        arrays: By name.
+        shapes: Of some of them, a word for each axis, as ``outputs hidden``; the same
+            word is the same size, and a number is itself.
+        path: Whose they are, for messages.
+
+    Returns:
+        Sizes of 1 or more by those words.
+
+    Raises:
+        InputError: An array has other axes.
+    """
+    found: dict[str, int] = {}
+    for name, words in shapes.items():
+        axes, shape = words.split(), arrays[name].shape
+        for axis, size in zip(axes, shape, strict=False):
+            if axis.isdigit() or size > 0:
+                found.setdefault(axis, int(axis) if axis.isdigit() else size)
+        if [found.get(axis) for axis in axes] != [*shape]:
+            told = ", ".join(str(found.get(axis, axis)) for axis in axes)
+            raise InputError(f"{path}: {name}: expected ({told}), found {shape}")
+    return found
+
+
+@contextmanager
+def network_of(path: str | Path) -> Iterator[None]:
+    """Around the making of a network of the sizes that a file tells.
+
+    Raises:
+        InputError: They are none that a network can have.
+    """
+    try:
+        yield
+    except ValidationError as report:
+        first = report.errors()[0]
+        told = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"{path}: expected the sizes of a network, found {told} of "
+            f"{first['input']}: {first['msg']}"
+        ) from report
+
+
 def _told(what: str, names: list[str]) -> str:
     more = len(names) - MOST_TOLD
     rest = [f"{more} more"] if more > 0 else []
     return f"{what}: {', '.join(sorted(names)[:MOST_TOLD] + rest)}"
 
 
-def _of_torch(found: Any) -> dict[str, np.ndarray]:
+def _of_tensors(found: Any) -> dict[str, np.ndarray]:
     if isinstance(found, Mapping) and isinstance(found.get(STATE), Mapping):
         found = found[STATE]
     if not isinstance(found, Mapping) or not all(
         isinstance(tensor, Tensor) for tensor in found.values()
     ):
         raise ValueError("expected tensors by name")
-    return {str(name): tensor.float().numpy() for name, tensor in found.items()}
+    return {str(name): _of_tensor(name, tensor) for name, tensor in found.items()}
+
+
+def _of_tensor(name: Any, tensor: Tensor) -> np.ndarray:
+    if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized:
+        raise ValueError(f"{name}: expected dense numbers, found {tensor.dtype}")
+    return tensor.detach().float().numpy()
+
+
+def _numbers(name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name}: expected numbers, found {array.dtype}")
+    return array
+
+
+def _said(error: Exception) -> str:
+    """What is wrong; torch also advises how to execute what is in a file."""
+    said = str(error)
+    if "Weights only load failed" in said:
+        wanted = re.search(r"GLOBAL ([\w.]+)", said)
+        return f"a pickle that asks for {wanted[1]}" if wanted else "another format"
+    return " ".join(said.split())[:200]

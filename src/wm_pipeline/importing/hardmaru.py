@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.importing.files import fill, read_lists
+from wm_pipeline.importing.files import fill, network_of, read_lists, sizes
 from wm_pipeline.importing.paper import paper_vae
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.mdn_rnn import MDNRNN, MDNRNNOptions
@@ -29,8 +29,12 @@ VAE_LAYERS = (
     *("mean", "log_variance", "expand.0"),
     *(f"decoder.{2 * n}" for n in range(4)),
 )
-RNN_ARRAYS = 4
-"""Kernel and bias of the cell and of the output."""
+CELL = {
+    "kernel": "rows gates",
+    "bias": "gates",
+    "output": "hidden outputs",
+    "output bias": "outputs",
+}
 
 
 def vae_of(path: str | Path) -> ConvVAE:
@@ -44,6 +48,10 @@ def vae_of(path: str | Path) -> ConvVAE:
         raise InputError(
             f"{path}: expected {2 * len(VAE_LAYERS)} arrays of a V, found {len(lists)}"
         )
+    by_number = {f"array {n}": array for n, array in enumerate(lists, 1)}
+    found = sizes(
+        by_number, {"array 9": "1024 latent", "array 11": "1024 latent"}, path
+    )
     arrays: dict[str, np.ndarray] = {}
     for name, weight, bias in zip(VAE_LAYERS, lists[::2], lists[1::2], strict=True):
         # (height, width, inputs, outputs), or transposed (height, width, outputs, inputs)
@@ -53,7 +61,8 @@ def vae_of(path: str | Path) -> ConvVAE:
         arrays[f"{name}.bias"] = bias
     for name in ("mean", "log_variance"):
         arrays[f"{name}.weight"] = _channels_first(arrays[f"{name}.weight"])
-    vae = ConvVAE(paper_vae(len(arrays["mean.bias"]), rectified=False))
+    with network_of(path):
+        vae = ConvVAE(paper_vae(found["latent"], rectified=False))
     arrays["image"] = np.zeros(vae.image.shape)
     fill(vae, arrays, path)
     return vae
@@ -69,33 +78,32 @@ def mdn_rnn_of(path: str | Path, vae: ConvVAE) -> MDNRNN:
         InputError: It is no such file, or of another length of z.
     """
     lists = [each / SCALE for each in read_lists(path)]
-    if len(lists) != RNN_ARRAYS or any(each.ndim != 2 for each in lists[::2]):  # noqa: PLR2004
+    if len(lists) != len(CELL) or any(each.ndim != 2 for each in lists[::2]):  # noqa: PLR2004
         raise InputError(
             f"{path}: expected kernel and bias of a cell and of an output, found arrays "
             f"of {[each.shape for each in lists]}"
         )
-    # CarRacing's output was made before its cell.
-    if lists[0].shape[1] == 4 * lists[2].shape[0]:
+    # CarRacing's output was made before its cell, whose kernel has more rows.
+    if len(lists[0]) > len(lists[2]):
         kernel, bias, output, output_bias = lists
     else:
         output, output_bias, kernel, bias = lists
-    latent, hidden = vae.latent_size, len(output)
-    inputs = len(kernel) - hidden
-    knows_end = len(output_bias) % 3 == 1
-    mixtures, rest = divmod(len(output_bias) - knows_end, 3 * latent)
+    arrays = dict(zip(CELL, (kernel, bias, output, output_bias), strict=True))
+    found = sizes(arrays, CELL, path)
+    latent, hidden, outputs = vae.latent_size, found["hidden"], found["outputs"]
+    inputs = found["rows"] - hidden
+    knows_end = outputs % 3 == 1
+    mixtures, rest = divmod(outputs - knows_end, 3 * latent)
     # Doom's flag of an episode's first step is its last input.
     action = inputs - latent - knows_end
-    if rest or mixtures < 1 or action < 1 or kernel.shape[1] != 4 * hidden:
+    if rest or mixtures < 1 or action < 1 or found["gates"] != 4 * hidden:
         raise InputError(
             f"{path}: expected an M of z of {latent}, found arrays of "
             f"{[each.shape for each in lists]}"
         )
-    mdn_rnn = MDNRNN(
-        MDNRNNOptions(hidden_size=hidden, mixtures=mixtures),
-        latent,
-        action,
-        digest(vae),
-    )
+    with network_of(path):
+        options = MDNRNNOptions(hidden_size=hidden, mixtures=mixtures)
+    mdn_rnn = MDNRNN(options, latent, action, digest(vae))
     seen = kernel[: latent + action]
     if action == 3:  # noqa: PLR2004  steering wheel, gas, brake
         gas = seen[latent + 1].copy()

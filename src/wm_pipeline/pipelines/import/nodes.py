@@ -132,31 +132,25 @@ def import_world_model(
         InputError: A file is missing, damaged or of other networks, M is of another V or
             of other actions, or what they make differs from what is known.
     """
-    if options.world_model is not None:
-        world_model = load_checkpoint(options.world_model, WorldModel)
-        vae, mdn_rnn = world_model.vae, world_model.mdn_rnn
-    elif options.vae is None or options.mdn_rnn is None:
-        raise InputError(
-            "import: expected the files import.vae and import.mdn_rnn, or "
-            f"import.world_model; found {_given(options)}"
-        )
-    else:
-        vae = _vae(options.vae, options)
-        mdn_rnn = _mdn_rnn(options.mdn_rnn, vae, environment, options)
-        world_model = build_world_model(
-            vae, mdn_rnn, *_starts(vae, environment, options)
-        )
+    world_model = _world_model(environment, options)
+    vae, mdn_rnn = world_model.vae, world_model.mdn_rnn
     check_controls(environment.actions, world_model)
     if options.check is not None:
         found = differences(options.check, vae, mdn_rnn)
         told = ", ".join(f"{name} by {each:.1g}" for name, each in found.items())
         logger.info("Beside the values known they differ at most in %s", told)
+    # Where C is refused no game is played and nothing is written.
+    _controller(world_model, environment, options)
     logger.info(
         "Imported V with z of %s and M with h of %s, which reads %s controls",
         vae.latent_size,
         mdn_rnn.hidden_size,
         mdn_rnn.action_size,
     )
+    if not len(world_model.start_means):
+        world_model = WorldModel(
+            vae, mdn_rnn, *_first_latents(vae, environment, options)
+        )
     steps = dream.steps(mdn_rnn.frame_skip)
     made = made_with(world_model, environment.actions, dream.temperature, steps)
     return vae, mdn_rnn, made
@@ -178,18 +172,23 @@ def import_controller(
     Raises:
         InputError: The file is damaged, or C is of another M or of other actions.
     """
-    if options.controller is None:
-        return
-    controller = _controller(options.controller, world_model, environment, options)
-    mdn_rnn = world_model.mdn_rnn
-    expected = mdn_rnn.latent_size, mdn_rnn.hidden_size, environment.actions.outputs
-    found = controller.latent_size, controller.hidden_size, controller.outputs
-    if found != expected:
+    controller = _controller(world_model, environment, options)
+    if controller is not None:
+        yield controller
+
+
+def _world_model(environment: EnvironmentOptions, options: ImportOptions) -> WorldModel:
+    """V and M; without first latents, where no file has them."""
+    if options.world_model is not None:
+        return load_checkpoint(options.world_model, WorldModel)
+    if options.vae is None or options.mdn_rnn is None:
         raise InputError(
-            f"{options.controller}: expected a controller of z, h and outputs of "
-            f"{expected}, found {found}"
+            "import: expected the files import.vae and import.mdn_rnn, or "
+            f"import.world_model; found {_given(options)}"
         )
-    yield controller
+    vae = _vae(options.vae, options)
+    mdn_rnn = _mdn_rnn(options.mdn_rnn, vae, environment, options)
+    return build_world_model(vae, mdn_rnn, *_given_starts(vae, options))
 
 
 def _given(options: ImportOptions) -> str:
@@ -223,36 +222,49 @@ def _mdn_rnn(
 
 
 def _controller(
-    file: str,
-    world_model: WorldModel,
-    environment: EnvironmentOptions,
-    options: ImportOptions,
-) -> Controller:
+    world_model: WorldModel, environment: EnvironmentOptions, options: ImportOptions
+) -> Controller | None:
+    if options.controller is None:
+        return None
+    file, mdn_rnn = options.controller, world_model.mdn_rnn
+    controller: Controller
     if options.format != "own":
-        module = FORMATS[options.format]
-        controller: Controller = module.controller_of(file, world_model.mdn_rnn)
-        return controller
-    if is_checkpoint(file):
-        return load_checkpoint(file, Controller)
-    controller = Controller.for_world(
-        options.models.controller, world_model, environment.actions.outputs
-    )
-    fill(controller, named(read_arrays(file), options.names.controller, file), file)
+        controller = FORMATS[options.format].controller_of(file, mdn_rnn)
+    elif is_checkpoint(file):
+        controller = load_checkpoint(file, Controller)
+    else:
+        controller = Controller.for_world(
+            options.models.controller, world_model, environment.actions.outputs
+        )
+        fill(controller, named(read_arrays(file), options.names.controller, file), file)
+    expected = mdn_rnn.latent_size, mdn_rnn.hidden_size, environment.actions.outputs
+    found = controller.latent_size, controller.hidden_size, controller.outputs
+    if found != expected:
+        raise InputError(
+            f"{file}: expected a controller of z, h and outputs of {expected}, found "
+            f"{found}"
+        )
     return controller
 
 
-def _starts(
+def _given_starts(vae: ConvVAE, options: ImportOptions) -> tuple[Tensor, Tensor]:
+    """Means and log-variances of first latents, of a file; else none, (0, latent)."""
+    if options.starts is None:
+        none = torch.zeros(0, vae.latent_size)
+        return none, none.clone()
+    means, log_variances = hardmaru.starts_of(options.starts)
+    if means.shape[1] != vae.latent_size:
+        raise InputError(
+            f"{options.starts}: expected latents of {vae.latent_size}, found "
+            f"{means.shape[1]}"
+        )
+    return torch.from_numpy(means), torch.from_numpy(log_variances)
+
+
+def _first_latents(
     vae: ConvVAE, environment: EnvironmentOptions, options: ImportOptions
 ) -> tuple[Tensor, Tensor]:
-    """Means and log-variances of first latents."""
-    if options.starts is not None:
-        means, log_variances = hardmaru.starts_of(options.starts)
-        if means.shape[1] != vae.latent_size:
-            raise InputError(
-                f"{options.starts}: expected latents of {vae.latent_size}, found "
-                f"{means.shape[1]}"
-            )
-        return torch.from_numpy(means), torch.from_numpy(log_variances)
+    """Means and log-variances of the first frames of games."""
     seeds = stream(options.seed, "starts").integers(2**31, size=options.games)
     with games_here():
         env = RealEnv(environment)
