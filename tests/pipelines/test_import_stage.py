@@ -40,7 +40,7 @@ MODELS = {
 
 GIVEN = {
     "clipped": [False, True, True],
-    "squash": "clip",
+    "squash": "none",
     "bounded": True,
     "kind": "box",
     "low": [-1, -1, -1],

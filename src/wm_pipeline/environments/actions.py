@@ -193,7 +193,7 @@ class BoxActions(Options):
     low: tuple[Bound, ...] = Field(min_length=1, max_length=1000)
     high: tuple[Bound, ...] = Field(min_length=1, max_length=1000)
     clipped: tuple[bool, ...] = Field(default=(), max_length=1000)
-    squash: Literal["tanh", "clip", "none"] = "tanh"
+    squash: Literal["tanh", "none"] = "tanh"
     bounded: bool = False
 
     @model_validator(mode="after")
@@ -258,8 +258,6 @@ class BoxActions(Options):
         controls = outputs.clone(memory_format=torch.contiguous_format)
         if self.squash == "tanh":
             controls = tanh_(controls)
-        elif self.squash == "clip":
-            controls.clamp_(-1, 1)
         if self.bounded:
             for number in np.flatnonzero(self.clipped):
                 controls[..., int(number)].clamp_(min=0)
