@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from wm_pipeline.environments.actions import BoxActions
 from wm_pipeline.environments.game import make_game
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv, resize_frame
 
@@ -300,6 +301,12 @@ def options_for(name: str, **others: Any) -> EnvironmentOptions:
     return EnvironmentOptions.model_validate(given)
 
 
+def box(low: float, high: float) -> dict[str, Any]:
+    """All that a mapping of one continuous action says of itself."""
+    options = BoxActions(kind="box", low=(low,), high=(high,))
+    return options.model_dump()
+
+
 @pytest.mark.parametrize(
     ("name", "others", "actions"),
     [
@@ -307,7 +314,7 @@ def options_for(name: str, **others: Any) -> EnvironmentOptions:
         (
             "Pendulum-v1",
             {},
-            {"kind": "box", "low": (-2.0,), "high": (2.0,), "clipped": ()},
+            box(-2.0, 2.0),
         ),
         (
             "Pendulum-v1",
@@ -319,7 +326,7 @@ def options_for(name: str, **others: Any) -> EnvironmentOptions:
                     }
                 ]
             },
-            {"kind": "box", "low": (-0.5,), "high": (0.25,), "clipped": ()},
+            box(-0.5, 0.25),
         ),
     ],
 )
