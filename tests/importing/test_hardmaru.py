@@ -5,15 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from tests.importing import foreign
 from tests.importing.foreign import LATENT, MIXTURES, save_json
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.environments.actions import BoxActions
 from wm_pipeline.importing import hardmaru
-from wm_pipeline.models.vae import ConvVAE
+from wm_pipeline.models.mdn_rnn import LOG_SIGMA_RANGE
+from wm_pipeline.models.vae import ConvVAE, VAEOptions
 
 HIDDEN = 6
+LIMITS = LOG_SIGMA_RANGE
 CARRACING = BoxActions(
     kind="box",
     low=(-1, 0, 0),
@@ -49,12 +53,14 @@ def test_v_encodes_and_decodes_as_theirs(
     np.testing.assert_allclose(found, foreign.decoded(arrays, z), atol=1e-5)
 
 
-def rnn_arrays(actions: int, flags: int, outputs: int) -> dict[str, np.ndarray]:
+def rnn_arrays(
+    actions: int, flags: int, outputs: int, latent: int = LATENT, hidden: int = HIDDEN
+) -> dict[str, np.ndarray]:
     random = np.random.default_rng(3)
     shapes = {
-        "kernel": (LATENT + actions + flags + HIDDEN, 4 * HIDDEN),
-        "bias": (4 * HIDDEN,),
-        "output": (HIDDEN, outputs),
+        "kernel": (latent + actions + flags + hidden, 4 * hidden),
+        "bias": (4 * hidden,),
+        "output": (hidden, outputs),
         "output_bias": (outputs,),
     }
     drawn = [random.normal(0, 0.3, shape) for shape in shapes.values()]
@@ -146,12 +152,68 @@ def test_a_flat_vector_acts_as_theirs(
     np.testing.assert_allclose(controller(*given)[0], expected, atol=1e-4)
 
 
+SMALL = st.integers(1, 5)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    latent=SMALL,
+    hidden=st.one_of(SMALL, st.just(85)),
+    mixtures=SMALL,
+    actions=st.integers(1, 2),
+    doom=st.booleans(),
+)
+@example(latent=32, hidden=85, mixtures=5, actions=3, doom=False)  # 4 * rows outputs
+@torch.inference_mode()
+def test_an_m_of_any_size_remembers_and_predicts_as_theirs(
+    vae_options: VAEOptions,
+    tmp_path: Path,
+    latent: int,
+    hidden: int,
+    mixtures: int,
+    actions: int,
+    doom: bool,
+) -> None:
+    small = ConvVAE(vae_options.model_copy(update={"latent_size": latent}))
+    found = rnn_arrays(actions, doom, 3 * latent * mixtures + doom, latent, hidden)
+    cell, output = ("kernel", "bias"), ("output", "output_bias")
+    order = (*cell, *output) if doom else (*output, *cell)
+    file = save_json(tmp_path / "rnn.json", [found[name] for name in order])
+    mdn_rnn = hardmaru.mdn_rnn_of(file, small)
+    assert (mdn_rnn.hidden_size, mdn_rnn.action_size) == (hidden, actions)
+    assert mdn_rnn.options.mixtures == mixtures
+    random = np.random.default_rng(6)
+    z, control = random.standard_normal(latent), random.uniform(-1, 1, actions)
+    read = control.copy()
+    if actions == 3:
+        read[1] = (control[1] + 1) / 2
+    h, c = random.uniform(-1, 1, (2, hidden))
+    ours = mdn_rnn.remember(
+        *(torch.from_numpy(each[None]).float() for each in (z, control)),
+        tuple(torch.from_numpy(each[None]).float() for each in (h, c)),  # type: ignore[arg-type]
+    )
+    inputs = np.concatenate((z, read, np.zeros(int(doom))))
+    h, c = foreign.remembered(found["kernel"], found["bias"], inputs, h, c)
+    for each, known in zip(ours, (h, c), strict=True):
+        np.testing.assert_allclose(each[0], known, atol=1e-5)
+    coefficients = h @ found["output"] + found["output_bias"]
+    prediction = mdn_rnn.predict(ours[0])
+    if doom:
+        np.testing.assert_allclose(prediction.done[0], coefficients[0], atol=1e-5)
+    expected = np.split(coefficients[int(doom) :].reshape(latent, -1), 3, axis=1)
+    for each, known in zip(prediction[:3], expected, strict=True):
+        np.testing.assert_allclose(each[0], np.clip(known, *LIMITS), atol=1e-5)
+
+
 def test_first_latents_come_from_their_file(tmp_path: Path) -> None:
     known = foreign.rounded(list(np.random.default_rng(1).normal(0, 1, (2, 7, LATENT))))
     found = hardmaru.starts_of(save_json(tmp_path / "initial_z.json", known))
     np.testing.assert_allclose(found, known, atol=1e-6)
     with pytest.raises(InputError, match="expected means and log-variances"):
         hardmaru.starts_of(save_json(tmp_path / "z.json", known[:1]))
+    (tmp_path / "nan.json").write_text("[[[NaN]], [[0]]]")
+    with pytest.raises(InputError, match="array 1: NaN or infinite numbers"):
+        hardmaru.starts_of(tmp_path / "nan.json")
 
 
 def test_other_arrays_are_refused(vae: ConvVAE, tmp_path: Path) -> None:
@@ -163,3 +225,21 @@ def test_other_arrays_are_refused(vae: ConvVAE, tmp_path: Path) -> None:
     odd = [np.ones((9, 4)), np.ones(4), np.ones((3, 7)), np.ones(7)]
     with pytest.raises(InputError, match="expected an M of z of 32"):
         hardmaru.mdn_rnn_of(save_json(file, odd), vae)
+    shapes: list[tuple[tuple[int, ...], ...]] = [
+        ((36, 8), (7,), (2, 481), (481,)),
+        ((36, 8), (8,), (2, 481), ()),
+        ((36, 8), (), (2, 481), (481,)),
+    ]
+    for each in shapes:
+        save_json(file, [np.zeros(shape) for shape in each])
+        with pytest.raises(InputError, match=r"bias: expected \(\d+\), found"):
+            hardmaru.mdn_rnn_of(file, vae)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (1024,), (32, 1024)])
+def test_a_vs_other_shapes_are_refused(
+    arrays: list[np.ndarray], tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    odd = [*arrays[:8], np.zeros(shape), *arrays[9:14], *[np.zeros(1)] * 8]
+    with pytest.raises(InputError, match=r"array 9: expected \(1024, \w+\), found"):
+        hardmaru.vae_of(save_json(tmp_path / "vae.json", odd))

@@ -159,9 +159,35 @@ def test_what_is_known_must_be_found(
         nodes.import_world_model(
             changed["environment"], changed["dream"], changed["import"]
         )
-    np.savez(tmp_path / "empty.npz", other=np.ones(1))
-    changed = importing(mock, **{**files, "check": str(tmp_path / "empty.npz")})
-    with pytest.raises(InputError, match="expected frames and mean, or z, control"):
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({"other": np.ones(1)}, "expected frames and mean, or z, control"),
+        ({"frames": np.zeros((1, 64, 64, 3))}, "expected 'mean' beside the others"),
+        ({"z": np.zeros((1, LATENT))}, "expected 'control' beside the others"),
+        (
+            {"frames": np.full((1, 64, 64, 3), 0.5), "mean": np.zeros(1)},
+            "whole numbers",
+        ),
+        ({"frames": np.zeros((1, 64, 64, 3)), "mean": np.zeros(1)}, r"found \(1,\)"),
+        (
+            {"frames": np.zeros((64, 64, 3)), "mean": np.zeros(1)},
+            "expected whole values",
+        ),
+    ],
+)
+def test_values_that_are_none_of_v_or_m_are_refused(
+    mock: dict[str, Any],
+    files: dict[str, str],
+    tmp_path: Path,
+    known: dict[str, np.ndarray],
+    said: str,
+) -> None:
+    np.savez(tmp_path / "known.npz", **known)
+    changed = importing(mock, **{**files, "check": str(tmp_path / "known.npz")})
+    with pytest.raises(InputError, match=said):
         nodes.import_world_model(
             changed["environment"], changed["dream"], changed["import"]
         )

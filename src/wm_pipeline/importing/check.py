@@ -33,7 +33,9 @@ def differences(path: str | Path, vae: ConvVAE, mdn_rnn: MDNRNN) -> dict[str, fl
     known = read_arrays(path)
     try:
         found = dict(_compared(known, vae, mdn_rnn))
-    except (KeyError, RuntimeError) as error:
+    except KeyError as error:
+        raise InputError(f"{path}: expected {error} beside the others") from error
+    except (RuntimeError, ValueError) as error:
         raise InputError(f"{path}: expected whole values of V or M: {error}") from error
     if not found:
         raise InputError(
@@ -52,7 +54,10 @@ def _compared(
     known: dict[str, np.ndarray], vae: ConvVAE, mdn_rnn: MDNRNN
 ) -> Iterator[tuple[str, float]]:
     if "frames" in known:
-        mean, _ = vae.encode_frames(known["frames"].astype(np.uint8))
+        frames = known["frames"]
+        if not np.array_equal(frames, np.clip(np.round(frames), 0, 255)):
+            raise ValueError("frames: expected whole numbers from 0 to 255")
+        mean, _ = vae.encode_frames(frames.astype(np.uint8))
         yield "mean", _largest(mean, known["mean"])
     if "z" in known:
         z, control, h, c = (
@@ -65,4 +70,6 @@ def _compared(
 
 
 def _largest(ours: Tensor, known: np.ndarray) -> float:
+    if known.shape != tuple(ours.shape):
+        raise ValueError(f"expected {tuple(ours.shape)} numbers, found {known.shape}")
     return float((ours - torch.from_numpy(known.astype(np.float32))).abs().max())
