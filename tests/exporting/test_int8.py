@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from tests.small_dream import ACTIONS
+from wm_pipeline.environments.actions import DiscreteActions
 from wm_pipeline.exporting.int8 import quantised
 from wm_pipeline.exporting.modules import AgentModule
 from wm_pipeline.exporting.onnx_files import to_onnx
@@ -19,18 +19,20 @@ from wm_pipeline.models.world_model import WorldModel, digest
 
 pytestmark = pytest.mark.slow  # an export takes seconds
 
+ACTIONS = DiscreteActions(kind="discrete", count=3)
 
-@pytest.fixture
-def agent(world_model: WorldModel) -> bytes:
-    """Of a larger M, whose weights are most of the file."""
+
+@pytest.fixture(params=[False, True], ids=["without biases", "with biases"])
+def agent(world_model: WorldModel, request: pytest.FixtureRequest) -> bytes:
+    """Of a larger M, whose weights are most of the file; C with and without biases."""
     vae = world_model.vae
     torch.manual_seed(1)
     mdn_rnn = MDNRNN(
-        MDNRNNOptions(hidden_size=128, mixtures=2), vae.latent_size, 1, digest(vae)
+        MDNRNNOptions(hidden_size=128, mixtures=2), vae.latent_size, 3, digest(vae)
     )
     starts = torch.zeros(1, vae.latent_size)
     world = WorldModel(vae, mdn_rnn, starts, starts.clone()).eval()
-    controller = Controller.for_world(ControllerOptions(), world, 1)
+    controller = Controller.for_world(ControllerOptions(bias=request.param), world, 3)
     module = AgentModule(world, controller, ACTIONS)
     return to_onnx(module, {"hold": 4}, batched=True)
 

@@ -267,7 +267,7 @@ class Controller(Loadable, nn.Module):
 
 def _rows(values: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
     """A layer of one controller, (batch, inputs) to (batch, outputs)."""
-    return torch.addmm(biases[0], values, weights[0].T)
+    return torch.addmm(biases[0, 0], values, weights[0].T)
 
 
 def _products(values: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
