@@ -56,6 +56,19 @@ def test_minigrid_shows_the_agent_as_it_turns_and_the_goal():
     env.close()
 
 
+def test_pong_shows_both_paddles_and_the_ball():
+    env = RealEnv(ready("pong"))
+    up, down = np.eye(6, dtype=np.float32)[2:4]
+    frames_of(env, up, 60, seed=1)
+    frames = np.stack([env.step(down)[0] for _ in range(40)])
+    mine = [middle(like(frame, (100, 175, 85)))[0] for frame in frames]
+    assert mine[-1] - mine[0] > 20
+    # Of the ball no pixel is without some background.
+    for columns, red in ((slice(5, 10), 180), (slice(12, 52), 170)):
+        assert (frames[:, :, columns, 0] > red).any(axis=(1, 2)).mean() > 0.3
+    env.close()
+
+
 def drawn(name: str) -> RealEnv:
     """A game of Gymnasium's whose frame is what it renders."""
     given = {"id": name, "frame_key": "render", "max_steps": 9, "actions": "auto"}
@@ -71,6 +84,16 @@ class TestWithMuJoCo:
             drawn("Reacher-v5").close()
         except ValueError as error:
             pytest.skip(f"MuJoCo cannot draw here: {error}")
+
+    def test_the_pendulum_shows_the_cart_and_where_the_pole_leans(self):
+        env = RealEnv(ready("pendulum"))
+        frames = frames_of(env, np.array([0.2], np.float32), 4, seed=1)
+        carts = [middle(like(frame, (110, 105, 15))) for frame in frames]
+        poles = [middle(like(frame, (10, 95, 100))) for frame in frames]
+        assert abs(carts[-1][1] - carts[0][1]) > 1
+        leans = np.subtract(poles, carts)[:, 1]
+        assert abs(leans[-1] - leans[0]) > 1
+        env.close()
 
     def test_several_games_of_a_process_draw_their_own_pictures(self):
         def seen(env: RealEnv) -> np.ndarray:
