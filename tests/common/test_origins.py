@@ -53,3 +53,4 @@ def test_the_first_difference_is_said(group: dict[str, object], said: str | None
     origin = Origin("vision.train", OPTIONS, {}, "")
     assert origin.difference({"vision": group}) == said
     assert origin.difference({"memory": {"seed": 5}}) is None
+    assert origin.difference({"vision": {}}) is None

@@ -1,13 +1,16 @@
 """The import stage on a catalog in memory, and a chain on what it took in."""
 
+import contextlib
 import importlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from kedro.io import MemoryDataset
 from kedro.runner import SequentialRunner
 from pydantic import ValidationError
@@ -20,10 +23,13 @@ from tests.importing.foreign import (
     save_best,
     save_json,
 )
+from tests.importing.test_files import Evil
+from tests.kedro_runs import ROOT, copy_project, run
 from tests.pipelines.in_memory import catalog_of, options, pipeline_of, run_node
 from wm_pipeline.common.checkpoints import save_checkpoint
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.datasets import CheckpointDataset
+from wm_pipeline.importing.files import read_arrays
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.pipelines.controller.nodes import search_controller
 
@@ -237,3 +243,83 @@ def test_a_file_counts_by_its_content(
     second = importing(mock, **{**files, "vae": str(other)})["import"].determining()
     assert first["vae"] != second["vae"]
     assert first["mdn_rnn"] == second["mdn_rnn"]
+    # The stages after it are run without its files.
+    assert importing(mock)["import"].determining() == {}
+
+
+@pytest.fixture
+def their_project(files: dict[str, str], tmp_path: Path) -> Iterator[Path]:
+    """A copy of the project with a conf environment of their game, at tiny size."""
+    copy = copy_project(tmp_path)
+    conf = copy / "conf/theirs"
+    conf.mkdir()
+    (conf / "globals.yml").write_text("task: theirs\ngame: needles\n")
+    options = yaml.safe_load((ROOT / "conf/test/parameters.yml").read_text())
+    options["environment"] = {"max_steps": 20, "actions": {"squash": "none"}}
+    options["import"] = {"games": 3}
+    (conf / "parameters.yml").write_text(yaml.safe_dump(options))
+    with contextlib.chdir(copy):
+        yield copy
+
+
+def made(project: Path, layer: str) -> list[Path]:
+    """What runs of their environment have left in a layer of data."""
+    return [
+        path for path in project.glob(f"data/{layer}/theirs/**/*") if path.is_file()
+    ]
+
+
+def test_stages_go_on_from_what_was_taken_in(
+    their_project: Path, files: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    run(their_project, "import", {"import": files}, env="theirs")
+    with caplog.at_level(logging.WARNING):
+        run(their_project, "blind,evaluation,pictures", env="theirs")
+        run(their_project, "controller", env="theirs")
+    said = [each.getMessage() for each in caplog.records]
+    assert not [each for each in said if "is not of these options" in each]
+    left = {path.name for path in made(their_project, "*")}
+    assert left >= {"evaluation_summary.json", "fitness_log.csv"}, sorted(left)
+    # Its digits are those of their networks, from the file to the checkpoint.
+    (path,) = their_project.glob(
+        "data/06_models/theirs/vae.safetensors/*/*.safetensors"
+    )
+    frames = np.random.default_rng(1).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    mean, _ = ConvVAE.load_checkpoint(path).encode_frames(frames)
+    theirs = VAE()
+    weights = read_arrays(files["vae"])
+    theirs.load_state_dict({n: torch.from_numpy(a) for n, a in weights.items()})
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2) / 255
+    with torch.inference_mode():
+        torch.testing.assert_close(mean, theirs.encoder(pixels)[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("damaged", ["vae", "mdn_rnn", "controller"])
+@pytest.mark.parametrize("how", ["code", "cut short", "another's", "NaN"])
+def test_of_a_refused_file_nothing_is_written(
+    their_project: Path, files: dict[str, str], tmp_path: Path, damaged: str, how: str
+) -> None:
+    path, mark = tmp_path / f"{damaged}.tar", tmp_path / "ran"
+    content = Path(files[damaged]).read_bytes()
+    if how == "code":
+        torch.save({"state_dict": Evil(mark)}, path)
+    elif how == "cut short":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "another's":
+        other = {"vae": "mdn_rnn", "mdn_rnn": "controller", "controller": "vae"}
+        path.write_bytes(Path(files[other[damaged]]).read_bytes())
+    else:
+        weights = {
+            n: torch.from_numpy(a) for n, a in read_arrays(files[damaged]).items()
+        }
+        next(iter(weights.values())).view(-1)[0] = torch.nan
+        torch.save(weights, path)
+    with pytest.raises(InputError, match=path.name):
+        run(
+            their_project,
+            "import",
+            {"import": {**files, damaged: str(path)}},
+            env="theirs",
+        )
+    assert made(their_project, "06_models") == []
+    assert not mark.exists()

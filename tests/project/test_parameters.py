@@ -30,6 +30,7 @@ NOT_ALONE = (
     "vision.pool_frames",
     "vision.training.batch_size",
     "vision.model.decoder_size",
+    "import.models.vae.decoder_size",
     "benchmark.trainings.default.vision.decoder_size",
     "vision.training.salience.rule.deviations",
     "vision.training.salience.rule.most_deviations",

@@ -97,7 +97,7 @@ def world_model(project: Path, tmp_path: Path) -> Path:
     newest = max(
         project.glob("data/06_models/test/world_model.safetensors/*/*.safetensors")
     )
-    for name in ("agent.onnx", "frame.onnx"):
+    for name in ("agent.onnx", "frame.onnx", "vae.safetensors", "mdn_rnn.safetensors"):
         shutil.copy(max(project.glob(f"data/06_models/test/{name}/*/{name}")), tmp_path)
     return Path(shutil.copy(newest, tmp_path / "world_model.safetensors"))
 
@@ -203,6 +203,8 @@ def test_an_example_runs(world_model: Path, command: str) -> None:
         assert (world_model.parent / "ppo.zip").is_file()
     elif script == "examples/play_exported.py":
         assert said.count("episode ") == int(arguments[-1])
+    elif script == "examples/own_networks.py":
+        assert re.fullmatch(r"it scores \d+; the last frame's z is [\d.]+ away\n", said)
     else:
         assert "16 dreams" in said
 

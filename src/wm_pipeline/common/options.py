@@ -2,8 +2,8 @@
 
 import difflib
 import json
+import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
@@ -40,7 +40,8 @@ class Options(BaseModel):
 
 
 def _is_a_file(path: str) -> str:
-    if not Path(path).is_file():
+    # pathlib's raises an OSError where a name is too long.
+    if not os.path.isfile(path):
         raise ValueError("expected the path of a file that is there")
     return path
 

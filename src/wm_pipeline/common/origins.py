@@ -47,12 +47,12 @@ class Origin:
         """The first option that is another now, in a sentence's words.
 
         Args:
-            options: The present ones, by group; groups that are not there are passed.
+            options: The present ones, by group; groups that are not there, or ask for
+                nothing, are passed.
         """
         for group, before in self.options.items():
-            if group in options and (
-                said := _difference(before, options[group], group)
-            ):
+            now = options.get(group)
+            if now and (said := _difference(before, now, group)):
                 return said
         return None
 

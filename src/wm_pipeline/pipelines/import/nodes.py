@@ -106,13 +106,13 @@ class ImportOptions(Options):
         return self
 
     def determining(self) -> dict[str, Any]:
-        """Files count by what is in them."""
+        """Files count by what is in them; without any nothing is asked for."""
         sums = {
             name: hashlib.sha256(Path(path).read_bytes()).hexdigest()
             for name in self.files
             if (path := getattr(self, name)) is not None
         }
-        return {**super().determining(), **sums}
+        return {**super().determining(), **sums} if sums else {}
 
 
 def import_world_model(

@@ -1,0 +1,42 @@
+"""A dream of two files, V's and M's, and a controller in it, without Kedro.
+
+``python examples/own_networks.py vae.safetensors mdn_rnn.safetensors``
+"""
+
+import sys
+
+import gymnasium
+import torch
+
+import wm_pipeline.environments  # noqa: F401  registers the dream
+from wm_pipeline.models import MDNRNN, Controller, ControllerOptions, ConvVAE
+
+vae = ConvVAE.load_checkpoint(sys.argv[1])
+mdn_rnn = MDNRNN.load_checkpoint(sys.argv[2])
+controller = Controller(ControllerOptions(), vae.latent_size, mdn_rnn.hidden_size, 1)
+controller.set_parameters(torch.randn(controller.size))
+
+# Of two files nobody knows how episodes begin: dreams do at a standard normal.
+env = gymnasium.make(
+    "wm_pipeline/Dream-v0",
+    render_mode="rgb_array",
+    vae=sys.argv[1],
+    mdn_rnn=sys.argv[2],
+    actions={"kind": "threshold", "low": 2, "middle": 0, "high": 1},
+    temperature=1.0,
+    max_steps=100,
+)
+observation, info = env.reset(seed=1)
+over, score = False, 0.0
+while not over:
+    z, h = torch.from_numpy(observation)[None].split(
+        (vae.latent_size, mdn_rnn.hidden_size), 1
+    )
+    output = float(controller(z, h))  # a controller of zh reads no c
+    side = 1 + (output > 1 / 3) - (output < -1 / 3)  # left, stay, right
+    observation, reward, terminated, truncated, info = env.step(side)
+    over, score = terminated or truncated, score + float(reward)
+mean, log_variance = vae.encode_frames(env.render()[None])
+print(
+    f"it scores {score:.0f}; the last frame's z is {float((mean - z).abs().mean()):.2f} away"
+)
