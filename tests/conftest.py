@@ -32,6 +32,8 @@ from wm_pipeline.models.world_model import WorldModel, digest
 
 LATENT, HIDDEN, MIXTURES, FRAME_SKIP = 4, 8, 3, 2
 
+EVERY_STAGE = "__default__,rounds,benchmark,compare,tune,baselines,export,play"
+
 
 # They start worker processes, each of which takes seconds to import torch.
 SLOW_MODULES = {
@@ -120,7 +122,7 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder.mkdir()
             copy = copy_project(folder)
             with contextlib.chdir(copy):
-                run(copy, "__default__,rounds,benchmark,compare,baselines,export,play")
+                run(copy, EVERY_STAGE)
                 run(copy, "runs,results")
             finished.touch()
     bootstrap_project(folder / "project")

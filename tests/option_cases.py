@@ -118,7 +118,7 @@ class _Walk:
         self, name: str, schema: Mapping[str, Any], value: Any
     ) -> Iterator[tuple[str, Any, bool | None]]:
         """Lists with another first item: ``--params`` replaces lists as a whole."""
-        item = schema.get("items") or schema["prefixItems"][0]
+        item = schema["items"] if "items" in schema else schema["prefixItems"][0]
         first = {} if "$ref" in item else [1, 1] if item.get("type") == "array" else 1
         given = list(value or [first])
         for inner, other, within in self.cases("", item, given[0]):

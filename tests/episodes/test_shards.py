@@ -1,6 +1,7 @@
 """Tests of episodes on disk."""
 
 import hashlib
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,16 @@ def test_some_columns_can_be_read_alone(tmp_path: Path):
     read = EpisodeShards(tmp_path / "set").read(0, ["reward", "frame"])
     assert list(read) == ["reward", "frame"]
     np.testing.assert_array_equal(read["frame"], episode(5)["frame"])
+
+
+def test_another_process_opens_the_set_anew(tmp_path: Path, monkeypatch):
+    write_set(tmp_path / "set", [[3, 2], [4]])
+    monkeypatch.chdir(tmp_path)
+    sent = pickle.dumps(EpisodeShards("set"))
+    monkeypatch.chdir("/")
+    found = pickle.loads(sent)
+    assert found.lengths.tolist() == [3, 2, 4]
+    assert found.digest == EpisodeShards(tmp_path / "set").digest
 
 
 def test_a_set_is_complete_only_with_its_last_shard(tmp_path: Path):

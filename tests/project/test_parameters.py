@@ -36,6 +36,12 @@ NOT_ALONE = (
     "vision.training.salience.rule.most_deviations",
     "environment.actions.kind",
     "rounds.memory.batch_size",
+    *(
+        f"tune.space.controller.evolution.strategy.sigma.{each}"
+        for each in ("low", "high", "log", "choices")
+    ),
+    "tune.objective.episodes",
+    "tune.pruning.episodes",
     "baselines.dreams",
     "baselines.games",
     "baselines.ppo.update_steps",
@@ -155,6 +161,7 @@ def test_the_cases_are_of_all_options_and_the_seed_orders_them() -> None:
     inner = re.compile(
         r"\.\d|\.kwargs\.|architectures\.(?!linear(\.|$))|worlds\.(?!carracing(\.|$))"
         r"|trainings\.(?!default(\.|$))|searches\.(?!full(\.|$))"
+        r"|tune\.space\.(?!controller)"
     )
     known = {name for name in known_names(base()) if not inner.search(name)}
     assert known - named == {"seed"}

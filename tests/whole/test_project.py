@@ -41,6 +41,7 @@ STAGES = (
     "rounds",
     "benchmark",
     "compare",
+    "tune",
     "baselines",
     "export",
     "play",

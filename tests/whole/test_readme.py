@@ -41,6 +41,7 @@ ELSEWHERE = {
     "kedro run --env mygame",  # test_an_own_game_runs_from_end_to_end
     "kedro run --pipelines benchmark",  # the finished project did
     "kedro run --pipelines compare",  # it, too
+    "kedro run --pipelines tune",  # and these
     "kedro run --pipelines baselines",  # and these
     "kedro run --pipelines export",  # and these
     "kedro run --pipelines play",  # and these

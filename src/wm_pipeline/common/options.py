@@ -3,9 +3,9 @@
 import difflib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -37,6 +37,9 @@ class Options(BaseModel):
                     if isinstance(inner, Options)
                 }
         return values
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
 def _is_a_file(path: str) -> str:
@@ -106,6 +109,41 @@ def option_names(kind: Any, value: Any, path: str) -> Iterator[str]:
         for key, item in value.items():
             yield f"{path}.{key}"
             yield from option_names(get_args(kind)[1], item, f"{path}.{key}")
+
+
+def option(options: Options, name: str) -> Any:
+    """The value of an option, by its dotted name within ``options``.
+
+    Raises:
+        KeyError: There is none of that name.
+    """
+    value: Any = options
+    for part in name.split("."):
+        value = (dict(value) if isinstance(value, Options | dict) else {})[part]
+    return value
+
+
+def with_options(options: AnyOptions, values: Mapping[str, Any]) -> AnyOptions:
+    """The options with some of them changed.
+
+    Args:
+        options: All of them.
+        values: Of those that change, by their dotted names within ``options``.
+
+    Raises:
+        KeyError: There is no option of a name.
+        ValidationError: A value is refused.
+    """
+    tree = options.model_dump()
+    for name, value in values.items():
+        *path, last = name.split(".")
+        inner: Any = tree
+        for part in path:
+            inner = inner[part]
+        if not isinstance(inner, dict) or last not in inner:
+            raise KeyError(name)
+        inner[last] = value
+    return type(options).model_validate(tree)
 
 
 def _is_other_kind(kind: Any, value: Any) -> bool:

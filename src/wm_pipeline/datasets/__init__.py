@@ -17,6 +17,7 @@ _MODULES = {
     "FolderDataset": "folder",
     "JSONDataset": "documents",
     "OnnxDataset": "onnx_file",
+    "PathDataset": "path",
     "ShardsDataset": "shards",
     "StateDataset": "states",
     "TableDataset": "documents",

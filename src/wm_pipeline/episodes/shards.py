@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -136,6 +136,10 @@ class EpisodeShards:
         self.metadata: dict[str, Any] = manifest.metadata
         self.digest = manifest.digest
         self._columns = manifest.columns
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+        """Another process opens the files anew."""
+        return type(self), (self.folder.absolute(),)
 
     def __len__(self) -> int:
         """How many episodes there are."""

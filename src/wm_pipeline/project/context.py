@@ -1,7 +1,6 @@
 """The project's context: which stages make up a run, and whether its options are right."""
 
 import sys
-from importlib import import_module
 from typing import Any
 
 from kedro.framework.context import KedroContext
@@ -9,12 +8,9 @@ from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.pipelines.rounds import create_pipeline as create_rounds
-from wm_pipeline.pipelines.rounds.nodes import MOST_ROUNDS
 from wm_pipeline.project.conf import check_globals
 from wm_pipeline.project.parameters import check_parameters, option_groups
-
-ROUNDS = "rounds"
+from wm_pipeline.project.wiring import wired
 
 
 class StagesContext(KedroContext):
@@ -31,29 +27,13 @@ class StagesContext(KedroContext):
                 str(self.project_path)
             )  # a user's games, wrappers, policies
         self._stages = check_globals(self.config_loader["globals"])
-        self._wire_rounds()
+        parameters = self.config_loader["parameters"]
+        for name, made in wired(pipelines, self._stages, parameters).items():
+            if name in pipelines:
+                pipelines[name] = made
         # Kedro loads only the pipelines asked for.
         found = [pipelines[stage] for stage in self._stages if stage in pipelines]
         pipelines["__default__"] = sum(found, Pipeline([]))
-
-    def _wire_rounds(self) -> None:
-        """As many rounds as asked for; stages behind them take the last one's agent."""
-        rounds = self.config_loader["parameters"].get("rounds")
-        count = rounds.get("count") if isinstance(rounds, dict) else None
-        if not isinstance(count, int) or not 1 <= count <= MOST_ROUNDS:
-            return  # the check of the parameters says what is wrong
-        last = {name: f"round_{count}_{name}" for name in ("world_model", "controller")}
-        behind = False
-        for stage in self._stages:
-            if stage in pipelines:
-                # Made anew: another context of this process may have wired it.
-                module = import_module(f"wm_pipeline.pipelines.{stage}")
-                made = module.create_pipeline()
-                read = {n: last[n] for n in last if behind and n in made.inputs()}
-                pipelines[stage] = Pipeline(made, inputs=read) if read else made
-            behind = behind or stage == ROUNDS
-        if ROUNDS in pipelines:
-            pipelines[ROUNDS] = create_rounds(count)
 
     @property
     def params(self) -> dict[str, Any]:

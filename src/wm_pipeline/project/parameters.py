@@ -10,10 +10,16 @@ from kedro.validation.type_extractor import TypeExtractor
 from pydantic import ValidationError
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.options import did_you_mean, option_names
+from wm_pipeline.common.options import (
+    did_you_mean,
+    option,
+    option_names,
+    with_options,
+)
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.project.stages import known_stages
 from wm_pipeline.search.strategies import check_size
+from wm_pipeline.search.tuning_options import TuneOptions
 
 SHARED = ("seed",)
 """Parameters that no stage reads, but that others refer to."""
@@ -44,6 +50,7 @@ def check_parameters(
         InputError: With a sentence for each.
     """
     wrong = list(dict.fromkeys([*_unknown(parameters, asked), *_refused(parameters)]))
+    wrong = wrong or list(_refused_to_tune(parameters))
     if wrong:
         raise InputError("\n".join(wrong))
     _check_together(parameters, stages)
@@ -97,6 +104,31 @@ def _refused(parameters: Mapping[str, Any]) -> Iterator[str]:
                 # A rule of several options together names what it found.
                 found = f"; found {_short(repr(wrong['input']), 80)}"
                 yield f"{name}: {rule}{'' if isinstance(wrong['input'], dict) else found}."
+
+
+def _refused_to_tune(parameters: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each value of ``tune.space`` that an option may not have."""
+    tuned: TuneOptions = option_groups()["tune"].model_validate(parameters["tune"])
+    for name, values in tuned.ranges.items():
+        group, _, path = name.partition(".")
+        if group not in option_groups() or not path:
+            yield f"tune.space: {_no_option(name, parameters)}"
+            continue
+        options = option_groups()[group].model_validate(parameters[group])
+        for value in values.values:
+            try:
+                found = option(with_options(options, {path: value}), path)
+            except KeyError:
+                yield f"tune.space: {_no_option(name, parameters)}"
+                break
+            except ValidationError as report:
+                rule = report.errors(include_url=False)[0]["msg"]
+                rule = _short(rule.removeprefix("Value error, "), 300)
+                yield f"tune.space.{name}: {rule}; found {_short(repr(value), 80)}."
+            else:
+                if values.choices is None and isinstance(found, bool | str):
+                    yield f"tune.space.{name}: expected choices, found {values}."
+                    break
 
 
 def _place(value: Any, wrong: Mapping[str, Any]) -> Iterator[Any]:

@@ -1,0 +1,5 @@
+"""The tune stage."""
+
+from wm_pipeline.pipelines.tune.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

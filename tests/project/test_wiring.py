@@ -1,0 +1,74 @@
+"""What the options wire: rounds, the stages behind them, and what a trial runs."""
+
+from typing import Any
+
+import pytest
+
+from tests.option_cases import base_parameters
+from wm_pipeline.project.wiring import wired
+
+STAGES = ["collection", "blind", "vision", "memory", "dream", "controller"]
+ONE = {"low": 1, "high": 2}
+
+
+def chain(stages: list[str], space: Any, **options: Any) -> list[str]:
+    """The nodes of a trial, without their stages."""
+    parameters = base_parameters() | {"tune": {"space": space}} | options
+    (node,) = wired({"tune"}, stages, parameters)["tune"].nodes
+    assert node.func.__closure__ is not None
+    (found,) = [
+        cell.cell_contents.nodes
+        for cell in node.func.__closure__
+        if hasattr(cell.cell_contents, "nodes")
+    ]
+    assert set(node.inputs) >= {"params:tune", "tune_storage", "params:environment"}
+    return [each.short_name.lower().replace(" ", "_") for each in found]
+
+
+SEARCH = ["search_controller", "select_controller"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("controller.final_rollouts", SEARCH),
+        ("dream.temperature", ["load_world_model", *SEARCH]),
+        (
+            "memory.seed",
+            ["train_memory", "select_memory", "load_world_model", *SEARCH],
+        ),
+        (
+            "vision.seed",
+            [
+                *("train_vision", "select_vision", "encode_episodes"),
+                *("train_memory", "select_memory", "load_world_model", *SEARCH),
+            ],
+        ),
+        ("evaluation.episodes", []),
+    ],
+)
+def test_a_trial_runs_what_its_options_change_down_to_c(
+    name: str, expected: list[str]
+) -> None:
+    assert chain(STAGES, {name: ONE}) == expected
+
+
+def test_an_option_that_is_left_out_changes_nothing() -> None:
+    space = {"memory.seed": None, "controller.seed": ONE}
+    assert chain(STAGES, space) == SEARCH
+
+
+def test_where_c_comes_of_rounds_a_trial_runs_them() -> None:
+    stages = [*STAGES[:-1], "rounds"]
+    rounds = base_parameters()["rounds"] | {"count": 2}
+    found = chain(stages, {"rounds.seed": ONE}, rounds=rounds)
+    assert found[0] == "begin_practice"
+    assert found[-1] == "practise_in_round_2"
+    assert "score_rounds" not in found
+
+
+def test_wrong_options_wire_nothing_and_are_left_to_their_check() -> None:
+    base = base_parameters()
+    assert wired({"rounds"}, STAGES, base | {"rounds": {"count": 0}}) == {}
+    for wrong in (None, [], {"space": 1}, {}):
+        assert "tune" not in wired({"tune"}, STAGES, base | {"tune": wrong})
