@@ -9,9 +9,15 @@ import pytest
 from tests.pipelines.in_memory import catalog_of, options, run_node
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.pipelines.baselines.nodes import (
+    TRAINED_IN,
     BaselinesOptions,
     compare_baselines,
     judge_baselines,
+    search_at_random,
+    search_cmaes_in_dream,
+    search_cmaes_in_game,
+    take_actors,
+    take_controllers,
     train_in_dream,
     train_in_game,
 )
@@ -28,7 +34,9 @@ def mock(bare_project: Path) -> dict[str, Any]:
     evaluation = mock["evaluation"].model_copy(update={"episodes": 4, "workers": 1})
     blind = mock["blind"].model_copy(update={"games": 2, "workers": 1})
     ppo = {"steps": 4096, "update_steps": 1024, "batch_size": 256}
-    baselines = mock["baselines"].model_dump() | {"ppo": ppo, "workers": 1}
+    search = {"population": 8, "rollouts": 2, "sigma": 1.0}
+    changed = {"ppo": ppo, "search": search, "workers": 1}
+    baselines = mock["baselines"].model_dump() | changed
     return mock | {
         "evaluation": evaluation,
         "blind": blind,
@@ -36,7 +44,7 @@ def mock(bare_project: Path) -> dict[str, Any]:
     }
 
 
-def test_ppo_plays_the_games_of_c(mock: dict[str, Any], tmp_path: Path) -> None:
+def test_all_play_the_games_of_c(mock: dict[str, Any], tmp_path: Path) -> None:
     catalog = catalog_of(mock, tmp_path)
     run_node(catalog, "mock", make_mock_world_model)
     world_model = catalog.load("world_model")
@@ -45,9 +53,17 @@ def test_ppo_plays_the_games_of_c(mock: dict[str, Any], tmp_path: Path) -> None:
     catalog["controller"] = Controller.for_world(model, world_model, outputs)
     run_node(catalog, "blind", find_blind_policies)
     run_node(catalog, "evaluation", evaluate)
+    for name in TRAINED_IN:
+        for kind in ("search", "training"):
+            catalog[f"earlier_{name}_{kind}"] = lambda: None
     for function in (
+        search_cmaes_in_dream,
+        search_cmaes_in_game,
+        search_at_random,
+        take_controllers,
         train_in_dream,
         train_in_game,
+        take_actors,
         judge_baselines,
         compare_baselines,
     ):
@@ -55,28 +71,49 @@ def test_ppo_plays_the_games_of_c(mock: dict[str, Any], tmp_path: Path) -> None:
     episodes = catalog.load("baseline_episodes")
     assert (episodes["world"] == "real").all()
     seeds = episodes.groupby("policy")["seed"].agg(list)
-    assert seeds["ppo_dream"] == seeds["ppo_game"] == seeds["controller"]
+    assert all(seeds[name] == seeds["controller"] for name in TRAINED_IN)
     judged = catalog.load("evaluation_episodes").query("world == 'real'")
-    kept = episodes[~episodes["policy"].str.startswith("ppo")]
+    kept = episodes[~episodes["policy"].isin(TRAINED_IN)]
     pd.testing.assert_frame_equal(kept, judged.reset_index(drop=True))
 
     scores = catalog.load("baseline_scores").set_index("policy")
     means = episodes.groupby("policy")["return"].mean()
-    for name in ("ppo_dream", "ppo_game", "blind"):
+    for name in (*TRAINED_IN, "blind"):
         gain = means["controller"] - means[name]
         assert scores.loc[name, "mean"] == pytest.approx(means[name])
         assert scores.loc[name, "gain"] == pytest.approx(gain)
     cost = scores[["dream_steps", "game_steps"]]
     assert cost.loc["ppo_dream"].tolist() == [4096, 0]
     assert cost.loc["ppo_game"].tolist() == [0, 4096]
-    assert cost.drop(["ppo_dream", "ppo_game"]).isna().all(axis=None)
-    assert scores.loc[["ppo_dream", "ppo_game"], "seconds"].gt(0).all()
+    # A search ends with the generation in which its steps are spent.
+    for name in ("cmaes_dream", "random_search"):
+        log = catalog.load(f"{name}_log")
+        assert log["steps"].iloc[-2] < 4096 <= log["steps"].iloc[-1]
+        assert cost.loc[name].tolist() == [log["steps"].iloc[-1], 0]
+        assert (log["episodes"] == 16).all()
+    log = catalog.load("cmaes_game_log")
+    assert cost.loc["cmaes_game"].tolist() == [0, log["steps"].iloc[-1]]
+    assert cost.drop(list(TRAINED_IN)).isna().all(axis=None)
+    assert scores.loc[list(TRAINED_IN), "seconds"].gt(0).all()
+    # CMA-ES learns in both worlds, random search does not.
+    for name in ("cmaes_dream", "cmaes_game"):
+        returns = catalog.load(f"{name}_log")["mean_return"]
+        assert returns.iloc[-1] > 1.5 * returns.iloc[0]
+    searched = catalog.load("random_search_search")
+    best = searched.candidate_log["fitness"].idxmax()
+    assert searched.fitness_log["best_so_far"].iloc[-1] == pytest.approx(
+        searched.candidate_log["fitness"][best]
+    )
+    found = catalog.load("random_search").get_parameters().double().numpy()
+    assert found == pytest.approx(searched.best)
     assert pd.isna(scores.loc["controller", "gain"])
     drawn = {trace.name for trace in catalog.load("baseline_histogram").data}
-    assert {"ppo_dream", "ppo_game", "controller"} <= drawn
+    assert {*TRAINED_IN, "controller"} <= drawn
 
     catalog["evaluation_episodes"] = catalog.load("baseline_episodes")
-    with pytest.raises(ValueError, match=r"ppo_dream, ppo_game is a baseline's name"):
+    with pytest.raises(
+        ValueError, match=r"ppo_dream, ppo_game, random_search is a baseline's name"
+    ):
         run_node(catalog, "baselines", judge_baselines)
 
 
@@ -92,5 +129,36 @@ def test_without_stable_baselines_it_says_what_to_install(
     catalog = catalog_of(mock, tmp_path)
     run_node(catalog, "mock", make_mock_world_model)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"baselines: .*wm-pipeline\[sb3\]"):
-        run_node(catalog, "baselines", train_in_dream)
+    for function, earlier in (
+        (train_in_dream, "earlier_ppo_dream_training"),
+        (search_cmaes_in_dream, "earlier_cmaes_dream_search"),
+    ):
+        catalog[earlier] = lambda: None
+        with pytest.raises(ValueError, match=r"baselines: .*wm-pipeline\[sb3\]"):
+            run_node(catalog, "baselines", function)
+
+
+def test_a_training_is_resumed_if_asked_for(
+    mock: dict[str, Any], tmp_path: Path
+) -> None:
+    catalog = catalog_of(mock, tmp_path)
+    run_node(catalog, "mock", make_mock_world_model)
+    first: dict[str, Any] = {}
+    for function, name, kind in (
+        (search_cmaes_in_dream, "cmaes_dream", "search"),
+        (train_in_dream, "ppo_dream", "training"),
+    ):
+        catalog[f"earlier_{name}_{kind}"] = lambda: None
+        _, first[name] = run_node(catalog, "baselines", function)
+    given = mock["baselines"].model_dump()
+    more = {"resume": True, "ppo": given["ppo"] | {"steps": 8192}}
+    catalog["params:baselines"] = BaselinesOptions.model_validate(given | more)
+    catalog["earlier_cmaes_dream_search"] = lambda: first["cmaes_dream"]
+    log, state = run_node(catalog, "baselines", search_cmaes_in_dream)
+    before = first["cmaes_dream"].fitness_log
+    pd.testing.assert_frame_equal(state.fitness_log[: len(before)], before)
+    assert log["steps"].iloc[-1] >= 8192
+    catalog["earlier_ppo_dream_training"] = lambda: first["ppo_dream"]
+    log, state = run_node(catalog, "baselines", train_in_dream)
+    assert log["steps"].tolist() == list(range(1024, 8193, 1024))
+    assert state.finished

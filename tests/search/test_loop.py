@@ -535,6 +535,21 @@ def test_a_budget_of_seconds_ends_the_search_and_counts_those_before(
     assert resumed.generations == 4
 
 
+def test_a_budget_of_steps_ends_it_with_a_whole_generation(
+    evaluator: DreamEvaluator,
+) -> None:
+    whole = last(evaluator, plan(generations=6)).fitness_log["steps"]
+    spent = int(whole[:3].sum())
+    for steps, generations in ((spent, 3), (spent + 1, 4)):
+        state = last(evaluator, plan(generations=6, steps=steps))
+        assert state.stopped == f"the budget of {steps:,} steps is spent"
+        assert state.fitness_log["steps"].tolist() == whole[:generations].tolist()
+    # A search that goes on counts what was spent before.
+    before = last(evaluator, plan(generations=2))
+    (*_, state) = evolve(evaluator, plan(generations=6, steps=spent), 1, before)
+    assert state.generations == 3
+
+
 def test_pycmas_own_criteria_end_a_search_that_converged_if_asked(
     evaluator: DreamEvaluator,
 ) -> None:
@@ -749,4 +764,6 @@ def test_by_default_nothing_stops_a_search_and_every_generation_gives_a_state(
     options = EvolutionOptions(strategy=strategy, generations=3, rollouts=2)
     states = evolve(Hill(evaluator), options, 1)
     assert [state.generations for state in states] == [1, 2, 3]
-    assert options.stop == StopOptions(mean_return=None, seconds=None, converged=False)
+    assert options.stop == StopOptions(
+        mean_return=None, seconds=None, steps=None, converged=False
+    )

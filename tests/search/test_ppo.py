@@ -1,9 +1,11 @@
 """Tests of PPO, what C is compared with."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -12,8 +14,13 @@ from wm_pipeline.environments.actions import BoxActions, ThresholdActions
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.actor import Actor
+from wm_pipeline.models.training_state import (
+    TrainingState,
+    load_training_state,
+    save_training_state,
+)
 from wm_pipeline.policies.actor_agent import ActorAgent
-from wm_pipeline.search.ppo import dreams, games, train_ppo
+from wm_pipeline.search.ppo import actor_of, dreams, games, log_of, train_ppo
 from wm_pipeline.search.ppo_options import PPOOptions
 
 ACTIONS = ThresholdActions(kind="threshold", low=0, middle=1, high=2)
@@ -32,9 +39,19 @@ def options(**changes: Any) -> PPOOptions:
     return PPOOptions.model_validate(given | changes)
 
 
-def dreamt(actions: Any = ACTIONS, seed: int = 1, **changes: Any) -> Any:
+def states(
+    actions: Any = ACTIONS,
+    seed: int = 1,
+    before: TrainingState | None = None,
+    **changes: Any,
+) -> list[TrainingState]:
     envs = dreams(mock_world_model(), actions, 1.0, 200, 4)
-    return train_ppo(envs, options(**changes), seed, "PPO")
+    return list(train_ppo(envs, options(**changes), seed, "PPO", {"of": 1}, before))
+
+
+def dreamt(actions: Any = ACTIONS, seed: int = 1, **changes: Any) -> Any:
+    *_, state = states(actions, seed, **changes)
+    return actor_of(state, options(**changes)), log_of(state)
 
 
 def weights_of(actor: Actor) -> torch.Tensor:
@@ -63,15 +80,42 @@ def test_the_seed_decides() -> None:
 def test_torchs_stream_is_left_alone() -> None:
     envs = dreams(mock_world_model(), ACTIONS, 1.0, 200, 4)
     before = torch.random.get_rng_state()
-    train_ppo(envs, options(), 1, "PPO")
+    list(train_ppo(envs, options(), 1, "PPO", {}))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_games_train_it_too() -> None:
     envs = games(mock_world_model(), BALANCE, 2)
-    actor, log = train_ppo(envs, options(), 1, "PPO")
-    assert log["steps"].tolist() == [64, 128]
-    assert actor.features == 6
+    *_, state = train_ppo(envs, options(), 1, "PPO", {})
+    assert log_of(state)["steps"].tolist() == [64, 128]
+    assert actor_of(state, options()).features == 6
+
+
+def test_it_goes_on_from_a_file(tmp_path: Path) -> None:
+    whole = states(steps=256, save_every=0)
+    assert [state.step for state in whole] == [64, 128, 192, 256]
+    assert [state.finished for state in whole] == [False, False, False, True]
+    save_training_state(tmp_path / "ppo.safetensors", whole[1])
+    before = load_training_state(tmp_path / "ppo.safetensors")
+    with pytest.raises(ValueError, match="found one interrupted after step 128"):
+        actor_of(before, options())
+    first, last = states(before=before, steps=256, save_every=0)
+    # Adam's moments and the random numbers go on; the episodes are new ones.
+    assert first.arrays["adam.0000.step"] == whole[2].arrays["adam.0000.step"]
+    assert last.step == 256
+    log = log_of(last)
+    assert log["steps"].tolist() == [64, 128, 192, 256]
+    pd.testing.assert_frame_equal(log[:2], log_of(before))
+    assert log["seconds"].is_monotonic_increasing
+    # Nothing is left to do.
+    (again,) = states(before=last, steps=256)
+    assert again is last
+
+
+def test_it_does_not_go_on_with_another_training() -> None:
+    before = states()[-1]
+    with pytest.raises(ValueError, match=r"baselines.resume: .*ppo.clip: it has 0.2"):
+        states(before=before, clip=0.1)
 
 
 def test_its_course_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,6 +171,9 @@ def test_every_architecture_is_trained_with_every_seed_under_one_budget(
         "mlp_128": 49 * 128 + 129,
     }
     assert table[["dream_return", "real_return"]].gt(0).all(axis=None)
+    spent = log.groupby(["architecture", "seed"], sort=False)["steps"].sum()
+    assert table["dream_steps"].tolist() == spent.tolist()
+    assert (table["game_steps"] == 0).all()
     per_search = log.groupby(["architecture", "seed"])["generation"].agg(list)
     assert set(per_search.index) == set(searches)
     assert all(generations == [0, 1] for generations in per_search)

@@ -27,6 +27,7 @@ _READ_AGAIN = (
     "generation",
     "mean",
     "best_so_far",
+    "steps",
     "ask_seconds",
     "evaluate_seconds",
     "tell_seconds",
@@ -40,12 +41,15 @@ class StopOptions(Options):
     Attributes:
         mean_return: A generation whose mean fitness is at least this; None: none does.
         seconds: A wall-clock budget of the generations, above 0; None: no limit.
+        steps: A budget of steps of M, 1 or more; the last generation is finished. None:
+            no limit.
         converged: Whether any of pycma's own criteria does (``tolx``, ``tolfun`` and
             others).
     """
 
     mean_return: float | None = None
     seconds: float | None = Field(default=None, gt=0, le=LONGEST)
+    steps: int | None = Field(default=None, ge=1, le=10**15)
     converged: bool = False
 
 
@@ -262,18 +266,20 @@ class _Search:
 
     def reason_to_stop(self) -> str | None:
         """Why the search is over now, or None."""
-        stop = self._options.stop
+        stop, generations = self._options.stop, self._options.generations
         if not self._rows:
             return None
+        spent = self._spent()
         if stop.mean_return is not None and self._rows[-1]["mean"] >= stop.mean_return:
             return f"a mean return of {stop.mean_return:g} was reached"
-        if self.generation >= self._options.generations:
-            return f"all {self._options.generations} generations are done"
-        if stop.seconds is not None and self._seconds() >= stop.seconds:
+        if self.generation >= generations:
+            return f"all {generations} generations are done"
+        if stop.seconds is not None and spent["seconds"] >= stop.seconds:
             return f"the budget of {stop.seconds:g} seconds is spent"
-        if stop.converged and (met := self._strategy.stop()):
-            return f"pycma stopped by {', '.join(sorted(met))}"
-        return None
+        if stop.steps is not None and spent["steps"] >= stop.steps:
+            return f"the budget of {stop.steps:,} steps is spent"
+        met = self._strategy.stop() if stop.converged else {}
+        return f"pycma stopped by {', '.join(sorted(met))}" if met else None
 
     @property
     def any_finite(self) -> bool:
@@ -306,7 +312,10 @@ class _Search:
         scalars = {name: float(value) for name, value in row.items()}
         progress.record(self._name, int(scalars.pop("generation")), scalars, weights)
 
-    def _seconds(self) -> float:
-        """Wall-clock time of the generations so far, those before a resume too."""
-        names = ("ask_seconds", "evaluate_seconds", "tell_seconds")
-        return float(sum(row[name] for row in self._rows for name in names))
+    def _spent(self) -> dict[str, float]:
+        """Steps and wall-clock time of the generations so far, before a resume too."""
+        clocked = ("ask_seconds", "evaluate_seconds", "tell_seconds")
+        return {
+            "steps": sum(row["steps"] for row in self._rows),
+            "seconds": float(sum(row[name] for row in self._rows for name in clocked)),
+        }

@@ -4,6 +4,7 @@ Source: Schulman et al. 2017.
 """
 
 import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,20 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 from torch import nn
 
 from wm_pipeline.common import progress
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream_env import DreamVectorEnv
 from wm_pipeline.environments.latent_env import LatentEnv
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.environments.sb3_dreams import Sb3Dreams
 from wm_pipeline.models.actor import Actor
+from wm_pipeline.models.training_state import HISTORY, TrainingState
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.search.ppo_options import PPOOptions
+
+_METRICS = ("episodes", "mean_return", "mean_steps", "seconds")
+"""What is known of an update."""
 
 
 def dreams(
@@ -67,23 +74,40 @@ def games(
 
 
 def train_ppo(
-    envs: VecEnv, options: PPOOptions, seed: int, name: str
-) -> tuple[Actor, pd.DataFrame]:
+    envs: VecEnv,
+    options: PPOOptions,
+    seed: int,
+    name: str,
+    conditions: Mapping[str, Any],
+    before: TrainingState | None = None,
+) -> Iterator[TrainingState]:
     """Train a policy by PPO.
 
     Args:
         envs: Whose observations are [z, h]; they are closed at the end.
         options: The budget and the algorithm's.
-        seed: Of the environments, the decisions and the weights.
+        seed: Of the environments, the decisions and the weights, below 2^32.
         name: Of what is trained, for progress and curves.
+        conditions: All else that the result depends on, as JSON values.
+        before: A state to resume from. Its weights, moments and random numbers go on, but
+            the environments begin new episodes: of what a game or a dream was at,
+            nothing is kept.
 
-    Returns:
-        The policy; and a row an update: steps of the environments so far, episodes
-        (finished in the update), mean_return and mean_steps of those (NaN without any),
-        and seconds since the beginning.
+    Yields:
+        The state, ``save_every`` seconds or more after the one before, and at the end.
+        Its history has of each update, by the steps of the environments so far:
+        episodes (finished in the update), mean_return and mean_steps of those (NaN
+        without any), and seconds since the beginning.
+
+    Raises:
+        InputError: ``before`` is of another training.
     """
+    # A finished training goes on with more steps.
+    learning = {k: v for k, v in options.determining().items() if k != "steps"}
+    conditions = {"ppo": learning, "seed": seed, **conditions}
     try:
-        with torch.random.fork_rng(devices=[]):  # it seeds torch's global generator
+        # It seeds the global generators of torch and of NumPy.
+        with torch.random.fork_rng(devices=[]):
             model = PPO(
                 "MlpPolicy",
                 envs,
@@ -102,24 +126,61 @@ def train_ppo(
                 seed=seed,
                 device="cpu",
             )
-            with progress.task(f"Training {name}", options.steps, "steps") as task:
-                log = _Log(task, name)
-                model.learn(options.steps, callback=log)
-            actor = _actor_of(model, options)
+            log = _Log(name)
+            if before is not None:
+                before.check("baselines.resume", conditions)
+                _restore(model, before)
+                log.go_on(before.history)
+            if before is not None and before.step >= options.steps:
+                yield before
+            last = time.monotonic()
+            done = int(model.num_timesteps)
+            with progress.task(
+                f"Training {name}", options.steps, "steps", done
+            ) as task:
+                while model.num_timesteps < options.steps:
+                    # An update at a time, in the same episodes.
+                    model.learn(options.update_steps, log, reset_num_timesteps=False)
+                    done, before_update = int(model.num_timesteps), done
+                    task.advance(done - before_update, log.note)
+                    finished = done >= options.steps
+                    if finished or time.monotonic() - last >= options.save_every:
+                        last = time.monotonic()
+                        yield _state(model, log, name, conditions, finished)
     finally:
         envs.close()
-    return actor, pd.DataFrame(log.rows)
+
+
+def log_of(state: TrainingState) -> pd.DataFrame:
+    """The history of a training, a row an update: steps, and the columns it has."""
+    wide = state.history.pivot(index="step", columns="metric", values="value")
+    wide = wide.rename_axis(index="steps", columns=None).reset_index()
+    return wide[["steps", *_METRICS]].astype({"episodes": "int64"})
 
 
 class _Log(BaseCallback):
-    """Rows of the log, curves and progress, an update at a time."""
+    """Rows of the history, and curves, an update at a time.
 
-    def __init__(self, task: progress.Task, name: str) -> None:
+    Attributes:
+        rows: The history so far.
+        note: A few words on the last update.
+    """
+
+    def __init__(self, name: str) -> None:
         super().__init__()
-        self._task, self._name = task, name
+        self._name = name
         self._began = time.perf_counter()
         self._episodes: list[tuple[float, int]] = []
-        self.rows: list[dict[str, float]] = []
+        self.rows = pd.DataFrame(columns=list(HISTORY))
+        self.note = ""
+
+    def go_on(self, history: pd.DataFrame) -> None:
+        """Behind the updates of an earlier run; seconds count from its last one on."""
+        self.rows = history
+        for step, rows in history.groupby("step"):
+            scalars = dict(zip(rows["metric"], rows["value"], strict=True))
+            progress.record(self._name, int(str(step)), scalars)
+            self._began = time.perf_counter() - scalars["seconds"]
 
     def _on_step(self) -> bool:
         self._episodes += [
@@ -135,33 +196,100 @@ class _Log(BaseCallback):
             if self._episodes
             else (np.nan, np.nan)
         )
-        row = {
-            "steps": self.num_timesteps,
-            "episodes": len(self._episodes),
-            "mean_return": float(returns),
-            "mean_steps": float(steps),
-            "seconds": time.perf_counter() - self._began,
-        }
+        seconds = time.perf_counter() - self._began
+        values = (len(self._episodes), float(returns), float(steps), seconds)
+        scalars = dict(zip(_METRICS, map(float, values), strict=True))
         self._episodes = []
-        before = self.rows[-1]["steps"] if self.rows else 0
-        self.rows.append(row)
-        progress.record(self._name, self.num_timesteps, row)
-        self._task.advance(
-            int(self.num_timesteps - before), f"return {row['mean_return']:.1f}"
-        )
+        rows = [(self.num_timesteps, "training", *each) for each in scalars.items()]
+        new = pd.DataFrame(rows, columns=list(HISTORY))
+        self.rows = pd.concat([self.rows, new]) if len(self.rows) else new
+        progress.record(self._name, self.num_timesteps, scalars)
+        self.note = f"return {returns:.1f}"
+
+
+def _state(
+    model: PPO, log: _Log, name: str, conditions: dict[str, Any], finished: bool
+) -> TrainingState:
+    """The state between two updates."""
+    policy = model.policy
+    tensors = {f"weights.{each}": w for each, w in policy.state_dict().items()}
+    for number, parameter in enumerate(policy.parameters()):
+        for each, moment in policy.optimizer.state[parameter].items():
+            tensors[f"adam.{number:04}.{each}"] = moment
+    # Stable-Baselines3 draws from NumPy's global generator.
+    kind, keys, position, *_ = np.random.get_state()  # noqa: NPY002
+    assert kind == "MT19937"
+    return TrainingState(
+        name=name,
+        conditions=conditions,
+        config={},
+        step=int(model.num_timesteps),
+        finished=finished,
+        best=None,
+        batches=0,
+        history=log.rows,
+        arrays={
+            **{
+                name: tensor.detach().clone().numpy()
+                for name, tensor in tensors.items()
+            },
+            "random.torch": torch.random.get_rng_state().numpy(),
+            "random.numpy": np.append(keys, np.uint32(position)),
+        },
+    )
+
+
+def _restore(model: PPO, state: TrainingState) -> None:
+    """Put a new model where a state is."""
+    policy = model.policy
+    weights = state.part("weights")
+    policy.load_state_dict({n: torch.from_numpy(w) for n, w in weights.items()})
+    for number, parameter in enumerate(policy.parameters()):
+        moments = state.part(f"adam.{number:04}")
+        policy.optimizer.state[parameter] = {
+            name: torch.from_numpy(moment.copy()) for name, moment in moments.items()
+        }
+    model.num_timesteps = state.step
+    drawn = state.part("random")
+    torch.random.set_rng_state(torch.from_numpy(drawn["torch"].copy()))
+    *keys, position = drawn["numpy"]
+    numpy_state = ("MT19937", np.array(keys, np.uint32), int(position), 0, 0.0)
+    np.random.set_state(numpy_state)  # noqa: NPY002
+    # Not the episodes of the beginning once more.
+    assert model.env is not None
+    model.env.seed(int(stream(state.step, "resumed").integers(2**32)))
 
 
 @torch.no_grad()
-def _actor_of(model: PPO, options: PPOOptions) -> Actor:
-    """The policy of a model, with weights of its own."""
-    policy = model.policy
-    layers = [
-        layer
-        for layer in [*policy.mlp_extractor.policy_net, policy.action_net]
-        if isinstance(layer, nn.Linear)
+def actor_of(state: TrainingState, options: PPOOptions) -> Actor:
+    """The policy of a training that is finished.
+
+    Raises:
+        InputError: It is interrupted.
+    """
+    if not state.finished:
+        raise InputError(
+            f"{state.name}: expected a training that is finished, found one interrupted "
+            f"after step {state.step}. Resume it with baselines.resume=true"
+        )
+    weights = state.part("weights")
+    names = [
+        *(
+            f"mlp_extractor.policy_net.{2 * n}"
+            for n in range(len(options.hidden_sizes))
+        ),
+        "action_net",
     ]
-    actor = Actor(layers[0].in_features, options.hidden_sizes, layers[-1].out_features)
+    layers = [
+        {
+            part: torch.from_numpy(weights[f"{name}.{part}"])
+            for part in ("weight", "bias")
+        }
+        for name in names
+    ]
+    outputs, features = len(layers[-1]["bias"]), layers[0]["weight"].shape[1]
+    actor = Actor(features, options.hidden_sizes, outputs)
     ours = [layer for layer in actor.layers if isinstance(layer, nn.Linear)]
     for mine, theirs in zip(ours, layers, strict=True):
-        mine.load_state_dict(theirs.state_dict())
+        mine.load_state_dict(theirs)
     return actor.eval()

@@ -1,6 +1,6 @@
 """What PPO is trained with; without Stable-Baselines3 it can still be checked."""
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -23,8 +23,10 @@ class PPOOptions(Options):
         clip: How far an update may change the odds of a decision.
         entropy: What each nat of a decision's entropy is worth.
         hidden_sizes: Units of the tanh layers of policy and critic.
+        save_every: Seconds at least between two states to resume from.
     """
 
+    indifferent: ClassVar[frozenset[str]] = frozenset({"save_every"})
     steps: int = Field(ge=1, le=1_000_000_000)
     update_steps: int = Field(default=2048, ge=2, le=10_000_000)
     batch_size: int = Field(default=256, ge=2, le=10_000_000)
@@ -35,6 +37,7 @@ class PPOOptions(Options):
     clip: float = Field(default=0.2, gt=0, le=1)
     entropy: float = Field(default=0.0, ge=0, le=10)
     hidden_sizes: tuple[Units, ...] = Field(default=(64, 64), max_length=10)
+    save_every: float = Field(default=30.0, ge=0, le=1e9)
 
     @model_validator(mode="after")
     def _batches_are_even(self) -> Self:

@@ -137,8 +137,9 @@ def _flat(tree: dict[str, Any]) -> dict[str, Any]:
         for each, value in (found or {str(name): said}).items():
             before = flat.get(each)
             if isinstance(before, dict) and isinstance(value, dict):
-                value = {**before, **value}
-            flat[each] = value
+                flat[each] = {**before, **value}
+            else:
+                flat[each] = value
     return flat
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -11,9 +11,20 @@ from pydantic import Field
 from wm_pipeline.common.devices import Device
 from wm_pipeline.common.machine import cores
 from wm_pipeline.common.options import Options
-from wm_pipeline.dreaming.evaluator import DreamEvaluator, Evaluator, joined
+from wm_pipeline.dreaming.evaluator import (
+    DreamEvaluator,
+    DreamOptions,
+    Evaluator,
+    joined,
+)
 from wm_pipeline.dreaming.loop import RolloutResult
+from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.workers.engine import EngineOptions, open_pool
+from wm_pipeline.workers.game_evaluator import GameEvaluator
+
+World = Literal["dream", "real"]
+"""Where candidates are judged."""
 
 ATTEMPTS = 2
 """How often a worker's share of a generation is tried."""
@@ -122,6 +133,47 @@ def with_workers(
     else:
         with WorkerEvaluator(engine.with_workers(workers), evaluator) as shared:
             yield shared
+
+
+@contextmanager
+def evaluator_in(
+    world: World,
+    policy: ControllerPolicy,
+    environment: EnvironmentOptions,
+    engine: EngineOptions,
+    dream: DreamOptions,
+    options: EvaluatorOptions,
+    seed: int,
+    population: int,
+) -> Iterator[Evaluator]:
+    """Where candidates are judged; its worker processes end with the block.
+
+    Args:
+        world: In the ``dream``, or in the ``real`` game.
+        policy: Of V, M and a controller of the candidates' architecture.
+        environment: The game; of its action mapping alone the dream makes use.
+        engine: Where candidates run.
+        dream: Temperature and length of the dreams.
+        options: Workers and device.
+        seed: Of the dreams, or games.
+        population: Candidates a generation.
+    """
+    if world == "real":
+        engine = engine.with_workers(options.workers)
+        with GameEvaluator(environment, policy, seed, engine) as evaluator:
+            yield evaluator
+        return
+    dreams = DreamEvaluator(
+        policy.world_model,
+        policy.controller,
+        policy.actions,
+        dream,
+        seed,
+        options.device,
+        options.max_dreams,
+    )
+    with with_workers(dreams, engine, options.workers, population) as shared:
+        yield shared
 
 
 def _there(evaluator: DreamEvaluator, device: Device | None) -> DreamEvaluator:

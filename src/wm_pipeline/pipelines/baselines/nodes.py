@@ -1,36 +1,87 @@
-"""PPO in the dream and in the game, judged in the games in which C was judged."""
+"""What C is compared with: searches and PPO, in the dream and in the game."""
 
 import importlib.util
 import logging
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, ClassVar, Self
 
 import pandas as pd
 import plotly.graph_objects as go
+import torch
 from pydantic import Field, model_validator
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
-from wm_pipeline.common.options import Options, Seed, Workers
+from wm_pipeline.common.options import (
+    Options,
+    Population,
+    Rollouts,
+    Seed,
+    Sigma,
+    Workers,
+)
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.dream import check_controls
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.actor import Actor
-from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.models.controller import Controller, ControllerOptions
+from wm_pipeline.models.training_state import TrainingState
+from wm_pipeline.models.world_model import WorldModel, digest
 from wm_pipeline.policies.actor_agent import ActorAgent
 from wm_pipeline.policies.agent_policy import LatentAgentPolicy
+from wm_pipeline.policies.controller_policy import ControllerPolicy
+from wm_pipeline.policies.policy import Policy
 from wm_pipeline.reporting.figures import evaluation_histogram
 from wm_pipeline.reporting.statistics import mean_interval, paired_interval
+from wm_pipeline.search.loop import EvolutionOptions, StopOptions, evolve
 from wm_pipeline.search.ppo_options import PPOOptions
+from wm_pipeline.search.state import SearchState
+from wm_pipeline.search.strategies import Kind, StrategyOptions, check_population
 from wm_pipeline.workers.engine import EngineOptions
+from wm_pipeline.workers.evaluators import EvaluatorOptions, World, evaluator_in
 from wm_pipeline.workers.here import games_here
 from wm_pipeline.workers.scores import play_for_scores
 
 logger = logging.getLogger(__name__)
 
-PPO_IN = {"ppo_dream": "dream", "ppo_game": "game"}
+TRAINED_IN: Mapping[str, World] = {
+    "cmaes_dream": "dream",
+    "cmaes_game": "real",
+    "random_search": "dream",
+    "ppo_dream": "dream",
+    "ppo_game": "real",
+}
 """Where each policy is trained."""
+
+_ENDLESS = 1_000_000
+"""Generations; the steps are what ends a search."""
+
+
+class SearchOptions(Options):
+    """The searches, CMA-ES and random search.
+
+    Attributes:
+        model: The controller's architecture.
+        strategy: Of CMA-ES.
+        population: Candidates a generation.
+        sigma: The initial standard deviation.
+        rollouts: Dreams, or games, a candidate and generation.
+        evaluator: Where candidates dream.
+    """
+
+    model: ControllerOptions = ControllerOptions()
+    strategy: Kind = "full"
+    population: Population = 16
+    sigma: Sigma = 0.1
+    rollouts: Rollouts = 4
+    evaluator: EvaluatorOptions = EvaluatorOptions()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_population(self.strategy, self.population)
+        return self
 
 
 class BaselinesOptions(Options):
@@ -38,18 +89,24 @@ class BaselinesOptions(Options):
 
     Attributes:
         seed: Of their training.
+        resume: Whether to resume the newest trainings.
         dreams: Side by side, in which PPO is trained.
         games: Side by side, in which it is trained.
-        ppo: Its budget, the same in dream and game, and how it is trained.
+        ppo: Its budget, the same in dream and game and the searches' too, and how it is
+            trained.
+        search: CMA-ES and random search.
         sample_latents: Whether they see a sample of z in the game, or its mean.
-        workers: Games side by side in which they are judged; null: one a core.
+        workers: Games side by side, in which the searches are trained and all are judged;
+            null: one a core.
     """
 
-    indifferent: ClassVar[frozenset[str]] = frozenset({"workers"})
+    indifferent: ClassVar[frozenset[str]] = frozenset({"workers", "resume"})
     seed: Seed
+    resume: bool = False
     dreams: int = Field(default=64, ge=1, le=100_000)
     games: int = Field(default=4, ge=1, le=1000)
     ppo: PPOOptions
+    search: SearchOptions = SearchOptions()
     sample_latents: bool = True
     workers: Workers | None
 
@@ -65,12 +122,118 @@ class BaselinesOptions(Options):
         return self
 
 
+Searched = Iterator[tuple[pd.DataFrame, SearchState]]
+
+
+def search_cmaes_in_dream(
+    world_model: WorldModel,
+    environment: EnvironmentOptions,
+    engine: EngineOptions,
+    dream: DreamOptions,
+    options: BaselinesOptions,
+    earlier: Callable[[], SearchState | None],
+) -> Searched:
+    """Search for a controller with CMA-ES in the dream, until the steps are spent.
+
+    Args:
+        world_model: V and M.
+        environment: The game; of its action mapping alone the dream makes use.
+        engine: Where candidates run.
+        dream: Temperature and length of the dreams.
+        options: The budget.
+        earlier: Reads the newest state, if there is one, which is resumed if asked for.
+
+    Yields:
+        The log, a row a generation: steps so far, episodes, mean_return, mean_steps and
+        seconds so far; and the state.
+    """
+    policy = _blank(world_model, environment, options)
+    strategy = options.search.strategy
+    name = "CMA-ES in the dream"
+    where = (environment, engine, dream)
+    yield from _search("dream", name, strategy, policy, where, options, earlier)
+
+
+def search_cmaes_in_game(
+    world_model: WorldModel,
+    environment: EnvironmentOptions,
+    engine: EngineOptions,
+    dream: DreamOptions,
+    options: BaselinesOptions,
+    earlier: Callable[[], SearchState | None],
+) -> Searched:
+    """As ``search_cmaes_in_dream``, in the game."""
+    policy = _blank(world_model, environment, options)
+    strategy = options.search.strategy
+    where = (environment, engine, dream)
+    name = "CMA-ES in the game"
+    yield from _search("real", name, strategy, policy, where, options, earlier)
+
+
+def search_at_random(
+    world_model: WorldModel,
+    environment: EnvironmentOptions,
+    engine: EngineOptions,
+    dream: DreamOptions,
+    options: BaselinesOptions,
+    earlier: Callable[[], SearchState | None],
+) -> Searched:
+    """As ``search_cmaes_in_dream``, by random search."""
+    policy = _blank(world_model, environment, options)
+    where = (environment, engine, dream)
+    name = "Random search in the dream"
+    yield from _search("dream", name, "random", policy, where, options, earlier)
+
+
+def take_controllers(
+    world_model: WorldModel,
+    environment: EnvironmentOptions,
+    options: BaselinesOptions,
+    cmaes_dream_search: SearchState,
+    cmaes_game_search: SearchState,
+    random_search_search: SearchState,
+) -> tuple[Controller, Controller, Controller]:
+    """What the searches end with: the mean of CMA-ES, the best candidate at random.
+
+    Args:
+        world_model: V and M.
+        environment: The game.
+        options: The controllers' architecture.
+        cmaes_dream_search: CMA-ES in the dream.
+        cmaes_game_search: CMA-ES in the game.
+        random_search_search: Random search, in the dream.
+
+    Raises:
+        InputError: A search was interrupted.
+    """
+
+    def taken(state: SearchState, parameters: Any) -> Controller:
+        if state.stopped is None:
+            raise InputError(
+                "baselines: expected a search that is over, found one interrupted after "
+                f"generation {state.generations}. Resume it with baselines.resume=true"
+            )
+        controller = _blank(world_model, environment, options).controller
+        controller.set_parameters(torch.from_numpy(parameters).float())
+        return controller
+
+    return (
+        taken(cmaes_dream_search, cmaes_dream_search.mean),
+        taken(cmaes_game_search, cmaes_game_search.mean),
+        taken(random_search_search, random_search_search.best),
+    )
+
+
+Trained = Iterator[tuple[pd.DataFrame, TrainingState]]
+
+
 def train_in_dream(
     world_model: WorldModel,
     environment: EnvironmentOptions,
     dream: DreamOptions,
     options: BaselinesOptions,
-) -> tuple[Actor, pd.DataFrame]:
+    earlier: Callable[[], TrainingState | None],
+) -> Trained:
     """Train PPO in the dream, as C is.
 
     Args:
@@ -78,9 +241,10 @@ def train_in_dream(
         environment: The game; of its action mapping alone the dream makes use.
         dream: Temperature and length of the dreams.
         options: The budget.
+        earlier: Reads the newest state, if there is one, which is resumed if asked for.
 
-    Returns:
-        The policy, and a row an update.
+    Yields:
+        The log, a row an update, and the state.
 
     Raises:
         InputError: Stable-Baselines3 is missing, or the actions do not fit M.
@@ -89,21 +253,30 @@ def train_in_dream(
     steps = dream.steps(world_model.mdn_rnn.frame_skip)
     actions = environment.actions
     envs = ppo.dreams(world_model, actions, dream.temperature, steps, options.dreams)
-    return _trained(ppo, envs, options, "PPO in the dream")
+    conditions = {
+        "dream": dream.determining(),
+        "dreams": options.dreams,
+        **_conditions(world_model, environment),
+    }
+    yield from _train(ppo, envs, options, "PPO in the dream", conditions, earlier)
 
 
 def train_in_game(
-    world_model: WorldModel, environment: EnvironmentOptions, options: BaselinesOptions
-) -> tuple[Actor, pd.DataFrame]:
+    world_model: WorldModel,
+    environment: EnvironmentOptions,
+    options: BaselinesOptions,
+    earlier: Callable[[], TrainingState | None],
+) -> Trained:
     """Train PPO in the game itself, behind the same V and M.
 
     Args:
         world_model: V and M.
         environment: The game.
         options: The budget.
+        earlier: As ``train_in_dream``.
 
-    Returns:
-        The policy, and a row an update.
+    Yields:
+        As ``train_in_dream``.
 
     Raises:
         InputError: Stable-Baselines3 is missing, or the actions do not fit M.
@@ -112,28 +285,52 @@ def train_in_game(
     check_controls(environment.actions, world_model)
     with games_here():
         envs = ppo.games(world_model, environment, options.games)
-        return _trained(ppo, envs, options, "PPO in the game")
+        conditions = {
+            "games": options.games,
+            "environment": environment.model_dump(mode="json"),
+            **_conditions(world_model, environment),
+        }
+        yield from _train(ppo, envs, options, "PPO in the game", conditions, earlier)
+
+
+def take_actors(
+    ppo_dream_training: TrainingState,
+    ppo_game_training: TrainingState,
+    options: BaselinesOptions,
+) -> tuple[Actor, Actor]:
+    """The policies of PPO; InputError if a training was interrupted."""
+    ppo = _sb3()
+    return (
+        ppo.actor_of(ppo_dream_training, options.ppo),
+        ppo.actor_of(ppo_game_training, options.ppo),
+    )
 
 
 def judge_baselines(
     world_model: WorldModel,
-    ppo_dream: Actor,
-    ppo_game: Actor,
     evaluation_episodes: pd.DataFrame,
     environment: EnvironmentOptions,
     engine: EngineOptions,
     options: BaselinesOptions,
+    cmaes_dream: Controller,
+    cmaes_game: Controller,
+    random_search: Controller,
+    ppo_dream: Actor,
+    ppo_game: Actor,
 ) -> pd.DataFrame:
     """Play the games of the evaluation with the baselines.
 
     Args:
         world_model: V and M.
-        ppo_dream: Trained in the dream.
-        ppo_game: Trained in the game.
         evaluation_episodes: Whose seeds are played, and whose rows are kept.
         environment: The game.
         engine: Where it is played.
         options: How.
+        cmaes_dream: Of CMA-ES in the dream.
+        cmaes_game: Of CMA-ES in the game.
+        random_search: Of random search in the dream.
+        ppo_dream: Of PPO in the dream.
+        ppo_game: Of PPO in the game.
 
     Returns:
         The real episodes of all policies, those of the evaluation first.
@@ -141,16 +338,24 @@ def judge_baselines(
     Raises:
         InputError: The evaluation has agents of these names.
     """
-    if taken := sorted(PPO_IN.keys() & {*evaluation_episodes["policy"]}):
+    if taken := sorted(TRAINED_IN.keys() & {*evaluation_episodes["policy"]}):
         raise InputError(
             f"evaluation_episodes: {', '.join(taken)} is a baseline's name. Choose "
             "another in evaluation.policies, and evaluate again"
         )
+    searched = {
+        "cmaes_dream": cmaes_dream,
+        "cmaes_game": cmaes_game,
+        "random_search": random_search,
+    }
     actors = {"ppo_dream": ppo_dream, "ppo_game": ppo_game}
-    policies = {
-        name: LatentAgentPolicy(
-            ActorAgent(actor, environment.actions), world_model, options.sample_latents
-        )
+    actions, sampled = environment.actions, options.sample_latents
+    policies: dict[str, Policy] = {
+        name: ControllerPolicy(world_model, controller, actions, sampled)
+        for name, controller in searched.items()
+    }
+    policies |= {
+        name: LatentAgentPolicy(ActorAgent(actor, actions), world_model, sampled)
         for name, actor in actors.items()
     }
     real = evaluation_episodes[evaluation_episodes["world"] == "real"]
@@ -163,19 +368,25 @@ def judge_baselines(
 
 def compare_baselines(
     baseline_episodes: pd.DataFrame,
-    ppo_dream_log: pd.DataFrame,
-    ppo_game_log: pd.DataFrame,
     world_model: WorldModel,
     options: BaselinesOptions,
+    cmaes_dream_log: pd.DataFrame,
+    cmaes_game_log: pd.DataFrame,
+    random_search_log: pd.DataFrame,
+    ppo_dream_log: pd.DataFrame,
+    ppo_game_log: pd.DataFrame,
 ) -> tuple[pd.DataFrame, go.Figure]:
     """What each policy scores, what C gains over it, and what it cost.
 
     Args:
         baseline_episodes: Of ``judge_baselines``.
-        ppo_dream_log: Of the training in the dream.
-        ppo_game_log: Of that in the game.
         world_model: Whose steps the logs count.
         options: The seed of the bootstrap.
+        cmaes_dream_log: Of CMA-ES in the dream.
+        cmaes_game_log: Of CMA-ES in the game.
+        random_search_log: Of random search.
+        ppo_dream_log: Of PPO in the dream.
+        ppo_game_log: Of PPO in the game.
 
     Returns:
         A row a policy: policy, episodes, mean, std, low and high of its return; gain,
@@ -183,17 +394,15 @@ def compare_baselines(
         was trained here dream_steps (of M), game_steps and seconds, else NaN. And a
         histogram.
     """
+    logs = {
+        "cmaes_dream": cmaes_dream_log,
+        "cmaes_game": cmaes_game_log,
+        "random_search": random_search_log,
+        "ppo_dream": ppo_dream_log,
+        "ppo_game": ppo_game_log,
+    }
     skip = world_model.mdn_rnn.frame_skip
-    cost: dict[str, dict[str, float]] = {}
-    for name, log in (("ppo_dream", ppo_dream_log), ("ppo_game", ppo_game_log)):
-        steps, last = float(log["steps"].iloc[-1]), float(log["seconds"].iloc[-1])
-        in_game = PPO_IN[name] == "game"
-        cost[name] = {
-            "dream_steps": 0.0 if in_game else steps,
-            # At most: an episode may end amid a step of M.
-            "game_steps": steps * skip if in_game else 0.0,
-            "seconds": last,
-        }
+    cost = {name: _cost(log, TRAINED_IN[name], skip) for name, log in logs.items()}
     random = stream(options.seed, "bootstrap")
     returns = {
         str(policy): rows.sort_values("episode")["return"].to_numpy()
@@ -211,14 +420,94 @@ def compare_baselines(
             }
         table.append(row | cost.get(policy, {}))
     for row in table:
-        if row["policy"] in PPO_IN:
+        if row["policy"] in TRAINED_IN:
             logger.info(
-                "PPO in the %s scores %s; C gains %s over it (%s to %s)",
-                PPO_IN[row["policy"]],
+                "%s scores %s; C gains %s over it (%s to %s)",
+                row["policy"],
                 *rounded(row["mean"]),
                 *rounded(row["gain"], row["gain_low"], row["gain_high"], sign="+"),
             )
     return pd.DataFrame(table), evaluation_histogram(baseline_episodes)
+
+
+def _blank(
+    world_model: WorldModel, environment: EnvironmentOptions, options: BaselinesOptions
+) -> ControllerPolicy:
+    """The policy of a controller whose parameters are zero."""
+    controller = Controller.for_world(
+        options.search.model, world_model, environment.actions.outputs
+    )
+    sampled = options.sample_latents
+    return ControllerPolicy(world_model, controller, environment.actions, sampled)
+
+
+def _search(
+    world: World,
+    name: str,
+    strategy: Kind,
+    policy: ControllerPolicy,
+    where: tuple[EnvironmentOptions, EngineOptions, DreamOptions],
+    options: BaselinesOptions,
+    earlier: Callable[[], SearchState | None],
+) -> Searched:
+    """A search, until the steps are spent; its log and its state, as it goes."""
+    _sb3()  # that it is missing is not said after half of the stage
+    search = options.search
+    evolution = EvolutionOptions(
+        strategy=StrategyOptions(
+            kind=strategy, population=search.population, sigma=search.sigma
+        ),
+        generations=_ENDLESS,
+        rollouts=search.rollouts,
+        stop=StopOptions(steps=options.ppo.steps),
+        save_every=options.ppo.save_every,
+    )
+    evaluator_options = search.evaluator
+    if world == "real":
+        evaluator_options = evaluator_options.model_copy(
+            update={"workers": options.workers}
+        )
+    with evaluator_in(
+        world, policy, *where, evaluator_options, options.seed, search.population
+    ) as evaluator:
+        before = earlier() if options.resume else None
+        for state in evolve(evaluator, evolution, options.seed, before, name):
+            yield _log(state.fitness_log, search), state
+
+
+def _log(fitness_log: pd.DataFrame, search: SearchOptions) -> pd.DataFrame:
+    """A search's log as PPO has it."""
+    clocked = fitness_log[["ask_seconds", "evaluate_seconds", "tell_seconds"]]
+    episodes = search.population * search.rollouts
+    return pd.DataFrame(
+        {
+            "steps": fitness_log["steps"].cumsum(),
+            "episodes": episodes,
+            "mean_return": fitness_log["mean"],
+            "mean_steps": fitness_log["steps"] / episodes,
+            "seconds": clocked.sum(axis=1).cumsum(),
+        }
+    )
+
+
+def _cost(log: pd.DataFrame, world: World, frame_skip: int) -> dict[str, float]:
+    """What a training cost, from its log."""
+    steps, seconds = float(log["steps"].iloc[-1]), float(log["seconds"].iloc[-1])
+    in_game = world == "real"
+    return {
+        "dream_steps": 0.0 if in_game else steps,
+        # At most: an episode may end amid a step of M.
+        "game_steps": steps * frame_skip if in_game else 0.0,
+        "seconds": seconds,
+    }
+
+
+def _conditions(
+    world_model: WorldModel, environment: EnvironmentOptions
+) -> dict[str, Any]:
+    """What a training of PPO depends on in any case, as JSON values."""
+    actions = environment.actions.model_dump(mode="json")
+    return {"world_model": digest(world_model), "actions": actions}
 
 
 def _sb3() -> Any:
@@ -230,8 +519,16 @@ def _sb3() -> Any:
     return import_module("wm_pipeline.search.ppo")
 
 
-def _trained(
-    ppo: Any, envs: Any, options: BaselinesOptions, name: str
-) -> tuple[Actor, pd.DataFrame]:
-    actor, log = ppo.train_ppo(envs, options.ppo, options.seed % 2**32, name)
-    return actor, log
+def _train(
+    ppo: Any,
+    envs: Any,
+    options: BaselinesOptions,
+    name: str,
+    conditions: Mapping[str, Any],
+    earlier: Callable[[], TrainingState | None],
+) -> Trained:
+    """A training of PPO; its log and its state, as it goes."""
+    before = earlier() if options.resume else None
+    seed = options.seed % 2**32
+    for state in ppo.train_ppo(envs, options.ppo, seed, name, conditions, before):
+        yield ppo.log_of(state), state

@@ -1,48 +1,100 @@
 """Wiring of the baselines stage."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from kedro.pipeline import Node, Pipeline
 
 from wm_pipeline.pipelines.baselines.nodes import (
     compare_baselines,
     judge_baselines,
+    search_at_random,
+    search_cmaes_in_dream,
+    search_cmaes_in_game,
+    take_actors,
+    take_controllers,
     train_in_dream,
     train_in_game,
 )
 
+GAME, OPTIONS = "params:environment", "params:baselines"
+SEARCHES: Mapping[str, Callable[..., Any]] = {
+    "cmaes_dream": search_cmaes_in_dream,
+    "cmaes_game": search_cmaes_in_game,
+    "random_search": search_at_random,
+}
+TRAININGS: Mapping[str, Callable[..., Any]] = {
+    "ppo_dream": train_in_dream,
+    "ppo_game": train_in_game,
+}
+ALL = [*SEARCHES, *TRAININGS]
+
 
 def create_pipeline() -> Pipeline:
-    """World model and C's games -> PPO, trained in dream and game, in the same games."""
+    """World model and C's games -> searches and PPO, in the same games."""
+    searches = [
+        Node(
+            function,
+            inputs=[
+                "world_model",
+                GAME,
+                "params:engine",
+                "params:dream",
+                OPTIONS,
+                f"earlier_{name}_search",
+            ],
+            outputs=[f"{name}_log", f"{name}_search"],
+            name=function.__name__,
+            tags="timed",
+        )
+        for name, function in SEARCHES.items()
+    ]
+    trainings = [
+        Node(
+            function,
+            inputs=[
+                "world_model",
+                GAME,
+                *(["params:dream"] if function is train_in_dream else []),
+                OPTIONS,
+                f"earlier_{name}_training",
+            ],
+            outputs=[f"{name}_log", f"{name}_training"],
+            name=f"train_ppo_in_{name.removeprefix('ppo_')}",
+            tags="timed",
+        )
+        for name, function in TRAININGS.items()
+    ]
     return Pipeline(
         [
+            *searches,
             Node(
-                train_in_dream,
+                take_controllers,
                 inputs=[
                     "world_model",
-                    "params:environment",
-                    "params:dream",
-                    "params:baselines",
+                    GAME,
+                    OPTIONS,
+                    *(f"{name}_search" for name in SEARCHES),
                 ],
-                outputs=["ppo_dream", "ppo_dream_log"],
-                name="train_ppo_in_dream",
-                tags="timed",
+                outputs=list(SEARCHES),
+                name="take_controllers",
             ),
+            *trainings,
             Node(
-                train_in_game,
-                inputs=["world_model", "params:environment", "params:baselines"],
-                outputs=["ppo_game", "ppo_game_log"],
-                name="train_ppo_in_game",
-                tags="timed",
+                take_actors,
+                inputs=[*(f"{name}_training" for name in TRAININGS), OPTIONS],
+                outputs=list(TRAININGS),
+                name="take_actors",
             ),
             Node(
                 judge_baselines,
                 inputs=[
                     "world_model",
-                    "ppo_dream",
-                    "ppo_game",
                     "evaluation_episodes",
-                    "params:environment",
+                    GAME,
                     "params:engine",
-                    "params:baselines",
+                    OPTIONS,
+                    *ALL,
                 ],
                 outputs="baseline_episodes",
                 name="judge_baselines",
@@ -51,10 +103,9 @@ def create_pipeline() -> Pipeline:
                 compare_baselines,
                 inputs=[
                     "baseline_episodes",
-                    "ppo_dream_log",
-                    "ppo_game_log",
                     "world_model",
-                    "params:baselines",
+                    OPTIONS,
+                    *(f"{name}_log" for name in ALL),
                 ],
                 outputs=["baseline_scores", "baseline_histogram"],
                 name="compare_baselines",

@@ -70,10 +70,11 @@ def compare(
 
     Yields:
         After each search, all so far: one row a search (architecture, seed,
-        parameters, strategy, evaluations, seconds, selected, and mean and standard
-        deviation of its return in fresh dreams and in the real game); one row a
-        generation (architecture, seed, and the columns of the fitness log); and the
-        state, saved last. It is finished when the real game was played, too.
+        parameters, strategy, evaluations, dream_steps (of M), game_steps, seconds,
+        selected, and mean and standard deviation of its return in fresh dreams and in
+        the real game); one row a generation (architecture, seed, and the columns of the
+        fitness log); and the state, saved last. It is finished when the real game was
+        played, too.
     """
     before = earlier_comparison() if options.resume else None
     if before is not None:
@@ -115,6 +116,8 @@ def _row(search: FinishedSearch) -> dict[str, Any]:
         "parameters": len(search.parameters),
         "strategy": search.strategy,
         "evaluations": int(search.fitness_log["evaluations"].iloc[-1]),
+        "dream_steps": int(search.fitness_log["steps"].sum()),
+        "game_steps": 0,
         "seconds": search.seconds,
         "selected": search.selected,
         "dream_return": float(search.dream_returns.mean()),

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -12,12 +12,7 @@ from pydantic import Field, model_validator
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Seed, check_same
-from wm_pipeline.dreaming.evaluator import (
-    DreamEvaluator,
-    DreamOptions,
-    Evaluator,
-    check_dreams,
-)
+from wm_pipeline.dreaming.evaluator import DreamOptions, Evaluator, check_dreams
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel, digest
@@ -27,8 +22,7 @@ from wm_pipeline.search.loop import EvolutionOptions, evolve
 from wm_pipeline.search.selection import select
 from wm_pipeline.search.state import SearchState
 from wm_pipeline.workers.engine import LOCAL, EngineOptions
-from wm_pipeline.workers.evaluators import EvaluatorOptions, with_workers
-from wm_pipeline.workers.game_evaluator import GameEvaluator
+from wm_pipeline.workers.evaluators import EvaluatorOptions, World, evaluator_in
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +50,7 @@ class ControllerStageOptions(Options):
     seed: Seed
     resume: bool = False
     start: Literal["zero", "newest"] = "zero"
-    world: Literal["dream", "real"] = "dream"
+    world: World = "dream"
     sample_latents: bool = True
     model: ControllerOptions = ControllerOptions()
     evaluator: EvaluatorOptions = EvaluatorOptions()
@@ -201,33 +195,27 @@ def _parameters_of(earlier: Controller | None, expected: Controller) -> np.ndarr
     return earlier.get_parameters().double().numpy()
 
 
-@contextmanager
 def _evaluator(
     world_model: WorldModel,
     environment: EnvironmentOptions,
     engine: EngineOptions,
     dream: DreamOptions,
     options: ControllerStageOptions,
-) -> Iterator[Evaluator]:
+) -> AbstractContextManager[Evaluator]:
     """Where candidates are judged; its worker processes end with the block."""
-    controller = _blank_controller(world_model, environment, options)
-    if options.world == "real":
-        policy = ControllerPolicy(
-            world_model, controller, environment.actions, options.sample_latents
-        )
-        engine = engine.with_workers(options.evaluator.workers)
-        with GameEvaluator(environment, policy, options.seed, engine) as evaluator:
-            yield evaluator
-        return
-    dreams = DreamEvaluator(
+    policy = ControllerPolicy(
         world_model,
-        controller,
+        _blank_controller(world_model, environment, options),
         environment.actions,
-        dream,
-        options.seed,
-        options.evaluator.device,
-        options.evaluator.max_dreams,
+        options.sample_latents,
     )
-    population = options.evolution.strategy.population
-    with with_workers(dreams, engine, options.evaluator.workers, population) as shared:
-        yield shared
+    return evaluator_in(
+        options.world,
+        policy,
+        environment,
+        engine,
+        dream,
+        options.evaluator,
+        options.seed,
+        options.evolution.strategy.population,
+    )
