@@ -161,7 +161,7 @@ def test_the_cases_are_of_all_options_and_the_seed_orders_them() -> None:
     inner = re.compile(
         r"\.\d|\.kwargs\.|architectures\.(?!linear(\.|$))|worlds\.(?!carracing(\.|$))"
         r"|trainings\.(?!default(\.|$))|searches\.(?!full(\.|$))"
-        r"|tune\.space\.(?!controller)"
+        r"|tune\.space\.(?!controller)|ablation\.variants\."
     )
     known = {name for name in known_names(base()) if not inner.search(name)}
     assert known - named == {"seed"}
@@ -239,6 +239,11 @@ def test_a_long_value_is_cut_short() -> None:
         ("controller.evolution", {"strategy": {"kind": "full", "population": 1001, "sigma": 0.1}, "generations": 1, "rollouts": 1000}, "controller: evaluator.max_dreams: expected a number"),
         ("compare.seeds", [1, 1], "compare: seeds: expected each once"),
         ("compare.population", 3, ""),
+        ("ablation.variants", {"a": {}, "b": {"dream.temprature": 1}}, "ablation.variants.b: dream.temprature is no option; did you mean dream.temperature?"),
+        ("ablation.variants", {"a": {}, "b": {"dream.temperature": 0}}, "ablation.variants.b.dream.temperature: Input should be greater than"),
+        ("ablation.variants", {"a": {}, "b": {"none.x": 0}}, "ablation.variants.b: none.x is no option"),
+        ("ablation.variants", {"a": {}, "b": {"vision.training.batch_size": 20001}}, "ablation.variants.b.vision: "),
+        ("ablation.variants", {"a": {}, "b": {"vision.training.batch_size": 20001, "vision.pool_frames": 40000}}, ""),
         ("benchmark.population", 3, "population: expected at least 4 for 'vd'"),
         ("vision.model.decoder_size", 5, "decoder: expected to end at (3, 64, 64), found (3, 80, 80)"),
         ("vision.model.encoder", [{"channels": 1, "kernel": 2, "stride": 1, "padding": 64}, {"channels": 4096, "kernel": 1, "stride": 1}], "encoder: expected to end in at most 65,536 numbers"),

@@ -6,6 +6,7 @@ import pytest
 
 from tests.option_cases import base_parameters
 from wm_pipeline.project.wiring import wired
+from wm_pipeline.search.chain import Chain
 
 STAGES = ["collection", "blind", "vision", "memory", "dream", "controller"]
 ONE = {"low": 1, "high": 2}
@@ -19,7 +20,7 @@ def chain(stages: list[str], space: Any, **options: Any) -> list[str]:
     (found,) = [
         cell.cell_contents.nodes
         for cell in node.func.__closure__
-        if hasattr(cell.cell_contents, "nodes")
+        if isinstance(cell.cell_contents, Chain)
     ]
     assert set(node.inputs) >= {"params:tune", "tune_storage", "params:environment"}
     return [each.short_name.lower().replace(" ", "_") for each in found]
@@ -72,3 +73,12 @@ def test_wrong_options_wire_nothing_and_are_left_to_their_check() -> None:
     assert wired({"rounds"}, STAGES, base | {"rounds": {"count": 0}}) == {}
     for wrong in (None, [], {"space": 1}, {}):
         assert "tune" not in wired({"tune"}, STAGES, base | {"tune": wrong})
+
+
+def test_an_ablation_runs_what_any_of_its_variants_changes() -> None:
+    variants = {"a": {}, "b": {"memory.seed": 1}, "c": {"controller": {"seed": 1}}}
+    parameters = base_parameters() | {"ablation": {"variants": variants}}
+    made = wired({"ablation"}, STAGES, parameters)["ablation"]
+    (node,) = (node for node in made.nodes if node.short_name == "run_variants")
+    assert {"latents", "vae", "params:memory", "params:controller"} <= set(node.inputs)
+    assert "episodes" not in node.inputs

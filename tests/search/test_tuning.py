@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from optuna.distributions import (
@@ -18,7 +19,8 @@ from optuna.distributions import (
 )
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.search.tuning import Report, Study, distribution
+from wm_pipeline.search.chain import Report
+from wm_pipeline.search.tuning import Study, distribution
 from wm_pipeline.search.tuning_options import RangeOptions, TuneOptions
 from wm_pipeline.workers.engine import LOCAL, EngineOptions
 
@@ -45,7 +47,9 @@ class Parabola:
         self._seconds, self._killer, self._fails = seconds, Path(killer), fails
         self._number, self._generation = -1, 0
 
-    def advance(self, number: int, values: dict[str, Any], generations: int) -> Report:
+    def advance(
+        self, number: int, values: dict[str, Any], generations: int, episodes: int
+    ) -> Report:
         if number != self._number:
             self._number, self._generation = number, 0
         if values["a.x"] > self._fails:
@@ -58,7 +62,8 @@ class Parabola:
                 os.kill(os.getpid(), signal.SIGKILL)
         value = -abs(values["a.x"] - 0.7) - 0.01 * len(values["a.hidden"])
         over = self._generation == 5
-        return Report(value, 0.0, self._generation, over, 10, 0, 1.0)
+        returns = np.full(episodes, value)
+        return Report(returns, self._generation, over, 10, 0, 1.0)
 
 
 def options(**changes: Any) -> TuneOptions:
@@ -114,10 +119,10 @@ def test_the_best_is_told_with_its_score(tmp_path: Path) -> None:
     found = study(tmp_path / "tune.db", options(trials=4))
     found.run(LOCAL, Parabola)
     trials = found.trials()
-    number, report, values = found.best()
+    number, score, values = found.best()
     row = trials.iloc[trials["value"].argmax()]
     assert number == row["trial"]
-    assert report.value == row["value"]
+    assert score == {"value": row["value"], "error": 0.0}
     assert values == {name: row[name] for name in SPACE}
     assert found.importances().data
     assert len(found.history().data[0]["y"]) == 4

@@ -41,12 +41,13 @@ STAGES = (
     "rounds",
     "benchmark",
     "compare",
+    "ablation",
     "tune",
     "baselines",
     "export",
     "play",
 )
-SEEDLESS = {"dream", "compare", "play"}
+SEEDLESS = {"dream", "compare", "ablation", "play"}
 TIMES = r"seconds|per_second|microseconds|share"
 
 
@@ -177,6 +178,27 @@ def test_every_architecture_is_trained_with_every_seed_under_one_budget(
     per_search = log.groupby(["architecture", "seed"])["generation"].agg(list)
     assert set(per_search.index) == set(searches)
     assert all(generations == [0, 1] for generations in per_search)
+
+
+def test_every_variant_plays_the_same_games_with_every_seed(
+    catalog: DataCatalog,
+) -> None:
+    episodes, table = catalog.load("ablation_episodes"), catalog.load("ablation")
+    assert episodes.groupby("game")["variant"].count().nunique() == 1
+    temperatures = ("0_1", "0_5", "1_15", "1_3")
+    names = ["as_it_is", *(f"temperature_{each}" for each in temperatures)]
+    assert table["variant"].tolist() == names * 3  # seed 1, seed 2, and both
+    both = table[table["seed"].isna()].set_index("variant")
+    means = episodes.groupby("variant")["return"].mean()
+    assert both["mean"].to_dict() == pytest.approx(means.to_dict())
+    gains = means - means["as_it_is"]
+    assert both["gain"].drop("as_it_is").to_dict() == pytest.approx(
+        gains.drop("as_it_is").to_dict()
+    )
+    # No run dreams as another does.
+    assert episodes.groupby(["variant", "seed"])["conditions"].first().nunique() == 10
+    (*_, drawn) = catalog.load("ablation_figure").data
+    assert list(drawn.y) == both["mean"].tolist()
 
 
 def test_the_comparison_figure_shows_every_architecture(catalog: DataCatalog) -> None:

@@ -42,6 +42,10 @@ ELSEWHERE = {
     "kedro run --pipelines benchmark",  # the finished project did
     "kedro run --pipelines compare",  # it, too
     "kedro run --pipelines tune",  # and these
+    "kedro run --pipelines ablation",  # and these
+    # tests/search/test_ablation.py, tests/pipelines/test_tune_stage.py
+    "kedro run --pipelines ablation --params ablation.resume=true",
+    "kedro run --pipelines tune --params tune.trials=80,tune.workers=4",
     "kedro run --pipelines baselines",  # and these
     "kedro run --pipelines export",  # and these
     "kedro run --pipelines play",  # and these

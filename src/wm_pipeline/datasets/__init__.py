@@ -13,6 +13,7 @@ _MODULES = {
     "CurvesDataset": "curves",
     "EarlierCheckpointDataset": "earlier",
     "EarlierStateDataset": "earlier",
+    "EarlierTableDataset": "earlier",
     "FigureDataset": "documents",
     "FolderDataset": "folder",
     "JSONDataset": "documents",

@@ -45,7 +45,9 @@ class TableDataset(LocalFile, ParquetDataset):
         Raises:
             InputError: The file is damaged or has no rows.
         """
-        path = Path(self._get_load_path())
+        return self._read(Path(self._get_load_path()))
+
+    def _read(self, path: Path) -> pd.DataFrame:
         with path.open("rb") as file:
             try:
                 frame = pd.read_parquet(file, **self._load_args)

@@ -8,6 +8,7 @@ from kedro.io import DatasetError
 from kedro.io.core import VersionNotFoundError
 
 from wm_pipeline.datasets.checkpoint import CheckpointDataset
+from wm_pipeline.datasets.documents import TableDataset
 from wm_pipeline.datasets.states import StateDataset
 
 
@@ -42,3 +43,7 @@ class EarlierStateDataset(_Earlier, StateDataset):
 
 class EarlierCheckpointDataset(_Earlier, CheckpointDataset):
     """The newest checkpoint before a run begins."""
+
+
+class EarlierTableDataset(_Earlier, TableDataset):  # type: ignore[misc]
+    """The newest table before a run begins."""

@@ -19,7 +19,6 @@ from wm_pipeline.common.options import (
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.project.stages import known_stages
 from wm_pipeline.search.strategies import check_size
-from wm_pipeline.search.tuning_options import TuneOptions
 
 SHARED = ("seed",)
 """Parameters that no stage reads, but that others refer to."""
@@ -50,7 +49,7 @@ def check_parameters(
         InputError: With a sentence for each.
     """
     wrong = list(dict.fromkeys([*_unknown(parameters, asked), *_refused(parameters)]))
-    wrong = wrong or list(_refused_to_tune(parameters))
+    wrong = wrong or list(_refused_in_runs(parameters))
     if wrong:
         raise InputError("\n".join(wrong))
     _check_together(parameters, stages)
@@ -106,29 +105,53 @@ def _refused(parameters: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{name}: {rule}{'' if isinstance(wrong['input'], dict) else found}."
 
 
-def _refused_to_tune(parameters: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence for each value of ``tune.space`` that an option may not have."""
-    tuned: TuneOptions = option_groups()["tune"].model_validate(parameters["tune"])
+def _refused_in_runs(parameters: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each value that a trial or a variant would set and may not."""
+    groups = {name: option_groups()[name] for name in ("tune", "ablation")}
+    tuned, compared = (
+        model.model_validate(parameters[name]) for name, model in groups.items()
+    )
     for name, values in tuned.ranges.items():
-        group, _, path = name.partition(".")
-        if group not in option_groups() or not path:
-            yield f"tune.space: {_no_option(name, parameters)}"
-            continue
-        options = option_groups()[group].model_validate(parameters[group])
         for value in values.values:
-            try:
-                found = option(with_options(options, {path: value}), path)
-            except KeyError:
-                yield f"tune.space: {_no_option(name, parameters)}"
+            wrong = list(_refused_values("tune.space", {name: value}, parameters))
+            yield from wrong
+            if wrong:
                 break
-            except ValidationError as report:
-                rule = report.errors(include_url=False)[0]["msg"]
-                rule = _short(rule.removeprefix("Value error, "), 300)
-                yield f"tune.space.{name}: {rule}; found {_short(repr(value), 80)}."
-            else:
-                if values.choices is None and isinstance(found, bool | str):
-                    yield f"tune.space.{name}: expected choices, found {values}."
-                    break
+        else:
+            group, path = name.split(".", 1)
+            options = option_groups()[group].model_validate(parameters[group])
+            found = option(options, path)
+            if values.choices is None and isinstance(found, bool | str):
+                yield f"tune.space.{name}: expected choices, found two ends."
+    for variant, changes in compared.variants.items():
+        where = f"ablation.variants.{variant}"
+        yield from _refused_values(where, changes, parameters)
+
+
+def _refused_values(
+    where: str, values: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> Iterator[str]:
+    """A sentence for each of some options, set together, that is none or refused."""
+    by_group: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        group, _, path = name.partition(".")
+        try:
+            options = option_groups()[group].model_validate(parameters[group])
+            option(options, path)
+        except KeyError:
+            yield f"{where}: {_no_option(name, parameters)}"
+        else:
+            by_group.setdefault(group, {})[path] = value
+    for group, changes in by_group.items():
+        options = option_groups()[group].model_validate(parameters[group])
+        try:
+            with_options(options, changes)
+        except ValidationError as report:
+            for wrong in report.errors(include_url=False):
+                name = ".".join((group, *map(str, wrong["loc"])))
+                rule = _short(wrong["msg"].removeprefix("Value error, "), 300)
+                found = _short(repr(list(changes.values())), 80)
+                yield f"{where}.{name}: {rule}; found {found}."
 
 
 def _place(value: Any, wrong: Mapping[str, Any]) -> Iterator[Any]:

@@ -1,19 +1,27 @@
-"""What the options say of the stages: how many rounds there are, what a trial runs."""
+"""What the options say of the stages: how many rounds there are, what a run of them is."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
 from kedro.pipeline import Pipeline
 
+from wm_pipeline.pipelines.ablation import create_pipeline as create_ablation
 from wm_pipeline.pipelines.rounds import create_pipeline as create_rounds
 from wm_pipeline.pipelines.rounds.nodes import MOST_ROUNDS
 from wm_pipeline.pipelines.tune import create_pipeline as create_tune
+from wm_pipeline.search.chain import PARAMS, Chain
 
-ROUNDS, TUNE = "rounds", "tune"
+ROUNDS = "rounds"
+
+OF_CHAINS = {"tune": create_tune, "ablation": create_ablation}
+"""Stages that run others, with some options changed."""
 
 AGENT = ("world_model", "controller")
 """What the stages behind the rounds take from the last one."""
+
+JUDGED_BY = ("environment", "engine", "dream", "controller")
+"""The options that a chain, or its judge, reads in any case."""
 
 
 def wired(
@@ -22,7 +30,8 @@ def wired(
     """The stages that options wire.
 
     There are as many rounds as asked for, and stages behind them take the last one's
-    agent. A trial of ``tune`` runs what the tuned options change, down to C.
+    agent. ``tune`` and ``ablation`` run what the options change that they are about, down
+    to C.
 
     Args:
         asked: Those that are needed.
@@ -33,24 +42,52 @@ def wired(
     count = _asked_for(parameters, ROUNDS, "count")
     if not isinstance(count, int) or not 1 <= count <= MOST_ROUNDS:
         return {}
+    needed = [stage for stage in OF_CHAINS if stage in asked]
     agent = {name: name for name in AGENT}
     made = {ROUNDS: create_rounds(count)} if ROUNDS in asked else {}
     for stage in stages:
         if stage == ROUNDS:
             agent = {name: f"round_{count}_{name}" for name in AGENT}
             made[stage] = create_rounds(count)
-        elif stage in asked or TUNE in asked:
+        elif stage in asked or needed:
             # Made anew: another context of this process may have wired it.
             module = import_module(f"wm_pipeline.pipelines.{stage}")
             pipeline = module.create_pipeline()
             read = {n: agent[n] for n in AGENT if n in pipeline.inputs()}
             made[stage] = Pipeline(pipeline, inputs=read) if read else pipeline
-    space = _asked_for(parameters, TUNE, "space")
-    if TUNE in asked and isinstance(space, dict):
-        groups = frozenset(str(name).split(".")[0] for name in space if space[name])
-        down_to_c = sum((made[stage] for stage in stages), Pipeline([]))
-        made[TUNE] = create_tune(down_to_c, groups, **agent)
+    down_to_c = sum((made[stage] for stage in stages if needed), Pipeline([]))
+    for stage in needed:
+        groups = {name.split(".")[0] for name in _names(parameters, stage)}
+        changed = _between(down_to_c, groups, agent["controller"])
+        chain = Chain(tuple(changed.nodes), **agent)
+        judged_by = {PARAMS + group for group in JUDGED_BY}
+        reads = sorted(changed.inputs() | judged_by | {agent["world_model"]})
+        made[stage] = OF_CHAINS[stage](chain, reads)
     return made
+
+
+def _between(stages: Pipeline, groups: set[str], controller: str) -> Pipeline:
+    """The nodes that the groups of options change, down to C."""
+    if controller not in stages.all_outputs():
+        return Pipeline([])
+    down = stages.to_outputs(controller)
+    reading = [
+        node.name
+        for node in down.nodes
+        if any(PARAMS + group in node.inputs for group in groups)
+    ]
+    return down.from_nodes(*reading) if reading else Pipeline([])
+
+
+def _names(parameters: Mapping[str, Any], stage: str) -> Iterator[str]:
+    """The names of the options that a stage changes in those that it runs."""
+    space = _asked_for(parameters, "tune", "space")
+    variants = _asked_for(parameters, "ablation", "variants")
+    if stage == "tune" and isinstance(space, dict):
+        yield from (str(name) for name in space if space[name])
+    if stage == "ablation" and isinstance(variants, dict):
+        for changes in variants.values():
+            yield from map(str, changes if isinstance(changes, dict) else ())
 
 
 def _asked_for(parameters: Mapping[str, Any], group: str, name: str) -> Any:

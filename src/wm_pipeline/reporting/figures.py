@@ -291,6 +291,35 @@ def rounds_figure(scores: pd.DataFrame) -> go.Figure:
     )
 
 
+def ablation_figure(scores: pd.DataFrame) -> go.Figure:
+    """The mean return of each variant with its interval, of each seed and of all.
+
+    Args:
+        scores: The table of the ablation stage.
+    """
+    figure = go.Figure()
+    for seed, rows in scores.groupby("seed", dropna=False, sort=False):
+        together = pd.isna(seed)
+        figure.add_scatter(
+            x=rows["variant"],
+            y=rows["mean"],
+            error_y={
+                "array": rows["high"] - rows["mean"],
+                "arrayminus": rows["mean"] - rows["low"],
+            },
+            mode="markers",
+            name="all seeds" if together else f"seed {seed:.0f}",
+            marker={"size": 12 if together else 7},
+        )
+    return figure.update_layout(
+        template="plotly_white",
+        title="Variants in the same games",
+        yaxis={"title": "return, 95% of the mean", "rangemode": "tozero"},
+        scattermode="group",
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+    )
+
+
 def exports_figure(scores: pd.DataFrame) -> go.Figure:
     """The mean return of each agent over the time of its decision, with intervals.
 

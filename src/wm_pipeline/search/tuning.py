@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +28,7 @@ from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.machine import cores
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.randomness import stream
+from wm_pipeline.search.chain import ENDLESS, Report
 from wm_pipeline.search.tuning_options import RangeOptions, TuneOptions
 from wm_pipeline.workers.engine import EngineOptions, Pool, open_pool
 
@@ -45,44 +45,14 @@ _REPEATS, _ERROR, _REPORT = "repeats", "error", "report"
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
-_ENDLESS = 1_000_000_000
-"""Generations that no search has."""
 
+class Trials(Protocol):
+    """What a worker holds: the trial that it is at; see ``chain.ChainRuns``."""
 
-@dataclass(frozen=True)
-class Report:
-    """How a trial is doing.
-
-    Attributes:
-        value: C's mean return.
-        error: Its standard error.
-        generation: Those of the search so far.
-        over: Whether the trial is.
-        dream_steps: Of M, in the search.
-        game_steps: Of the games in which it was judged.
-        seconds: Since the trial began.
-    """
-
-    value: float
-    error: float
-    generation: int
-    over: bool
-    dream_steps: int
-    game_steps: int
-    seconds: float
-
-
-class Trial(Protocol):
-    """What a worker holds: the trial that it is at."""
-
-    def advance(self, number: int, values: dict[str, Any], generations: int) -> Report:
-        """Go on until the search has so many generations, or the trial is over.
-
-        Args:
-            number: Of the trial; another than before begins a new one.
-            values: Of the options that are tuned, by their dotted names.
-            generations: 1 or more.
-        """
+    def advance(
+        self, number: int, values: dict[str, Any], generations: int, episodes: int
+    ) -> Report:
+        """Go on until the search has so many generations, or the trial is over."""
 
 
 def distribution(values: RangeOptions, is_whole: bool) -> BaseDistribution:
@@ -146,7 +116,7 @@ class Study:
         return len(self._study.get_trials(deepcopy=False, states=_ENDED))
 
     def run(
-        self, engine: EngineOptions, prepare: Callable[..., Trial], *arguments: Any
+        self, engine: EngineOptions, prepare: Callable[..., Trials], *arguments: Any
     ) -> None:
         """Run trials, side by side, until there are as many as asked for.
 
@@ -209,8 +179,8 @@ class Study:
             )
         return pd.DataFrame(rows)
 
-    def best(self) -> tuple[int, Report, dict[str, Any]]:
-        """The number, the score and the options of the best trial.
+    def best(self) -> tuple[int, dict[str, float], dict[str, Any]]:
+        """The number of the best trial, its value and error, and its options.
 
         Raises:
             InputError: No trial came to its end.
@@ -221,8 +191,8 @@ class Study:
                 "tune.trials"
             )
         trial = self._study.best_trial
-        report = Report(**trial.user_attrs[_REPORT])
-        return trial.number, report, self._decoded(trial.params)
+        score = {name: trial.user_attrs[_REPORT][name] for name in ("value", "error")}
+        return trial.number, score, self._decoded(trial.params)
 
     def history(self) -> go.Figure:
         """The trials' values, one after the other, and the best so far."""
@@ -310,13 +280,14 @@ class Study:
         """A trial's last score; None if it was given up."""
         pool, pruning = pools.get(), self._options.pruning
         values = self._decoded(trial.params)
-        generations = 0
+        generations, episodes = 0, self._options.objective.episodes
         try:
             while True:
-                generations += pruning.every if pruning else _ENDLESS
-                tasks = [(trial.number, values, generations)]
+                generations += pruning.every if pruning else ENDLESS
+                episodes = pruning.episodes if pruning else episodes
+                tasks = [(trial.number, values, generations, episodes)]
                 (report,) = pool.map(_advance, tasks, lambda _: f"trial {trial.number}")
-                trial.set_user_attr(_REPORT, vars(report))
+                trial.set_user_attr(_REPORT, _noted(report))
                 if report.over:
                     return report
                 trial.report(report.value, report.generation)
@@ -365,8 +336,14 @@ def _room(engine: EngineOptions, asked: int | None) -> tuple[int, int]:
     return workers, max(1, cores() // workers)
 
 
-def _advance(trial: Trial, number: int, values: dict[str, Any], upto: int) -> Report:
-    return trial.advance(number, values, upto)
+def _advance(trials: Trials, *task: Any) -> Report:
+    return trials.advance(*task)
+
+
+def _noted(report: Report) -> dict[str, Any]:
+    """What the storage keeps of a report."""
+    names = ("value", "error", "generation", "dream_steps", "game_steps", "seconds")
+    return {name: getattr(report, name) for name in names}
 
 
 def _state(trial: FrozenTrial) -> str:

@@ -10,15 +10,12 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-import torch
 import yaml
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
-from wm_pipeline.common.options import Options, option, with_options
-from wm_pipeline.episodes.shards import EpisodeShards
-from wm_pipeline.models.world_model import digest
-from wm_pipeline.pipelines.tune.trials import PARAMS, Chain, ChainTrial, alone
+from wm_pipeline.common.options import option, with_options
+from wm_pipeline.search.chain import PARAMS, Chain, ChainRuns, Judge
 from wm_pipeline.search.tuning_options import TuneOptions
 
 logger = logging.getLogger(__name__)
@@ -45,18 +42,24 @@ def tune(
     if importlib.util.find_spec("optuna") is None:
         raise InputError("tune: it needs Optuna: pip install 'wm-pipeline[tune]'")
     tuning = import_module("wm_pipeline.search.tuning")
-    _check(chain, options, inputs)
+    _check(chain, options)
     space = {}
     for name, values in options.ranges.items():
         group, path = name.split(".", 1)
         changed = with_options(inputs[PARAMS + group], {path: values.values[0]})
         is_whole = isinstance(option(changed, path), int)
         space[name] = tuning.distribution(values, is_whole)
-    study = tuning.Study(storage, options, space, _conditions(chain, inputs))
-    engine = inputs[f"{PARAMS}engine"]
-    study.run(engine, ChainTrial, chain, inputs, options)
-    number, report, values = study.best()
-    value, error = rounded(report.value, report.error)
+    study = tuning.Study(storage, options, space, chain.conditions(inputs))
+    judge = Judge(
+        options.seed,
+        "validation",
+        options.objective.world,
+        options.objective.episodes,
+        options.sample_latents,
+    )
+    study.run(inputs[f"{PARAMS}engine"], ChainRuns, chain, inputs, judge)
+    number, score, values = study.best()
+    value, error = rounded(score["value"], score["error"])
     world = "games" if options.objective.world == "real" else "dreams"
     logger.info(
         "Of %d trials the best is %d: %s ± %s in %d validation %s, with %s",
@@ -74,43 +77,23 @@ def tune(
     return study.trials(), study.history(), study.importances(), said + conf
 
 
-def _check(chain: Chain, options: TuneOptions, inputs: Mapping[str, Any]) -> None:
+def _check(chain: Chain, options: TuneOptions) -> None:
     """Refuse what a study could not judge.
 
     Raises:
         InputError: It is so.
     """
-    read = {name for node in chain.nodes for name in node.inputs}
     for name in options.ranges:
-        if PARAMS + name.split(".", 1)[0] not in read:
+        if name.split(".", 1)[0] not in chain.groups:
             raise InputError(
                 f"tune.space: expected options on which C depends, found {name}: no stage "
                 "down to the controller reads it"
             )
-    made = {name for node in chain.nodes for name in node.outputs}
-    # Joining V and M, which remembers the dream's options, changes no dream.
-    trained = {"vae", "mdn_rnn", chain.world_model} - {"world_model"}
-    if options.objective.world == "dream" and made & trained:
+    if options.objective.world == "dream" and chain.trains_the_world:
         raise InputError(
             "tune.objective.world: expected real, as options of the world model are tuned "
             "(an easier dream would win), found dream"
         )
-
-
-def _conditions(chain: Chain, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What a trial's value depends on beside the study's own options, as JSON values."""
-    conditions: dict[str, Any] = {"nodes": [node.name for node in chain.nodes]}
-    for name, value in inputs.items():
-        if isinstance(value, Options):
-            # What a trial changes by itself does not count.
-            conditions[name] = alone(value).determining()
-        elif isinstance(value, torch.nn.Module):
-            conditions[name] = digest(value)
-        elif isinstance(value, EpisodeShards):
-            conditions[name] = value.digest
-        elif not callable(value):
-            conditions[name] = value
-    return conditions
 
 
 def _as_conf(values: Mapping[str, Any]) -> dict[str, Any]:

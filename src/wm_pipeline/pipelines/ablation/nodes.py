@@ -1,0 +1,112 @@
+"""Variants of the options, compared in the same games."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.numbers import rounded
+from wm_pipeline.common.randomness import stream
+from wm_pipeline.reporting.figures import ablation_figure
+from wm_pipeline.reporting.statistics import mean_interval, paired_interval
+from wm_pipeline.search.ablation import AblationOptions, run_variants
+from wm_pipeline.search.chain import PARAMS, Chain
+
+COSTS = ("dream_steps", "game_steps", "seconds")
+"""Of a run."""
+
+logger = logging.getLogger(__name__)
+
+
+def run_ablation(
+    chain: Chain,
+    options: AblationOptions,
+    earlier: Callable[[], pd.DataFrame | None],
+    inputs: Mapping[str, Any],
+) -> Iterator[pd.DataFrame]:
+    """Run every variant with every seed.
+
+    Args:
+        chain: From the nodes that the variants change down to C.
+        options: What is compared.
+        earlier: Reads the newest ablation's episodes, if there is one, whose runs are
+            kept if asked for.
+        inputs: What the chain and the judge read, by their names in the catalog.
+
+    Yields:
+        The episodes so far; see ``run_variants``.
+
+    Raises:
+        InputError: A variant changes what C does not depend on.
+    """
+    for name, changes in options.variants.items():
+        for option in changes:
+            if option.split(".", 1)[0] not in chain.groups:
+                raise InputError(
+                    f"ablation.variants.{name}: expected options on which C depends, "
+                    f"found {option}: no stage down to the controller reads it"
+                )
+    before = earlier() if options.resume else None
+    if options.resume and before is None:
+        logger.info("The ablation begins: there is nothing to resume")
+    engine = inputs[f"{PARAMS}engine"]
+    yield from run_variants(chain, inputs, engine, options, before)
+
+
+def compare_variants(
+    ablation_episodes: pd.DataFrame, options: AblationOptions
+) -> tuple[pd.DataFrame, go.Figure]:
+    """What each variant scores, and gains over the first.
+
+    Args:
+        ablation_episodes: Of ``run_ablation``.
+        options: The first variant, with which the others are compared.
+
+    Returns:
+        A row a variant and seed, and one a variant with all seeds (``seed`` NaN): variant,
+        seed, mean, std, low, high, episodes; gain, gain_low and gain_high over the first
+        variant with the same seeds in the same games (NaN for itself); dream_steps,
+        game_steps and seconds. Intervals are of 95%. Those of a variant are over games
+        and seeds together: of few seeds they say what these controllers are worth, not
+        what another seed would be. And a figure.
+    """
+    random = stream(options.games_seed, "bootstrap")
+    first, *_ = options.variants
+    rows = []
+    by_seed = [*((seed,) for seed in options.seeds), options.seeds]
+    for seeds in by_seed[: None if len(options.seeds) > 1 else -1]:
+        chosen = ablation_episodes[ablation_episodes["seed"].isin(seeds)]
+        of_first = chosen.loc[chosen["variant"] == first, "return"].to_numpy()
+        for name in options.variants:
+            mine = chosen[chosen["variant"] == name]
+            returns = mine["return"].to_numpy()
+            row: dict[str, Any] = {
+                "variant": name,
+                "seed": seeds[0] if len(seeds) == 1 else float("nan"),
+                **mean_interval(returns, random),
+            }
+            if name != first:
+                gain = paired_interval(returns, of_first, random)
+                row |= {
+                    "gain": gain["mean"],
+                    "gain_low": gain["low"],
+                    "gain_high": gain["high"],
+                }
+            of_runs = mine.groupby("seed").first()
+            cost = {name: of_runs[name].sum() for name in COSTS}
+            rows.append(row | cost)
+    table = pd.DataFrame(rows)
+    for row in rows[-len(options.variants) :]:
+        if row["variant"] != first:
+            logger.info(
+                "%s scores %s, %s beside %s (%s to %s)",
+                row["variant"],
+                *rounded(row["mean"]),
+                *rounded(row["gain"], sign="+"),
+                first,
+                *rounded(row["gain_low"], row["gain_high"], sign="+"),
+            )
+    return table, ablation_figure(table)
