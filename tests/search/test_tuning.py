@@ -122,7 +122,7 @@ def test_the_best_is_told_with_its_score(tmp_path: Path) -> None:
     number, score, values = found.best()
     row = trials.iloc[trials["value"].argmax()]
     assert number == row["trial"]
-    assert score == {"value": row["value"], "error": 0.0}
+    assert score == pytest.approx({"value": row["value"], "error": 0.0})
     assert values == {name: row[name] for name in SPACE}
     assert found.importances().data
     assert len(found.history().data[0]["y"]) == 4
