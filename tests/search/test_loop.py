@@ -536,7 +536,7 @@ def test_a_budget_of_seconds_ends_the_search_and_counts_those_before(
 
 
 def test_a_budget_of_steps_ends_it_with_a_whole_generation(
-    evaluator: DreamEvaluator,
+    evaluator: DreamEvaluator, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = last(evaluator, plan(generations=6)).fitness_log["steps"]
     spent = int(whole[:3].sum())
@@ -544,6 +544,10 @@ def test_a_budget_of_steps_ends_it_with_a_whole_generation(
         state = last(evaluator, plan(generations=6, steps=steps))
         assert state.stopped == f"the budget of {steps:,} steps is spent"
         assert state.fitness_log["steps"].tolist() == whole[:generations].tolist()
+    # Its progress is told in steps.
+    caplog.set_level("INFO")
+    last(evaluator, plan(generations=6, steps=spent))
+    assert f"Training C: {spent} steps to go" in caplog.text
     # A search that goes on counts what was spent before.
     before = last(evaluator, plan(generations=2))
     (*_, state) = evolve(evaluator, plan(generations=6, steps=spent), 1, before)

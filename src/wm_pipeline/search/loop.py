@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -108,13 +109,12 @@ def evolve(
     search = _Search(evaluator, options, seed, before, name, start)
     state, reason, saved = before, search.reason_to_stop(), True
     last = time.monotonic()
-    with progress.task(
-        f"Training {name}", options.generations, "generations", search.generation
-    ) as task:
+    with search.task() as task:
         try:
             while reason is None:
+                done = search.done
                 search.next_generation()
-                task.advance(note=search.progress())
+                task.advance(search.done - done, note=search.progress())
                 reason = search.reason_to_stop()
                 # An interrupt may come amid the next generation, too late to copy this.
                 state, saved = search.state(), False
@@ -223,6 +223,20 @@ class _Search:
     def generation(self) -> int:
         """How many are over."""
         return len(self._rows)
+
+    def task(self) -> AbstractContextManager[progress.Task]:
+        """Its progress: in steps where they are what ends it, else in generations."""
+        name, steps = f"Training {self._name}", self._options.stop.steps
+        if steps is not None:
+            return progress.task(name, steps, "steps", self.done)
+        return progress.task(name, self._options.generations, "generations", self.done)
+
+    @property
+    def done(self) -> int:
+        """How far it is, in the unit of its progress."""
+        if self._options.stop.steps is not None:
+            return int(self._spent()["steps"])
+        return self.generation
 
     def next_generation(self) -> None:
         """Ask, evaluate, tell."""

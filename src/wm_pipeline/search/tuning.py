@@ -199,7 +199,9 @@ class Study:
         figure = optuna.visualization.plot_optimization_history(
             self._study, target_name="return"
         )
-        return figure.update_layout(template="plotly_white", title="Trials")
+        return figure.update_layout(
+            template="plotly_white", title="Trials", xaxis_title="trial"
+        )
 
     def importances(self) -> go.Figure:
         """How much each option decides on the value, 0 to 1; together 1.
@@ -215,7 +217,10 @@ class Study:
                 target_name="return",
             )
         return figure.update_layout(
-            template="plotly_white", title="What decides on the return"
+            template="plotly_white",
+            title="What decides on the return",
+            xaxis_title="importance",
+            yaxis_title="option",
         )
 
     def _decoded(self, params: Mapping[str, Any]) -> dict[str, Any]:
