@@ -12,11 +12,13 @@ import torch
 
 from tests.pipelines.in_memory import catalog_of, options, run_node
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.exporting.pruning import PruningOptions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.pipelines.export.nodes import (
     _tell,
     export_int8,
     export_models,
+    export_pruned,
     judge_exports,
 )
 from wm_pipeline.pipelines.mock.nodes import make_mock_world_model
@@ -27,8 +29,10 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def mock(bare_project: Path) -> dict[str, Any]:
     mock = options(bare_project, "mock")
+    pruning = PruningOptions(games=3, steps=100, batch_size=16)
     changes = {"episodes": 20, "calibration_games": 2, "decisions": 10, "workers": 1}
-    return mock | {"export": mock["export"].model_copy(update=changes)}
+    changed = {**changes, "pruning": pruning}
+    return mock | {"export": mock["export"].model_copy(update=changed)}
 
 
 def test_the_file_plays_twenty_games_as_c_does_action_by_action(
@@ -46,9 +50,10 @@ def test_the_file_plays_twenty_games_as_c_does_action_by_action(
     assert len({*contents}) == 5
     (small,) = run_node(catalog, "export", export_int8)
     assert small not in contents
+    (pruned,) = run_node(catalog, "export", export_pruned)
     with caplog.at_level(logging.INFO):
         table, figure = run_node(catalog, "export", judge_exports)
-    assert table["agent"].tolist() == ["controller", "exported", "int8"]
+    assert table["agent"].tolist() == ["controller", "exported", "int8", "pruned"]
     scores = table.set_index("agent")
     assert scores.loc["exported", "same_episodes"] == scores.loc["exported", "episodes"]
     assert scores.loc["exported", "episodes"] == 20
@@ -56,6 +61,9 @@ def test_the_file_plays_twenty_games_as_c_does_action_by_action(
     assert (scores["microseconds"] > 0).all()
     assert np.isnan(scores.loc["controller", "bytes"])
     assert scores.loc["int8", "bytes"] == len(small)
+    assert scores.loc["pruned", "bytes"] == len(pruned)
+    # It balances as C does, or does not.
+    assert scores.loc["pruned", "mean"] > 0.7 * scores.loc["controller", "mean"]
     assert "'exported' plays 20 of 20 episodes as C does" in caplog.text
     assert list(figure.data[0].y) == table["mean"].tolist()
 

@@ -29,6 +29,7 @@ from wm_pipeline.exporting.modules import (
     DreamModule,
     FrameModule,
 )
+from wm_pipeline.exporting.pruning import Game, PruningOptions, pruned_agent
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.policies.agent_policy import FrameAgentPolicy
@@ -54,6 +55,7 @@ class ExportOptions(Options):
         seed: Of the games.
         episodes: Games in which each plays.
         calibration_games: Games of C in which the range of each number is found.
+        pruning: What stays of the agent that has fewer channels and units.
         decisions: That are timed.
         workers: Games side by side, each in a process; null: one a core.
     """
@@ -62,6 +64,7 @@ class ExportOptions(Options):
     seed: Seed
     episodes: int = Field(ge=2, le=100_000)
     calibration_games: int = Field(ge=1, le=1000)
+    pruning: PruningOptions = PruningOptions()
     decisions: int = Field(ge=1, le=1_000_000)
     workers: Workers | None
 
@@ -154,11 +157,52 @@ def export_int8(
     return content
 
 
+def export_pruned(
+    world_model: WorldModel,
+    controller: Controller,
+    environment: EnvironmentOptions,
+    engine: EngineOptions,
+    options: ExportOptions,
+) -> bytes:
+    """Make the agent small: with fewer channels and units, taught what it does.
+
+    Args:
+        world_model: V and M.
+        controller: C, which plays the games from which the smaller agent learns.
+        environment: The game.
+        engine: Where it is played.
+        options: What stays.
+
+    Returns:
+        The content of the smaller file.
+
+    Raises:
+        InputError: A package is missing, or the actions do not fit M.
+    """
+    exporting = _exporting("onnx_files")
+    check_controls(environment.actions, world_model)
+    policies = {"ours": _ours(world_model, controller, environment)}
+    wanted = options.pruning
+    played = _play(policies, "pruning", wanted.games, environment, engine, options)
+    games = [
+        Game(each.frames, each.actions)
+        for each in played["ours"]
+        if each.frames is not None
+    ]
+    small, fitted = pruned_agent(world_model, controller, games, wanted, options.seed)
+    module = AgentModule(small, fitted, environment.actions)
+    hold = world_model.mdn_rnn.frame_skip
+    about = {"environment": environment.model_dump(mode="json"), "hold": hold}
+    content: bytes = exporting.to_onnx(module, about, batched=True)
+    return content
+
+
 def judge_exports(
     world_model: WorldModel,
     controller: Controller,
     agent_onnx: bytes,
     agent_int8_onnx: bytes,
+    agent_pruned_onnx: bytes,
     environment: EnvironmentOptions,
     engine: EngineOptions,
     options: ExportOptions,
@@ -169,7 +213,8 @@ def judge_exports(
         world_model: V and M.
         controller: C, which sees the mean of z, as the files do.
         agent_onnx: The content of the agent's file.
-        agent_int8_onnx: That of the smaller one.
+        agent_int8_onnx: That of the one in eight bits.
+        agent_pruned_onnx: That of the one with fewer channels and units.
         environment: The game.
         engine: Where it is played.
         options: How many games.
@@ -181,7 +226,11 @@ def judge_exports(
         first step to the last; below, whether its mean is below C's interval. And a
         figure.
     """
-    contents = {"exported": agent_onnx, "int8": agent_int8_onnx}
+    contents = {
+        "exported": agent_onnx,
+        "int8": agent_int8_onnx,
+        "pruned": agent_pruned_onnx,
+    }
     policies: dict[str, Policy] = {
         "controller": _ours(world_model, controller, environment)
     }

@@ -5,6 +5,7 @@ from kedro.pipeline import Node, Pipeline
 from wm_pipeline.pipelines.export.nodes import (
     export_int8,
     export_models,
+    export_pruned,
     judge_exports,
 )
 
@@ -44,12 +45,25 @@ def create_pipeline() -> Pipeline:
                 name="export_int8",
             ),
             Node(
+                export_pruned,
+                inputs=[
+                    "world_model",
+                    "controller",
+                    "params:environment",
+                    "params:engine",
+                    "params:export",
+                ],
+                outputs="agent_pruned_onnx",
+                name="export_pruned",
+            ),
+            Node(
                 judge_exports,
                 inputs=[
                     "world_model",
                     "controller",
                     "agent_onnx",
                     "agent_int8_onnx",
+                    "agent_pruned_onnx",
                     "params:environment",
                     "params:engine",
                     "params:export",
