@@ -36,7 +36,7 @@ while not over:
     side = 1 + (output > 1 / 3) - (output < -1 / 3)  # left, stay, right
     observation, reward, terminated, truncated, info = env.step(side)
     over, score = terminated or truncated, score + float(reward)
-mean, log_variance = vae.encode_frames(env.render()[None])
+mean, log_variance = vae.encode(env.render()[None])
 print(
     f"it scores {score:.0f}; the last frame's z is {float((mean - z).abs().mean()):.2f} away"
 )

@@ -93,6 +93,14 @@ def test_to_pixels_moves_colours_first_and_scales_bytes() -> None:
     assert frames[1, 5, 9, 2] == 255
 
 
+def test_encode_takes_frames_as_they_are_stored(vae: ConvVAE) -> None:
+    frames = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    expected = vae.encode(to_pixels(frames))
+    for given in (frames, torch.from_numpy(frames)):
+        for found, part in zip(vae.encode(given), expected, strict=True):
+            assert torch.equal(found, part)
+
+
 def test_frames_are_encoded_as_their_pixels(vae: ConvVAE) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
     expected = vae.encode(torch.from_numpy(frames / 255).float().permute(0, 3, 1, 2))

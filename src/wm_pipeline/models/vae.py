@@ -146,8 +146,15 @@ class ConvVAE(Loadable, nn.Module):
         with torch.no_grad():
             self.image.copy_(torch.logit(mean, eps=1e-3).permute(2, 0, 1))
 
-    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of z, each (batch, latent), for (batch, 3, 64, 64)."""
+    def encode(self, pixels: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of z, each (batch, latent).
+
+        Args:
+            pixels: (batch, 3, 64, 64) float32 in [0, 1]; or frames, (batch, 64, 64, 3)
+                uint8, of which many are better left to ``encode_frames``.
+        """
+        if isinstance(pixels, np.ndarray) or pixels.dtype == torch.uint8:
+            pixels = to_pixels(pixels, self.image.device)
         features = self.encoder(pixels)
         log_variance = self.log_variance(features).clamp(*LOG_VARIANCE_RANGE)
         return self.mean(features), log_variance
