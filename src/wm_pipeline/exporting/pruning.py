@@ -297,13 +297,7 @@ def _refitted(
     ridge = RIDGE * ours.square().mean() * len(ours)
     gram = ours.T @ ours + ridge * torch.eye(ours.shape[1], dtype=ours.dtype)
     fitted = torch.linalg.solve(gram, ours.T @ said).T.float()
-    layers = [(fitted[None], biases), *others]
-    parts = [
-        part.flatten()
-        for layer in layers
-        for part in layer[: 1 + controller.options.bias]
-    ]
-    small.set_parameters(torch.cat(parts))
+    small.set_parameters(small.pack([(fitted[None], biases), *others]))
     return small
 
 

@@ -3,7 +3,7 @@
 Source: World Models, sec. 2.3; two heads: a diagonal Gaussian policy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
@@ -195,12 +195,7 @@ class Controller(Loadable, nn.Module):
         quiet = type(self)(options, self.latent_size, self.hidden_size, self.outputs)
         *layers, (weights, biases) = self.unpack(self.parameters_vector[None])
         layers.append((weights[:, : self.outputs], biases[..., : self.outputs]))
-        parts = [
-            part.flatten()
-            for layer in layers
-            for part in layer[: 1 + self.options.bias]
-        ]
-        quiet.set_parameters(torch.cat(parts))
+        quiet.set_parameters(quiet.pack(layers))
         return quiet
 
     def _perceptron(self) -> Perceptron | None:
@@ -234,6 +229,11 @@ class Controller(Loadable, nn.Module):
                 start += after
             layers.append((weights.unflatten(1, (after, before)), biases))
         return layers
+
+    def pack(self, layers: Iterable[Layer]) -> Tensor:
+        """The flat vector (size,) of the layers of one controller, as of ``unpack``."""
+        read = 1 + self.options.bias
+        return torch.cat([p.flatten() for layer in layers for p in layer[:read]])
 
     def respond(
         self, layers: list[Layer], features: Tensor, normal: Tensor | None = None

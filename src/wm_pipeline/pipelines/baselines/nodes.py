@@ -125,64 +125,61 @@ class BaselinesOptions(Options):
 Searched = Iterator[tuple[pd.DataFrame, SearchState]]
 
 
-def search_cmaes_in_dream(
-    world_model: WorldModel,
-    environment: EnvironmentOptions,
-    engine: EngineOptions,
-    dream: DreamOptions,
-    options: BaselinesOptions,
-    earlier: Callable[[], SearchState | None],
-) -> Searched:
-    """Search for a controller with CMA-ES in the dream, until the steps are spent.
+def search_for(baseline: str) -> Callable[..., Searched]:
+    """The node that searches for a baseline, until the steps are spent.
 
     Args:
-        world_model: V and M.
-        environment: The game; of its action mapping alone the dream makes use.
-        engine: Where candidates run.
-        dream: Temperature and length of the dreams.
-        options: The budget.
-        earlier: Reads the newest state, if there is one, which is resumed if asked for.
-
-    Yields:
-        The log, a row a generation: steps so far, episodes, mean_return, mean_steps and
-        seconds so far; and the state.
+        baseline: ``cmaes_dream``, ``cmaes_game`` or ``random_search``.
     """
-    policy = _blank(world_model, environment, options)
-    strategy = options.search.strategy
-    name = "CMA-ES in the dream"
-    where = (environment, engine, dream)
-    yield from _search("dream", name, strategy, policy, where, options, earlier)
+
+    def search(
+        world_model: WorldModel,
+        environment: EnvironmentOptions,
+        engine: EngineOptions,
+        dream: DreamOptions,
+        options: BaselinesOptions,
+        earlier: Callable[[], SearchState | None],
+    ) -> Searched:
+        """Search for a controller.
+
+        Args:
+            world_model: V and M.
+            environment: The game; a search in dreams reads its action mapping alone.
+            engine: Where candidates run.
+            dream: Temperature and length of the dreams.
+            options: The budget.
+            earlier: Reads the newest state, if there is one, which is resumed if asked
+                for.
+
+        Yields:
+            The log, a row a generation: steps so far, episodes, mean_return, mean_steps
+            and seconds so far; and the state.
+        """
+        _sb3()  # that it is missing is not said after half of the stage
+        world, how = TRAINED_IN[baseline], options.search
+        with evaluator_in(
+            world,
+            _blank(world_model, environment, options),
+            environment,
+            engine,
+            dream,
+            _workers(world, options),
+            options.seed,
+            how.population,
+        ) as evaluator:
+            kind = "random" if baseline == "random_search" else how.strategy
+            evolution, before = _evolution(kind, options), None
+            if options.resume:
+                before = earlier()
+            for state in evolve(evaluator, evolution, options.seed, before, baseline):
+                yield _log(state.fitness_log, how), state
+
+    return search
 
 
-def search_cmaes_in_game(
-    world_model: WorldModel,
-    environment: EnvironmentOptions,
-    engine: EngineOptions,
-    dream: DreamOptions,
-    options: BaselinesOptions,
-    earlier: Callable[[], SearchState | None],
-) -> Searched:
-    """As ``search_cmaes_in_dream``, in the game."""
-    policy = _blank(world_model, environment, options)
-    strategy = options.search.strategy
-    where = (environment, engine, dream)
-    name = "CMA-ES in the game"
-    yield from _search("real", name, strategy, policy, where, options, earlier)
-
-
-def search_at_random(
-    world_model: WorldModel,
-    environment: EnvironmentOptions,
-    engine: EngineOptions,
-    dream: DreamOptions,
-    options: BaselinesOptions,
-    earlier: Callable[[], SearchState | None],
-) -> Searched:
-    """As ``search_cmaes_in_dream``, by random search."""
-    policy = _blank(world_model, environment, options)
-    where = (environment, engine, dream)
-    name = "Random search in the dream"
-    yield from _search("dream", name, "random", policy, where, options, earlier)
+search_cmaes_in_dream = search_for("cmaes_dream")
+search_cmaes_in_game = search_for("cmaes_game")
+search_at_random = search_for("random_search")
 
 
 def take_controllers(
@@ -441,38 +438,27 @@ def _blank(
     return ControllerPolicy(world_model, controller, environment.actions, sampled)
 
 
-def _search(
-    world: World,
-    name: str,
-    strategy: Kind,
-    policy: ControllerPolicy,
-    where: tuple[EnvironmentOptions, EngineOptions, DreamOptions],
-    options: BaselinesOptions,
-    earlier: Callable[[], SearchState | None],
-) -> Searched:
-    """A search, until the steps are spent; its log and its state, as it goes."""
-    _sb3()  # that it is missing is not said after half of the stage
+def _evolution(kind: Kind, options: BaselinesOptions) -> EvolutionOptions:
+    """A search until the steps are spent."""
     search = options.search
-    evolution = EvolutionOptions(
-        strategy=StrategyOptions(
-            kind=strategy, population=search.population, sigma=search.sigma
-        ),
+    strategy = StrategyOptions(
+        kind=kind, population=search.population, sigma=search.sigma
+    )
+    return EvolutionOptions(
+        strategy=strategy,
         generations=_ENDLESS,
         rollouts=search.rollouts,
         stop=StopOptions(steps=options.ppo.steps),
         save_every=options.ppo.save_every,
     )
-    evaluator_options = search.evaluator
-    if world == "real":
-        evaluator_options = evaluator_options.model_copy(
-            update={"workers": options.workers}
-        )
-    with evaluator_in(
-        world, policy, *where, evaluator_options, options.seed, search.population
-    ) as evaluator:
-        before = earlier() if options.resume else None
-        for state in evolve(evaluator, evolution, options.seed, before, name):
-            yield _log(state.fitness_log, search), state
+
+
+def _workers(world: World, options: BaselinesOptions) -> EvaluatorOptions:
+    """Where candidates run: games have the stage's workers."""
+    evaluator = options.search.evaluator
+    if world == "dream":
+        return evaluator
+    return evaluator.model_copy(update={"workers": options.workers})
 
 
 def _log(fitness_log: pd.DataFrame, search: SearchOptions) -> pd.DataFrame:

@@ -44,7 +44,7 @@ def create_pipeline() -> Pipeline:
                 f"earlier_{name}_search",
             ],
             outputs=[f"{name}_log", f"{name}_search"],
-            name=function.__name__,
+            name=f"search_for_{name}",
             tags="timed",
         )
         for name, function in SEARCHES.items()
