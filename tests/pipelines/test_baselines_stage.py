@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from kedro.io import DataCatalog
 
 from tests.pipelines.in_memory import catalog_of, options, run_node
 from wm_pipeline.models.controller import Controller
@@ -44,8 +45,12 @@ def mock(bare_project: Path) -> dict[str, Any]:
     }
 
 
-def test_all_play_the_games_of_c(mock: dict[str, Any], tmp_path: Path) -> None:
-    catalog = catalog_of(mock, tmp_path)
+@pytest.fixture(scope="module")
+def played(
+    mock: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> DataCatalog:
+    """What all nodes of the stage have left."""
+    catalog = catalog_of(mock, tmp_path_factory.mktemp("played"))
     run_node(catalog, "mock", make_mock_world_model)
     world_model = catalog.load("world_model")
     outputs = mock["environment"].actions.outputs
@@ -53,6 +58,7 @@ def test_all_play_the_games_of_c(mock: dict[str, Any], tmp_path: Path) -> None:
     catalog["controller"] = Controller.for_world(model, world_model, outputs)
     run_node(catalog, "blind", find_blind_policies)
     run_node(catalog, "evaluation", evaluate)
+    catalog["earlier_search"] = lambda: None
     for name in TRAINED_IN:
         for kind in ("search", "training"):
             catalog[f"earlier_{name}_{kind}"] = lambda: None
@@ -68,15 +74,25 @@ def test_all_play_the_games_of_c(mock: dict[str, Any], tmp_path: Path) -> None:
         compare_baselines,
     ):
         run_node(catalog, "baselines", function)
-    episodes = catalog.load("baseline_episodes")
+    return catalog
+
+
+def test_all_play_the_games_of_c(played: DataCatalog) -> None:
+    episodes = played.load("baseline_episodes")
     assert (episodes["world"] == "real").all()
     seeds = episodes.groupby("policy")["seed"].agg(list)
     assert all(seeds[name] == seeds["controller"] for name in TRAINED_IN)
-    judged = catalog.load("evaluation_episodes").query("world == 'real'")
+    judged = played.load("evaluation_episodes").query("world == 'real'")
     kept = episodes[~episodes["policy"].isin(TRAINED_IN)]
     pd.testing.assert_frame_equal(kept, judged.reset_index(drop=True))
 
-    scores = catalog.load("baseline_scores").set_index("policy")
+    drawn = {trace.name for trace in played.load("baseline_histogram").data}
+    assert {*TRAINED_IN, "controller"} <= drawn
+
+
+def test_each_is_compared_with_c_at_a_known_cost(played: DataCatalog) -> None:
+    episodes = played.load("baseline_episodes")
+    scores = played.load("baseline_scores").set_index("policy")
     means = episodes.groupby("policy")["return"].mean()
     for name in (*TRAINED_IN, "blind"):
         gain = means["controller"] - means[name]
@@ -87,34 +103,69 @@ def test_all_play_the_games_of_c(mock: dict[str, Any], tmp_path: Path) -> None:
     assert cost.loc["ppo_game"].tolist() == [0, 4096]
     # A search ends with the generation in which its steps are spent.
     for name in ("cmaes_dream", "random_search"):
-        log = catalog.load(f"{name}_log")
+        log = played.load(f"{name}_log")
         assert log["steps"].iloc[-2] < 4096 <= log["steps"].iloc[-1]
         assert cost.loc[name].tolist() == [log["steps"].iloc[-1], 0]
         assert (log["episodes"] == 16).all()
-    log = catalog.load("cmaes_game_log")
+    log = played.load("cmaes_game_log")
     assert cost.loc["cmaes_game"].tolist() == [0, log["steps"].iloc[-1]]
     assert cost.drop(list(TRAINED_IN)).isna().all(axis=None)
     assert scores.loc[list(TRAINED_IN), "seconds"].gt(0).all()
-    # CMA-ES learns in both worlds, random search does not.
+    assert pd.isna(scores.loc["controller", "gain"])
+
+
+def test_cmaes_learns_and_the_best_candidate_at_random_is_kept(
+    played: DataCatalog,
+) -> None:
     for name in ("cmaes_dream", "cmaes_game"):
-        returns = catalog.load(f"{name}_log")["mean_return"]
+        returns = played.load(f"{name}_log")["mean_return"]
         assert returns.iloc[-1] > 1.5 * returns.iloc[0]
-    searched = catalog.load("random_search_search")
+    searched = played.load("random_search_search")
     best = searched.candidate_log["fitness"].idxmax()
     assert searched.fitness_log["best_so_far"].iloc[-1] == pytest.approx(
         searched.candidate_log["fitness"][best]
     )
-    found = catalog.load("random_search").get_parameters().double().numpy()
+    found = played.load("random_search").get_parameters().double().numpy()
     assert found == pytest.approx(searched.best)
-    assert pd.isna(scores.loc["controller", "gain"])
-    drawn = {trace.name for trace in catalog.load("baseline_histogram").data}
-    assert {*TRAINED_IN, "controller"} <= drawn
 
-    catalog["evaluation_episodes"] = catalog.load("baseline_episodes")
+
+@pytest.mark.parametrize(
+    ("search", "known"), [("cmaes_dream_search", True), ("random_search_search", False)]
+)
+def test_cs_own_cost_is_known_if_it_came_of_the_newest_search(
+    played: DataCatalog, search: str, known: bool
+) -> None:
+    names = [
+        *("baseline_episodes", "world_model", "cmaes_dream"),
+        *(f"{name}_log" for name in TRAINED_IN),
+    ]
+    given = {name: played.load(name) for name in names}
+    state, controller = played.load(search), given.pop("cmaes_dream")
+    table, _ = compare_baselines(
+        given.pop("baseline_episodes"),
+        given.pop("world_model"),
+        controller,
+        lambda: state,
+        played.load("params:baselines"),
+        *given.values(),
+    )
+    cost = table.set_index("policy")[["dream_steps", "game_steps", "seconds"]]
+    if known:
+        assert cost.loc["controller"].tolist() == cost.loc["cmaes_dream"].tolist()
+    else:
+        assert cost.loc["controller"].isna().all()
+
+
+def test_names_of_the_evaluation_are_not_taken_twice(
+    mock: dict[str, Any], played: DataCatalog
+) -> None:
+    names = ("world_model", *TRAINED_IN)
+    model, *policies = (played.load(name) for name in names)
+    where = (mock["environment"], mock["engine"], mock["baselines"])
     with pytest.raises(
-        ValueError, match=r"ppo_dream, ppo_game, random_search is a baseline's name"
+        ValueError, match=r"ppo_dream, ppo_game, random_search is a bas"
     ):
-        run_node(catalog, "baselines", judge_baselines)
+        judge_baselines(model, played.load("baseline_episodes"), *where, *policies)
 
 
 def test_uneven_updates_are_refused(mock: dict[str, Any]) -> None:

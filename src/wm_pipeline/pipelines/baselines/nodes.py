@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
@@ -172,7 +173,8 @@ def search_for(baseline: str) -> Callable[..., Searched]:
             if options.resume:
                 before = earlier()
             for state in evolve(evaluator, evolution, options.seed, before, baseline):
-                yield _log(state.fitness_log, how), state
+                log = _log(state.fitness_log, how.population * how.rollouts)
+                yield log, state
 
     return search
 
@@ -366,6 +368,8 @@ def judge_baselines(
 def compare_baselines(
     baseline_episodes: pd.DataFrame,
     world_model: WorldModel,
+    controller: Controller,
+    earlier_search: Callable[[], SearchState | None],
     options: BaselinesOptions,
     cmaes_dream_log: pd.DataFrame,
     cmaes_game_log: pd.DataFrame,
@@ -378,6 +382,9 @@ def compare_baselines(
     Args:
         baseline_episodes: Of ``judge_baselines``.
         world_model: Whose steps the logs count.
+        controller: C.
+        earlier_search: Reads the newest search, if there is one. If C came of it, it says
+            what C cost; what rounds cost stands in their own logs.
         options: The seed of the bootstrap.
         cmaes_dream_log: Of CMA-ES in the dream.
         cmaes_game_log: Of CMA-ES in the game.
@@ -388,8 +395,8 @@ def compare_baselines(
     Returns:
         A row a policy: policy, episodes, mean, std, low and high of its return; gain,
         gain_low and gain_high, of C over it in the same games (NaN for C); and of what
-        was trained here dream_steps (of M), game_steps and seconds, else NaN. And a
-        histogram.
+        was trained dream_steps (of M), game_steps and seconds, NaN where nobody knows.
+        And a histogram.
     """
     logs = {
         "cmaes_dream": cmaes_dream_log,
@@ -400,6 +407,12 @@ def compare_baselines(
     }
     skip = world_model.mdn_rnn.frame_skip
     cost = {name: _cost(log, TRAINED_IN[name], skip) for name, log in logs.items()}
+    search = earlier_search()
+    if search is not None and _came_of(controller, search):
+        world: World = "real" if "environment" in search.conditions else "dream"
+        episodes = len(search.candidate_log) // search.generations
+        log = _log(search.fitness_log, episodes * search.conditions["rollouts"])
+        cost["controller"] = _cost(log, world, skip)
     random = stream(options.seed, "bootstrap")
     returns = {
         str(policy): rows.sort_values("episode")["return"].to_numpy()
@@ -461,10 +474,21 @@ def _workers(world: World, options: BaselinesOptions) -> EvaluatorOptions:
     return evaluator.model_copy(update={"workers": options.workers})
 
 
-def _log(fitness_log: pd.DataFrame, search: SearchOptions) -> pd.DataFrame:
-    """A search's log as PPO has it."""
+def _came_of(controller: Controller, search: SearchState) -> bool:
+    """Whether a search ended with this controller."""
+    found = controller.get_parameters().numpy()
+    ends = (search.mean, search.best)
+    return any(np.array_equal(found, end.astype(np.float32)) for end in ends)
+
+
+def _log(fitness_log: pd.DataFrame, episodes: int) -> pd.DataFrame:
+    """A search's log as PPO has it.
+
+    Args:
+        fitness_log: Of the search.
+        episodes: Dreams, or games, a generation.
+    """
     clocked = fitness_log[["ask_seconds", "evaluate_seconds", "tell_seconds"]]
-    episodes = search.population * search.rollouts
     return pd.DataFrame(
         {
             "steps": fitness_log["steps"].cumsum(),

@@ -104,6 +104,8 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "baseline_episodes",
                     "world_model",
+                    "controller",
+                    "earlier_search",
                     OPTIONS,
                     *(f"{name}_log" for name in ALL),
                 ],
