@@ -164,8 +164,9 @@ def test_the_second_lives_in_the_dream(executed: dict[str, NotebookNode]) -> Non
 
 def test_the_third_compares_and_judges(executed: dict[str, NotebookNode]) -> None:
     notebook = executed["03"]
-    # Fitness of all and of the newest, sigma, skill, histogram, dreams, comparison.
-    assert figures(notebook) == 7
+    # Fitness of all and of the newest, sigma, skill, histogram, dreams, comparison, trials
+    # and variants.
+    assert figures(notebook) == 9
     verdicts, correlation = outputs(notebook, "text/markdown")
     assert verdicts.count("- Against *") == len(POLICY_NAMES) - 1
     assert verdicts.count("p = ") == len(POLICY_NAMES) - 1
