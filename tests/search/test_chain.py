@@ -10,6 +10,7 @@ import torch
 from kedro.pipeline import Node
 
 from wm_pipeline.common.options import Options
+from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
 from wm_pipeline.environments.actions import ThresholdActions
 from wm_pipeline.environments.mock import mock_world_model
@@ -197,11 +198,11 @@ def test_dreams_that_judge_are_those_of_the_options_that_stay(
     inputs: dict[str, Any],
 ) -> None:
     judge = Judge(5, "test", "dream", 6, False)
-    report = ChainRuns(CHAIN, inputs, judge).advance(0, {}, ENDLESS, 2)
     other = ChainRuns(CHAIN, inputs, judge)
-    # The search dreams otherwise, and what it finds is judged as before.
-    changed = other.advance(0, {"dream.temperature": 0.5}, ENDLESS, 2)
-    assert changed.dream_steps != report.dream_steps
+    # The search has short dreams, and what it finds is judged in long ones.
+    changed = other.advance(0, {"dream.max_steps": 5}, ENDLESS, 2)
+    assert changed.dream_steps <= 4 * 4 * 2 * 5
+    assert changed.returns.max() > 5
     controller = other._held["controller"]
     candidate = controller.get_parameters().double().numpy()[None]
     dreams = DreamEvaluator(inputs["world_model"], controller, ACTIONS, DREAM, 5)
@@ -229,6 +230,15 @@ def test_what_c_depends_on_is_told_and_the_rest_is_not(inputs: dict[str, Any]) -
     ):
         assert CHAIN.conditions({**inputs, name: value}) != found
     assert Chain().conditions(inputs) != found
+
+
+def test_games_that_judge_are_nobody_elses() -> None:
+    def games(purpose: str) -> set[int]:
+        return set(Judge(1, purpose, "real", 300, False).games)
+
+    evaluated = stream(1, "evaluation").integers(2**31, size=300).tolist()
+    assert len(games("validation")) == 300
+    assert not games("validation") & {*games("ablation"), *evaluated}
 
 
 def test_a_chain_says_whether_it_trains_the_world() -> None:

@@ -1,6 +1,7 @@
 """Tests of PPO, what C is compared with."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,26 @@ def test_it_goes_on_from_a_file(tmp_path: Path) -> None:
     # Nothing is left to do.
     (again,) = states(before=last, steps=256)
     assert again is last
+
+
+def test_weights_and_random_numbers_go_on() -> None:
+    before = states(steps=64)[-1]
+
+    def resumed(name: str, value: np.ndarray) -> dict[str, np.ndarray]:
+        changed = replace(before, arrays={**before.arrays, name: value})
+        return states(before=changed, steps=128)[-1].arrays
+
+    bias = "weights.action_net.bias"
+    same = resumed(bias, before.arrays[bias])
+    far = np.array([5.0, 6.0, 7.0], np.float32)
+    assert resumed(bias, far)[bias] == pytest.approx(far, abs=0.1)
+    other = torch.Generator().manual_seed(9).get_state().numpy()
+    assert not np.array_equal(resumed("random.torch", other)[bias], same[bias])
+    drawn = before.arrays["random.numpy"].copy()
+    drawn[:3] += 1
+    drawn[-1] = 624
+    assert not np.array_equal(resumed("random.numpy", drawn)[bias], same[bias])
+    assert np.array_equal(resumed(bias, before.arrays[bias])[bias], same[bias])
 
 
 def test_it_does_not_go_on_with_another_training() -> None:

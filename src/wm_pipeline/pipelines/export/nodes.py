@@ -97,7 +97,7 @@ def export_models(
         game = RealEnv(environment)
         shape = game.picture_shape()
         game.close()
-    about = {"environment": environment.model_dump(mode="json"), "hold": hold}
+    about = _about(world_model, environment)
     dreamed = about | {
         "temperature": dream.temperature,
         "max_steps": dream.steps(hold),
@@ -144,9 +144,8 @@ def export_int8(
     """
     int8 = _exporting("int8")
     policies = {"ours": _ours(world_model, controller, environment)}
-    played = _play(
-        policies, "calibration", options.calibration_games, environment, engine, options
-    )
+    games = options.calibration_games
+    played = _play(policies, "calibration", games, environment, engine, options)
     agent = OnnxAgent(agent_onnx, environment.actions)
     content: bytes = int8.quantised(agent_onnx, _feeds(agent, played["ours"]))
     logger.info(
@@ -191,8 +190,7 @@ def export_pruned(
     ]
     small, fitted = pruned_agent(world_model, controller, games, wanted, options.seed)
     module = AgentModule(small, fitted, environment.actions)
-    hold = world_model.mdn_rnn.frame_skip
-    about = {"environment": environment.model_dump(mode="json"), "hold": hold}
+    about = _about(world_model, environment)
     content: bytes = exporting.to_onnx(module, about, batched=True)
     return content
 
@@ -299,6 +297,12 @@ def _exporting(module: str) -> Any:
             f"export: it needs {', '.join(missing)}: pip install 'wm-pipeline[onnx]'"
         )
     return import_module(f"wm_pipeline.exporting.{module}")
+
+
+def _about(world_model: WorldModel, environment: EnvironmentOptions) -> dict[str, Any]:
+    """What every file tells: its game, and how long an action is held."""
+    hold = world_model.mdn_rnn.frame_skip
+    return {"environment": environment.model_dump(mode="json"), "hold": hold}
 
 
 def _ours(
