@@ -85,3 +85,23 @@ def test_an_ablation_runs_what_any_of_its_variants_changes() -> None:
     (node,) = (node for node in made.nodes if node.short_name == "run_variants")
     assert {"latents", "vae", "params:memory", "params:controller"} <= set(node.inputs)
     assert "episodes" not in node.inputs
+
+
+@pytest.mark.parametrize(
+    "stage", ["evaluation", "baselines", "benchmark", "export", "play"]
+)
+def test_who_reads_c_reads_that_of_the_last_round(stage: str) -> None:
+    parameters = base_parameters()
+    rounds = parameters | {"rounds": parameters["rounds"] | {"count": 2}}
+    with_rounds = [*STAGES[:-1], "rounds", "evaluation"]
+    read = wired({stage}, with_rounds, rounds)[stage].inputs()
+    assert {"round_2_world_model", "round_2_controller"} <= read
+    assert not {"world_model", "controller"} & read
+    read = wired({stage}, [*STAGES, "evaluation"], parameters)[stage].inputs()
+    assert {"world_model", "controller"} <= read
+
+
+def test_a_search_beside_rounds_has_the_dream_before_them() -> None:
+    stages = [*STAGES[:-1], "rounds"]
+    read = wired({"controller"}, stages, base_parameters())["controller"].inputs()
+    assert "world_model" in read

@@ -10,6 +10,7 @@ from wm_pipeline.pipelines.ablation import create_pipeline as create_ablation
 from wm_pipeline.pipelines.rounds import create_pipeline as create_rounds
 from wm_pipeline.pipelines.rounds.nodes import MOST_ROUNDS
 from wm_pipeline.pipelines.tune import create_pipeline as create_tune
+from wm_pipeline.project.stages import known_stages
 from wm_pipeline.search.chain import PARAMS, Chain
 
 ROUNDS = "rounds"
@@ -29,9 +30,9 @@ def wired(
 ) -> dict[str, Pipeline]:
     """The stages that options wire.
 
-    There are as many rounds as asked for, and stages behind them take the last one's
-    agent. ``tune`` and ``ablation`` run what the options change that they are about, down
-    to C.
+    There are as many rounds as asked for. Stages behind them, and those outside the
+    chain, take the last one's agent wherever they read C. ``tune`` and ``ablation`` run
+    what the options change that they are about, down to C.
 
     Args:
         asked: Those that are needed.
@@ -50,11 +51,9 @@ def wired(
             agent = {name: f"round_{count}_{name}" for name in AGENT}
             made[stage] = create_rounds(count)
         elif stage in asked or needed:
-            # Made anew: another context of this process may have wired it.
-            module = import_module(f"wm_pipeline.pipelines.{stage}")
-            pipeline = module.create_pipeline()
-            read = {n: agent[n] for n in AGENT if n in pipeline.inputs()}
-            made[stage] = Pipeline(pipeline, inputs=read) if read else pipeline
+            made[stage] = _about(stage, agent)
+    outside = set(known_stages()) - {*stages, ROUNDS, *OF_CHAINS}
+    made |= {stage: _about(stage, agent) for stage in sorted(outside) if stage in asked}
     down_to_c = sum((made[stage] for stage in stages if needed), Pipeline([]))
     for stage in needed:
         groups = {name.split(".")[0] for name in _names(parameters, stage)}
@@ -64,6 +63,14 @@ def wired(
         reads = sorted(changed.inputs() | judged_by | {agent["world_model"]})
         made[stage] = OF_CHAINS[stage](chain, reads)
     return made
+
+
+def _about(stage: str, agent: Mapping[str, str]) -> Pipeline:
+    """A stage, made anew: another context of this process may have wired it."""
+    module = import_module(f"wm_pipeline.pipelines.{stage}")
+    pipeline: Pipeline = module.create_pipeline()
+    read = pipeline.inputs()
+    return Pipeline(pipeline, inputs=dict(agent)) if read >= {*AGENT} else pipeline
 
 
 def _between(stages: Pipeline, groups: set[str], controller: str) -> Pipeline:
