@@ -48,6 +48,15 @@ def test_what_refers_to_an_option_sees_the_environments(conf: Path) -> None:
     assert parameters(conf, "base")["controller"]["seed"] == 1
 
 
+def test_files_are_read_once_and_what_was_found_is_not_shared(conf: Path) -> None:
+    found = loader(conf, "base")
+    found["parameters"]["controller"]["steps"] = 4
+    (conf / "base/parameters.yml").write_text("seed: 2\n")
+    assert found["parameters"]["controller"] == {"seed": 1, "steps": 3}
+    found["parameters"] = {"seed": 3}
+    assert found["parameters"] == {"seed": 3}
+
+
 def test_the_command_line_comes_last(conf: Path) -> None:
     (conf / "mine/parameters.yml").write_text("seed: 7\ncontroller: {seed: 8}\n")
     asked = {"seed": 9, "controller": {"steps": 4}}

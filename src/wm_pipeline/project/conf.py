@@ -1,6 +1,7 @@
 """How the conf files are read: what refers to an option sees what a run is given."""
 
 import contextlib
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,22 @@ class ConfLoader(OmegaConfigLoader):
 
     Kedro resolves each alone: ``${seed}`` in base then never sees the seed of an
     environment's file, which would stand in the record without having been used.
+    And reads the files once a session: Kedro asks for the parameters four times, and it
+    took most of a short run's time.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As Kedro makes it."""
+        self._found: dict[str, dict[str, Any]] = {}
+        super().__init__(*args, **kwargs)
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """A group of the conf files; a copy, to be changed."""
+        if key in self:  # it was set by hand
+            return super().__getitem__(key)
+        if key not in self._found:
+            self._found[key] = super().__getitem__(key)
+        return copy.deepcopy(self._found[key])
 
     def _resolve_from_raw_config(
         self,
