@@ -280,7 +280,8 @@ def _same(found: Contents, expected: Contents) -> None:
 
 def _workers(run: Run) -> Iterator[psutil.Process]:
     with contextlib.suppress(psutil.Error):
-        yield from psutil.Process(run.pid).children()
+        for server in psutil.Process(run.pid).children():
+            yield from (server, *server.children())
 
 
 def _games(run: Run) -> Iterator[psutil.Process]:

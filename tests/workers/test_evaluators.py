@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.small_dream import ACTIONS, OPTIONS, assert_same
+from tests.workers.forked import forked
 from wm_pipeline.common.machine import cores
 from wm_pipeline.dreaming.evaluator import DreamEvaluator
 from wm_pipeline.dreaming.loop import RolloutResult
@@ -27,14 +28,14 @@ TWO = EngineOptions(workers=2)
 @pytest.fixture
 def _nothing_left_behind() -> Iterator[None]:
     """A test's worker processes are gone after it; a hanging one would stay."""
-    before = set(psutil.Process().children(recursive=True))
+    before = set(forked())
     yield
     assert not new_workers(before)
 
 
 def new_workers(before: set[psutil.Process]) -> set[psutil.Process]:
     """Children that were not there before."""
-    return set(psutil.Process().children(recursive=True)) - before
+    return set(forked()) - before
 
 
 @pytest.mark.usefixtures("_nothing_left_behind")
@@ -137,7 +138,7 @@ def test_a_worker_killed_at_work_costs_nothing(
 def test_workers_killed_between_generations_are_replaced(
     evaluator: DreamEvaluator, candidates: np.ndarray
 ) -> None:
-    before = set(psutil.Process().children(recursive=True))
+    before = set(forked())
     with WorkerEvaluator(TWO, evaluator) as shared:
         shared.evaluate(candidates, 3, "test", 0)
         workers = new_workers(before)
@@ -191,7 +192,7 @@ def test_an_evaluator_is_spread_over_as_many_workers_as_asked(
         expected_workers = min(cores(), 3) if cores() > 1 else 0
     else:
         expected_workers = workers
-    before = set(psutil.Process().children(recursive=True))
+    before = set(forked())
     expected = evaluator.evaluate(candidates, 3, "test")
     evaluator.max_dreams = 4
     with with_workers(evaluator, LOCAL, workers, population=3) as opened:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 import torch
 
+from tests.workers.forked import forked
 from wm_pipeline.workers.pool import AHEAD, WorkerPool
 from wm_pipeline.workers.worker import WorkerDied
 
@@ -70,7 +71,7 @@ def named(task: int) -> str:
 
 def processes() -> list[psutil.Process]:
     """Those that this one started."""
-    return psutil.Process().children(recursive=True)
+    return forked(games=True)
 
 
 def orphans(folder: Path) -> Iterator[psutil.Process]:

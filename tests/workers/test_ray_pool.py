@@ -98,10 +98,11 @@ def where(held: str, seconds: float) -> tuple[str, int]:
 
 
 def die_once(mark: Path, number: int, victim: str) -> int:
-    """Twice the number; at 2 the worker, or the actor that holds it, is killed first."""
+    """Twice the number; at 2 the worker, or the actor that has it forked, is killed."""
     if number == 2 and not mark.exists():
         mark.touch()
-        os.kill(os.getppid() if victim == "actor" else os.getpid(), signal.SIGKILL)
+        _, actor, *_ = psutil.Process().parents()
+        os.kill(actor.pid if victim == "actor" else os.getpid(), signal.SIGKILL)
     return 2 * number
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.workers.forked import forked, servers
+from wm_pipeline.workers import forkserver
 from wm_pipeline.workers import worker as module
 from wm_pipeline.workers.worker import STARTS, Worker, WorkerDied
 
@@ -43,26 +46,31 @@ def worker(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Worker]:
     """One whose start takes some seconds more, if a test says so."""
     seconds = getattr(request, "param", 0.0)
     setup = cloudpickle.dumps((1, Held, (BALLAST, tmp_path, Heavy(seconds))))
-    one, before = Worker(tmp_path / "worker", setup), psutil.Process().children()
+    one, before = Worker(tmp_path / "worker", setup), forked()
     yield one
     one.dismiss()
     one.end()
-    assert psutil.Process().children() == before
+    assert forked() == before
 
 
 @pytest.fixture
 def meet() -> Iterator[Callable[..., list[int]]]:
-    """Sends new children a signal when they are of an age; gives the list of them."""
+    """Sends new processes a signal when they are of an age; gives the list of them."""
     over = threading.Event()
     watches = []
 
-    def start(sent: signal.Signals, age: float, most: int) -> list[int]:
-        known = {child.pid for child in psutil.Process().children()}
+    def start(
+        sent: signal.Signals,
+        age: float,
+        most: int,
+        who: Callable[[], list[psutil.Process]] = forked,
+    ) -> list[int]:
+        known = {child.pid for child in who()}
         met: list[int] = []
 
         def watch() -> None:
             while not over.wait(0.002) and len(met) < most:
-                for child in psutil.Process().children():
+                for child in who():
                     if child.pid not in known:
                         known.add(child.pid)
                         time.sleep(age)
@@ -135,6 +143,79 @@ def test_a_worker_that_stands_still_at_its_task_has_died(
     with pytest.raises(WorkerDied, match=r"did nothing for 1 seconds, and was killed"):
         worker.run(stop, ())
     assert worker.run(size_and, (1,)) == (len(BALLAST), 1)
+
+
+@pytest.fixture
+def no_server() -> Iterator[None]:
+    """None has been started yet, and what is left of it is ended."""
+    forkserver.SERVER.close()
+    yield
+    forkserver.SERVER.close()
+
+
+# It has imported torch after a second at the soonest.
+@pytest.mark.usefixtures("no_server")
+@pytest.mark.parametrize("age", [0.0, 0.1, 0.5])
+def test_a_fork_server_killed_while_it_starts_is_started_anew(
+    worker: Worker, meet: Callable[..., list[int]], age: float
+):
+    killed = meet(signal.SIGKILL, age, 1, servers)
+    assert worker.run(size_and, ("done",)) == (len(BALLAST), "done")
+    assert len(killed) == 1
+
+
+@pytest.mark.usefixtures("no_server")
+def test_a_fork_server_that_stands_still_is_started_anew(
+    worker: Worker,
+):
+    worker.run(identify, ())
+    (server,) = servers()
+    server.send_signal(signal.SIGSTOP)
+    (one,) = forked()
+    forkserver.SERVER._socket.settimeout(1)
+    one.kill()
+    with pytest.raises(WorkerDied):
+        worker.run(identify, ())
+    assert worker.run(size_and, ("done",)) == (len(BALLAST), "done")
+    assert servers() != [server]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_their_fork_server_and_are_replaced(
+    worker: Worker, sent: signal.Signals
+):
+    first = worker.run(identify, ())
+    (server,) = servers()
+    (one,) = forked()
+    threading.Timer(0.3, server.send_signal, (sent,)).start()
+    with pytest.raises(WorkerDied):
+        worker.run(compute, (60,))
+    psutil.wait_procs([one], timeout=5)
+    assert not one.is_running()
+    assert worker.run(identify, ()) != first
+
+
+def test_a_worker_has_the_environment_paths_and_output_of_today(
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+):
+    """Not those with which the server was started."""
+    with pytest.raises(WorkerDied):
+        worker.run(leave, (0,))
+    monkeypatch.setenv("OF_TODAY", "yes")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    environment, path, folder = worker.run(surroundings, ())
+    assert environment == dict(os.environ)
+    assert path[0] == str(tmp_path)
+    assert folder == str(tmp_path / "worker")
+    assert capfd.readouterr().out == "said\n"
+
+
+def surroundings(_: Held) -> tuple[dict[str, str], list[str], str]:
+    os.write(1, b"said\n")
+    return dict(os.environ), sys.path, os.getcwd()
 
 
 def compute(_: Held, seconds: float) -> str:

@@ -1,11 +1,9 @@
 """One worker process as its parent sees it: it is started, given tasks and ended."""
 
-import os
 import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -15,6 +13,8 @@ from typing import Any
 
 import cloudpickle
 import psutil
+
+from wm_pipeline.workers.forkserver import SERVER, Forked, ServerDied
 
 STARTS = 3
 """How often a worker is started that dies before it is ready."""
@@ -27,13 +27,6 @@ LEAST_USE = 0.005
 
 GRACE_SECONDS = 10
 """Seconds in which an idle worker may close its games."""
-
-PROGRAM = """\
-import sys
-descriptor, parent, *sys.path = sys.argv[1:]
-from wm_pipeline.workers.process import serve
-serve(int(descriptor), int(parent))
-"""
 
 
 class WorkerDied(Exception):
@@ -57,7 +50,7 @@ class Worker:
         self, folder: Path, setup: bytes, deadline: float | None = None
     ) -> None:
         self._folder, self._setup, self._deadline = folder, setup, deadline
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Forked | None = None
         self._connection: Connection | None = None
         self._busy, self._changing = threading.Lock(), threading.Lock()
         self._ended = False
@@ -110,10 +103,10 @@ class Worker:
     def _start(self) -> None:
         """Start the process; one that dies before it is ready is started anew."""
         for attempt in range(1, STARTS + 1):
-            self._launch()
             try:
+                self._launch()
                 decoded(self._exchange(self._setup))
-            except WorkerDied as death:
+            except (WorkerDied, ServerDied) as death:
                 if attempt == STARTS:
                     raise RuntimeError(
                         f"no worker process could be started, {STARTS} times: {death}"
@@ -122,7 +115,7 @@ class Worker:
                 return
 
     def _launch(self) -> None:
-        """Start the process, in a group of its own: a terminal's Ctrl-C is its parent's."""
+        """Start the process, in a group of its own: a terminal's Ctrl-C is for this one."""
         if self._process is not None:
             self._reap(0)
         self._folder.mkdir(exist_ok=True)
@@ -131,18 +124,10 @@ class Worker:
         patience = struct.pack("ll", STILL_SECONDS, 0)
         for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
             ours.setsockopt(socket.SOL_SOCKET, option, patience)
-        end = str(theirs.fileno())
-        paths = [os.path.abspath(path) for path in sys.path]
         with ours, theirs, self._changing:
             if self._ended:
                 raise CancelledError
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, end, str(os.getpid()), *paths],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                process_group=0,
-                cwd=self._folder,
-            )
+            self._process = SERVER.fork(self._folder, theirs.fileno())
             self._connection = Connection(ours.detach())
 
     def _exchange(self, message: bytes) -> bytes:
