@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from wm_pipeline.common.randomness import standard_gumbel, stream, torch_stream
+from wm_pipeline.environments import actions as actions_module
 from wm_pipeline.environments.actions import (
     ActionOptions,
     BoxActions,
@@ -109,6 +110,20 @@ def test_without_noise_or_unless_sampled_the_largest_logit_wins(
     assert drawn == (outputs + gumbel).argmax()
 
 
+@given(output=st.floats(-50, 50, width=32), seed=st.integers(0, 1000))
+def test_the_largest_logit_of_thresholds_is_that_which_they_choose(
+    output: float, seed: int
+):
+    outputs = torch.tensor([output])
+    chosen = THRESHOLD.logits(outputs).argmax().item() - 1
+    on_the_edge = abs(abs(output) - actions_module.THRESHOLD) < 1e-6
+    assert on_the_edge or THRESHOLD.decide(outputs).item() == chosen
+    gumbel = 100 * standard_gumbel((3,), torch_stream(seed, "test"))
+    drawn = THRESHOLD.model_copy(update={"sampled": True})
+    expected = (THRESHOLD.logits(outputs) + gumbel).argmax().item() - 1
+    assert drawn.decide(outputs, gumbel).tolist() == [expected]
+
+
 @pytest.mark.parametrize("actions", [THRESHOLD, BOX])
 def test_thresholds_and_boxes_take_no_notice_of_noise(actions: Any):
     outputs = torch.linspace(-1, 1, 10 * actions.outputs).view(10, -1)
@@ -120,7 +135,7 @@ def test_thresholds_and_boxes_take_no_notice_of_noise(actions: Any):
     ("actions", "sampled"),
     [(THRESHOLD, False), (DISCRETE, False), (SAMPLED, True), (BOX, False)],
 )
-def test_only_sampled_discrete_actions_are_drawn(actions: Any, sampled: bool):
+def test_actions_are_drawn_only_if_asked_for(actions: Any, sampled: bool):
     assert actions.sampled is sampled
 
 
@@ -325,7 +340,7 @@ def test_another_space_is_refused_by_name(actions: Any, space: gymnasium.Space):
     [
         {"kind": "threshold", "low": -1, "middle": 0, "high": 1},
         {"kind": "discrete", "count": 1},
-        {"kind": "threshold", "low": 0, "middle": 1, "high": 2, "sampled": True},
+        {"kind": "box", "low": [0], "high": [1], "sampled": True},
         {"kind": "box", "low": [], "high": []},
         {"kind": "box", "low": [0], "high": [0]},
         {"kind": "box", "low": [1], "high": [0]},

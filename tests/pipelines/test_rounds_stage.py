@@ -30,7 +30,7 @@ def test_each_round_leaves_its_agent_and_its_games(catalog: DataCatalog) -> None
     )
     assert isinstance(explorer, Controller)
     assert isinstance(controller, Controller)
-    assert explorer.stochastic
+    assert not explorer.stochastic  # an action is drawn
     assert not controller.stochastic
     assert torch.equal(
         explorer.without_noise().get_parameters(), controller.get_parameters()

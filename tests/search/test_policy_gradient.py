@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 
 from wm_pipeline.common.checkpoints import load_checkpoint, save_checkpoint
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.environments.actions import Actions, DiscreteActions, ThresholdActions
+from wm_pipeline.environments.actions import (
+    Actions,
+    BoxActions,
+    DiscreteActions,
+    ThresholdActions,
+)
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.episodes.starts import Moments
 from wm_pipeline.models.controller import Controller, ControllerOptions
@@ -30,7 +35,8 @@ from wm_pipeline.search.policy_gradient import (
     initialise,
 )
 
-ACTIONS = ThresholdActions(kind="threshold", low=0, middle=1, high=2)
+ACTIONS = BoxActions(kind="box", low=(-1,), high=(1,))
+THRESHOLD = ThresholdActions(kind="threshold", low=0, middle=1, high=2)
 
 
 @pytest.fixture(scope="module")
@@ -151,29 +157,47 @@ def test_a_new_policy_decides_at_random(world: WorldModel) -> None:
 
 
 @pytest.mark.parametrize("sampled", [False, True])
-def test_a_discrete_action_is_drawn_whatever_the_game_says(sampled: bool) -> None:
-    actions = DiscreteActions(kind="discrete", count=3, sampled=sampled)
+@pytest.mark.parametrize(
+    "actions", [DiscreteActions(kind="discrete", count=3), THRESHOLD]
+)
+def test_one_action_of_several_is_drawn_whatever_the_game_says(
+    actions: Actions, sampled: bool
+) -> None:
+    actions = actions.model_copy(update={"sampled": sampled})
     assert exploring(actions) == actions.model_copy(update={"sampled": True})
     assert exploring_policy(actions) == "deterministic"
     assert exploring(ACTIONS) == ACTIONS
     assert exploring_policy(ACTIONS) == "gaussian"
 
 
-def test_actions_are_drawn_with_their_probabilities() -> None:
-    logits = torch.tensor([[0.3, -1.0, 1.2]]).expand(20_000, 3)
-    draws = policy_gradient._Categorical()
-    drawn = draws.draw(logits, torch.Generator().manual_seed(1))
+@pytest.mark.parametrize(
+    ("actions", "outputs"),
+    [
+        (DiscreteActions(kind="discrete", count=3), [0.3, -1.0, 1.2]),
+        (THRESHOLD, [0.2]),
+    ],
+    ids=["discrete", "threshold"],
+)
+def test_actions_are_drawn_with_their_probabilities(
+    actions: Any, outputs: list[float]
+) -> None:
+    values = torch.tensor([outputs]).expand(20_000, len(outputs))
+    logits = actions.logits(values)
+    draws = policy_gradient._Categorical(actions)
+    drawn = draws.draw(values, torch.Generator().manual_seed(1))
     expected = logits[0].softmax(0)
     torch.testing.assert_close(drawn.mean(0), expected, atol=0.02, rtol=0)
-    odds = draws.odds(logits, drawn)
+    odds = draws.odds(values, drawn)
     torch.testing.assert_close(odds.exp(), (drawn * expected).sum(1))
     entropy = torch.distributions.Categorical(logits=logits).entropy()
-    torch.testing.assert_close(draws.entropy(logits), entropy)
+    torch.testing.assert_close(draws.entropy(values), entropy)
+    controls = draws.controls(torch.eye(3))
+    torch.testing.assert_close(controls, torch.tensor(actions.constants))
 
 
 def test_outputs_are_drawn_around_their_means() -> None:
     values = torch.tensor([[0.5, -2.0, -0.7, 0.4]]).expand(20_000, 4)
-    draws = policy_gradient._Gaussian()
+    draws = policy_gradient._Gaussian(ACTIONS)
     drawn = draws.draw(values, torch.Generator().manual_seed(1))
     means, deviations = values[:, :2], values[:, 2:].exp()
     torch.testing.assert_close(drawn.mean(0), means[0], atol=0.05, rtol=0)

@@ -37,17 +37,14 @@ class ThresholdActions(Options):
         low: The game's action for control -1.
         middle: The game's action for control 0.
         high: The game's action for control +1.
+        sampled: Whether the action is drawn from the softmax of ``logits``.
     """
 
     kind: Literal["threshold"]
     low: GameAction
     middle: GameAction
     high: GameAction
-
-    @property
-    def sampled(self) -> bool:
-        """Whether a decision is drawn."""
-        return False
+    sampled: bool = False
 
     @property
     def outputs(self) -> int:
@@ -73,8 +70,21 @@ class ThresholdActions(Options):
         """Controls (batch, 1) float32 of elements of ``space``, (batch,) integers."""
         return self.constants[chosen]
 
+    def logits(self, outputs: Tensor) -> Tensor:
+        """Of outputs (..., 1): logits of low, middle and high, (..., 3).
+
+        The largest is that of the action which the thresholds choose.
+        """
+        sharp = outputs / THRESHOLD
+        return torch.cat((-sharp, torch.ones_like(sharp), sharp), -1)
+
     def decide(self, outputs: Tensor, gumbel: Tensor | None = None) -> Tensor:
-        """Map outputs (..., 1) to controls (..., 1) in {-1, 0, 1}, float32."""
+        """Map outputs (..., 1) to controls (..., 1) in {-1, 0, 1}, float32.
+
+        By ``gumbel``, standard Gumbel noise (..., 3), a ``sampled`` action is drawn.
+        """
+        if self.sampled and gumbel is not None:
+            return (self.logits(outputs) + gumbel).argmax(-1, keepdim=True).float() - 1
         return (outputs > THRESHOLD).float() - (outputs < -THRESHOLD).float()
 
     def sample(self, random: np.random.Generator) -> np.ndarray:
@@ -139,6 +149,10 @@ class DiscreteActions(Options):
     def to_controls(self, chosen: np.ndarray) -> np.ndarray:
         """Controls (batch, count) float32 of elements of ``space``, (batch,) integers."""
         return self.constants[chosen]
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """The outputs, which are logits, (..., count)."""
+        return outputs
 
     def decide(self, outputs: Tensor, gumbel: Tensor | None = None) -> Tensor:
         """Map logits (..., count) to one-hot controls of the same shape, float32.

@@ -40,9 +40,9 @@ class ControllerPolicy(LatentPolicy):
         return self.actions.decide(self.controller(latents, h, c, normal), gumbel)
 
     def noises(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Of a Gaussian policy and of sampled actions, (1, outputs) each; else zeros."""
+        """As ``decision_noise``, in a batch of one; zeros in place of None."""
         normal, gumbel = decision_noise(self.controller, self.actions, 1, random)
-        zeros = torch.zeros(1, self.controller.outputs)
+        zeros = torch.zeros(1, 1)
         return (
             zeros if normal is None else normal,
             zeros if gumbel is None else gumbel,
@@ -61,11 +61,12 @@ def decision_noise(
         generator: Draws it.
 
     Returns:
-        Standard normal and standard Gumbel noise, (batch, outputs) float32 each, or
-        None where none is needed.
+        Standard normal noise (batch, outputs) and standard Gumbel noise (batch, logits),
+        float32, or None where none is needed.
     """
-    shape = (batch, controller.outputs)
-    return (
-        torch.randn(shape, generator=generator) if controller.stochastic else None,
-        standard_gumbel(shape, generator) if actions.sampled else None,
-    )
+    normal = gumbel = None
+    if controller.stochastic:
+        normal = torch.randn((batch, controller.outputs), generator=generator)
+    if actions.sampled:
+        gumbel = standard_gumbel((batch, len(actions.constants)), generator)
+    return normal, gumbel

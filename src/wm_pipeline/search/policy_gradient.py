@@ -26,7 +26,12 @@ from wm_pipeline.common.randomness import (
     standard_gumbel,
     torch_stream,
 )
-from wm_pipeline.environments.actions import Actions, DiscreteActions
+from wm_pipeline.environments.actions import (
+    Actions,
+    BoxActions,
+    DiscreteActions,
+    ThresholdActions,
+)
 from wm_pipeline.environments.dream import check_controls
 from wm_pipeline.episodes.starts import Moments
 from wm_pipeline.models.controller import LOG_DEVIATION_RANGE, Controller
@@ -154,10 +159,10 @@ def begin_at(*groups: Moments) -> Begin:
 
 
 def exploring(actions: Actions) -> Actions:
-    """The mapping by which a policy tries: a discrete action is drawn."""
-    if isinstance(actions, DiscreteActions):
-        return actions.model_copy(update={"sampled": True})
-    return actions
+    """The mapping by which a policy tries: one action out of several is drawn."""
+    if isinstance(actions, BoxActions):
+        return actions
+    return actions.model_copy(update={"sampled": True})
 
 
 def exploring_policy(actions: Actions) -> Literal["deterministic", "gaussian"]:
@@ -264,8 +269,12 @@ class _Practice:
     ) -> None:
         self._controller, self._critic, self._options = controller, critic, options
         self._world_model, self._begin = dreams.world_model, dreams.begin
-        self._actions, self._temperature = exploring(dreams.actions), dreams.temperature
-        self._draws = _Categorical() if self._actions.sampled else _Gaussian()
+        self._temperature = dreams.temperature
+        self._draws: _Categorical | _Gaussian
+        if isinstance(dreams.actions, BoxActions):
+            self._draws = _Gaussian(dreams.actions)
+        else:
+            self._draws = _Categorical(dreams.actions)
         self._generator = torch_stream(seed, "practice")
         self.vector = controller.get_parameters().requires_grad_()
         self._adam = torch.optim.Adam([self.vector, *self._critic.parameters()])
@@ -322,7 +331,7 @@ class _Practice:
             )
             latents, rewards, ended, (h, c) = self._world_model.step(
                 self._moments.latents,
-                self._actions.decide(drawn),
+                self._draws.controls(drawn),
                 (self._moments.h, self._moments.c),
                 self._temperature,
                 standard_gumbel(shape, self._generator),
@@ -409,6 +418,13 @@ class _Practice:
 class _Gaussian:
     """Outputs drawn around their means, of the last layer's two heads."""
 
+    def __init__(self, actions: BoxActions) -> None:
+        self._actions = actions
+
+    def controls(self, drawn: Tensor) -> Tensor:
+        """Of drawn outputs, (batch, action)."""
+        return self._actions.decide(drawn)
+
     def draw(self, values: Tensor, generator: torch.Generator) -> Tensor:
         """Outputs, (batch, outputs)."""
         means, log_deviations = self._heads(values)
@@ -437,17 +453,25 @@ class _Gaussian:
 class _Categorical:
     """One action drawn by its logits; what is drawn is 1 there and 0 elsewhere."""
 
+    def __init__(self, actions: ThresholdActions | DiscreteActions) -> None:
+        self._logits, self._constants = actions.logits, torch.tensor(actions.constants)
+
+    def controls(self, drawn: Tensor) -> Tensor:
+        """Of drawn actions, (batch, action)."""
+        return drawn @ self._constants
+
     def draw(self, values: Tensor, generator: torch.Generator) -> Tensor:
-        """The action, (batch, outputs)."""
-        noise = standard_gumbel(tuple(values.shape), generator)
-        chosen = (values + noise).argmax(1)
-        return torch.nn.functional.one_hot(chosen, values.shape[1]).float()
+        """The action, (batch, actions)."""
+        logits = self._logits(values)
+        noise = standard_gumbel(tuple(logits.shape), generator)
+        chosen = (logits + noise).argmax(1)
+        return torch.nn.functional.one_hot(chosen, logits.shape[1]).float()
 
     def odds(self, values: Tensor, drawn: Tensor) -> Tensor:
         """The log probability of drawn actions, (batch,)."""
-        return (values.log_softmax(1) * drawn).sum(1)
+        return (self._logits(values).log_softmax(1) * drawn).sum(1)
 
     def entropy(self, values: Tensor) -> Tensor:
         """In nats, (batch,)."""
-        logs = values.log_softmax(1)
+        logs = self._logits(values).log_softmax(1)
         return -(logs.exp() * logs).sum(1)
