@@ -105,3 +105,15 @@ def test_a_search_beside_rounds_has_the_dream_before_them() -> None:
     stages = [*STAGES[:-1], "rounds"]
     read = wired({"controller"}, stages, base_parameters())["controller"].inputs()
     assert "world_model" in read
+
+
+def test_the_search_before_the_rounds_is_judged_too() -> None:
+    base = base_parameters()
+    stages = [*STAGES, "rounds", "evaluation"]
+    made = wired({"evaluation"}, stages, base)["evaluation"]
+    (node,) = (node for node in made.nodes if node.short_name == "evaluate_controller")
+    assert node.inputs[:2] == ["round_1_world_model", "round_1_controller"]
+    assert node.inputs[-2:] == ["world_model", "controller"]
+    stages.remove("controller")
+    read = wired({"evaluation"}, stages, base)["evaluation"].inputs()
+    assert not {"world_model", "controller"} & read

@@ -7,6 +7,10 @@ from typing import Any
 from kedro.pipeline import Pipeline
 
 from wm_pipeline.pipelines.ablation import create_pipeline as create_ablation
+from wm_pipeline.pipelines.evaluation.pipeline import SEARCHED
+from wm_pipeline.pipelines.evaluation.pipeline import (
+    create_pipeline as create_evaluation,
+)
 from wm_pipeline.pipelines.rounds import create_pipeline as create_rounds
 from wm_pipeline.pipelines.rounds.nodes import MOST_ROUNDS
 from wm_pipeline.pipelines.tune import create_pipeline as create_tune
@@ -31,7 +35,8 @@ def wired(
     """The stages that options wire.
 
     There are as many rounds as asked for. Stages behind them, and those outside the
-    chain, take the last one's agent wherever they read C. ``tune`` and ``ablation`` run
+    chain, take the last one's agent wherever they read C; the evaluation judges the
+    controller of a search before them, too. ``tune`` and ``ablation`` run
     what the options change that they are about, down to C.
 
     Args:
@@ -44,12 +49,15 @@ def wired(
     if not isinstance(count, int) or not 1 <= count <= MOST_ROUNDS:
         return {}
     needed = [stage for stage in OF_CHAINS if stage in asked]
-    agent = {name: name for name in AGENT}
+    agent, searched = {name: name for name in AGENT}, False
     made = {ROUNDS: create_rounds(count)} if ROUNDS in asked else {}
     for stage in stages:
         if stage == ROUNDS:
             agent = {name: f"round_{count}_{name}" for name in AGENT}
             made[stage] = create_rounds(count)
+            searched = "controller" in stages[: stages.index(ROUNDS)]
+        elif stage == "evaluation" and searched:
+            made[stage] = Pipeline(create_evaluation(True), inputs=agent | SEARCHED)
         elif stage in asked or needed:
             made[stage] = _about(stage, agent)
     outside = set(known_stages()) - {*stages, ROUNDS, *OF_CHAINS}

@@ -17,6 +17,7 @@ BINS = 40
 
 POLICY_NAMES = {
     "controller": "controller",
+    "searched": "controller of the search, before the rounds",
     "blind": "blind, the best open loop",
     "blindfolded": "blindfolded controller",
     "random_held": "random, action held",
@@ -25,6 +26,7 @@ POLICY_NAMES = {
 }
 POLICY_COLOURS = {
     "controller": "#1b6ca8",
+    "searched": "#5b6fb5",
     "blind": "#2f8f6b",
     "blindfolded": "#8fb8d8",
     "random_held": "#d1793b",

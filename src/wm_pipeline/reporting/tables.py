@@ -14,6 +14,7 @@ from wm_pipeline.reporting.figures import policy_names
 GAINS = {
     "blind": "the best policy without eyes",
     "blindfolded": "itself at the frames of other games",
+    "searched": "the controller of the search, before the rounds",
     "random_held": "random play, action held",
     "random_uniform": "random play, a new action each step",
 }

@@ -91,6 +91,8 @@ def evaluate(
     engine: EngineOptions,
     dream_options: DreamOptions,
     options: EvaluationOptions,
+    searched_world_model: WorldModel | None = None,
+    searched_controller: Controller | None = None,
 ) -> pd.DataFrame:
     """Play the same fresh episodes with the controller and with the baselines.
 
@@ -102,6 +104,8 @@ def evaluate(
         engine: Where it is played.
         dream_options: The dream.
         options: How many episodes, and the baselines.
+        searched_world_model: V, and M in whose dream the search was, before the rounds.
+        searched_controller: Its controller, which is then judged, too.
 
     Returns:
         One row an episode: policy, world, episode, seed, return, steps, and whether the
@@ -116,16 +120,21 @@ def evaluate(
     random = stream(options.seed, "untrained controller")
     weights = random.normal(0, options.untrained_sigma, untrained.size)
     untrained.set_parameters(torch.from_numpy(weights).float())
-    players = {"controller": controller, "untrained": untrained}
+    players = {
+        "controller": (world_model, controller),
+        "untrained": (world_model, untrained),
+    }
+    if searched_world_model is not None and searched_controller is not None:
+        players["searched"] = (searched_world_model, searched_controller)
     unseeing: dict[str, Policy] = {
         "blind": BlindPolicy.of(blind_policies["policies"][0]).policy(),
         "random_held": RandomPolicy(environment.actions, options.hold),
         "random_uniform": RandomPolicy(environment.actions, (1, 1)),
     }
     tables = []
-    for name, player in players.items():
+    for name, (world, player) in players.items():
         evaluator = DreamEvaluator(
-            world_model, player, environment.actions, dream_options, options.seed
+            world, player, environment.actions, dream_options, options.seed
         )
         tables.append(_dream_with(name, evaluator, options.episodes))
     for name, policy in unseeing.items():
@@ -134,9 +143,9 @@ def evaluate(
         )
     policies: dict[str, Policy] = {
         name: ControllerPolicy(
-            world_model, player, environment.actions, options.sample_latents
+            world, player, environment.actions, options.sample_latents
         )
-        for name, player in players.items()
+        for name, (world, player) in players.items()
     }
     engine = engine.with_workers(options.workers)
     policies["blindfolded"] = _blindfolded(
@@ -208,8 +217,8 @@ def summarise(
 
     Returns:
         The summary: ``real`` and ``dream``, each policy's mean, std and 95% interval;
-        and ``gains``, the controller's mean gain in the same real games over each of
-        ``GAINS`` and of the agents made elsewhere, with its 95% interval. And the
+        and ``gains``, the controller's mean gain in the same real games over those of
+        ``GAINS`` that play them and over the agents made elsewhere, with its 95% interval. And the
         histogram of real returns.
     """
     random = stream(options.seed, "bootstrap")
@@ -228,6 +237,7 @@ def summarise(
     gains = summary["gains"] = {
         name: paired_interval(returns["controller"], returns[name], random)
         for name in (*GAINS, *options.policies)
+        if name in returns
     }
     logger.info(
         "In the same games the controller gains %s over the best policy without eyes "

@@ -8,9 +8,16 @@ from wm_pipeline.pipelines.evaluation.nodes import (
     summarise,
 )
 
+SEARCHED = {"searched_world_model": "world_model", "searched_controller": "controller"}
+"""What the search before the rounds has left, as it is called here."""
 
-def create_pipeline() -> Pipeline:
-    """World model and controller -> scores in the dream and in the real game."""
+
+def create_pipeline(searched: bool = False) -> Pipeline:
+    """World model and controller -> scores in the dream and in the real game.
+
+    Args:
+        searched: Whether the search's controller is judged, too, beside that of rounds.
+    """
     return Pipeline(
         [
             Node(
@@ -23,6 +30,7 @@ def create_pipeline() -> Pipeline:
                     "params:engine",
                     "params:dream",
                     "params:evaluation",
+                    *(SEARCHED if searched else ()),
                 ],
                 outputs="evaluation_episodes",
                 name="evaluate_controller",
