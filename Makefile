@@ -6,6 +6,8 @@ EXTRAS ?= default
 WORKERS ?= logical
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+# The conf environment of run, viz, notebooks and results: by `base` C is trained by CMA-ES.
+ENV ?= rounds
 PORT ?= 4141
 TENSORBOARD_PORT ?= 6006
 PLAY_PORT ?= 8000
@@ -15,22 +17,21 @@ PLAY ?= --env ready --pipelines import,play
 .DEFAULT_GOAL := run
 
 run: .venv/installed
-	$(BIN)/kedro run
+	$(BIN)/kedro run --env $(ENV)
 
-# KEDRO_ENV=test make notebooks: on the data of another conf environment
 notebooks: .venv/installed-notebooks
 	KEDRO_LOGGING_CONFIG=$(CURDIR)/conf/logging.yml \
-	$(BIN)/kedro jupyter lab notebooks --ip=127.0.0.1 --KernelManager.transport=ipc
+	$(BIN)/kedro jupyter lab notebooks --env $(ENV) --ip=127.0.0.1 --KernelManager.transport=ipc
 
 results: .venv/installed
-	$(BIN)/kedro run --pipelines results
+	$(BIN)/kedro run --env $(ENV) --pipelines results
 
 # The pipelines, their parameters and a preview of each result, in the browser.
 viz: .venv/installed
-	PYTHONWARNINGS="ignore:ORJSONResponse is deprecated" $(BIN)/kedro viz run --host 127.0.0.1 --port $(PORT) --no-browser
+	PYTHONWARNINGS="ignore:ORJSONResponse is deprecated" $(BIN)/kedro viz run --env $(ENV) --host 127.0.0.1 --port $(PORT) --no-browser
 
 # The dream in the browser, of the world model in docs/models. Of your own newest one:
-# make play PLAY="--pipelines play"
+# make play PLAY="--env rounds --pipelines play"
 play: .venv/installed-play
 	$(BIN)/kedro run $(PLAY)
 	$(BIN)/python -m wm_pipeline.web data/08_reporting --port $(PLAY_PORT)
