@@ -24,6 +24,7 @@ from tests import chromium
 from tests.kedro_runs import KEDRO, ROOT
 
 IMAGES = ROOT / "docs/images"
+ENV, TASK = "rounds", "doom-rounds"  # what `make run` runs
 MADE = ("reconstructions.png", "real_episode.gif", "dreamed_episode.gif")
 TENSORBOARD = [sys.executable, "-m", "tensorboard.main"]
 WINDOW: ViewportSize = {"width": 1400, "height": 900}
@@ -98,9 +99,9 @@ def open_node(page: Page, name: str) -> Locator:
 def take_pictures(path: str) -> None:
     """Those of docs/images."""
     for name in MADE:
-        versions = ROOT / "data/08_reporting/doom" / name
-        shutil.copyfile(max(versions.iterdir()) / name, IMAGES / "doom" / name)
-    with viz(ROOT, "base") as url, new_page(path) as page:
+        versions = ROOT / "data/08_reporting" / TASK / name
+        shutil.copyfile(max(versions.iterdir()) / name, IMAGES / TASK / name)
+    with viz(ROOT, ENV) as url, new_page(path) as page:
         page.set_viewport_size({"width": 1400, "height": 1250})  # or names are tiny
         for name, stages in (("viz", []), ("viz_stage", ["vision"])):
             open_pipeline(page, url, "__default__", closed=True)

@@ -131,6 +131,26 @@ def test_the_stages_behind_the_rounds_judge_the_last_ones_agent(
     assert agents["rounds"]["dream"] == agents["test"]["dream"]
 
 
+def test_the_chain_with_a_search_and_rounds_judges_both(own_project: Path) -> None:
+    """As ``make run``: and what is exported and played on is the last round's C."""
+    stages = ["controller", "rounds", "evaluation", "pictures"]
+    (own_project / "conf/test/globals.yml").write_text(
+        json.dumps({"task": task(own_project), "stages": stages})
+    )
+    run(own_project, "evaluation,pictures,play")
+    played = load(own_project, "evaluation_episodes").query("world == 'real'")
+    assert set(played["policy"]) >= {"controller", "searched", "blind"}
+    seeds = played.groupby("policy")["seed"].agg(list)
+    assert seeds["searched"] == seeds["controller"]
+    summary = load(own_project, "evaluation_summary")
+    assert {"searched", "blind"} <= set(summary["gains"])
+    assert {"searched", "controller"} <= set(summary["dream"])
+    origins = own_project.glob("data/08_reporting/*/play*/*/origin.json")
+    read = json.loads(max(origins).read_text())["inputs"]
+    assert {"round_1_world_model", "round_1_controller"} <= set(read)
+    assert "controller" not in read
+
+
 def test_a_missing_round_says_which_stage_makes_it(own_project: Path) -> None:
     for path in own_project.glob("data/06_models/*/round_1"):
         shutil.rmtree(path)
