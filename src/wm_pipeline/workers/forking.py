@@ -1,7 +1,8 @@
 """What runs in the process of which workers are forked, until its parent hangs up.
 
-It has imported what takes a worker seconds, and has one thread only: the copy of a process
-with more lacks them, and the locks that they held stay locked for ever.
+It has imported what takes a worker seconds, and runs nothing in threads: the copy of a
+process lacks them, and the locks that they held stay locked for ever. (Those of OpenBLAS and
+of jemalloc are told of a fork, and begin anew.)
 """
 
 import contextlib

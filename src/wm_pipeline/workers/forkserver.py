@@ -181,7 +181,7 @@ class ForkServer:
 
     def forget(self) -> None:
         """In a copy of this process: the server is the original's."""
-        self.__init__()  # type: ignore[misc]
+        self._lock, self._process, self._socket = threading.Lock(), None, None
 
 
 SERVER = ForkServer()
