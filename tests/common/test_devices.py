@@ -1,5 +1,7 @@
 """Tests of the choice of device."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from wm_pipeline.common.devices import (
     Device,
     choose_device,
     choose_precision,
+    without_denormals,
 )
 from wm_pipeline.common.errors import InputError
 
@@ -63,3 +66,19 @@ def test_auto_asks_the_gpu(monkeypatch: pytest.MonkeyPatch, supported: bool) -> 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: supported)
     expected = torch.bfloat16 if supported else torch.float32
     assert choose_precision("auto", torch.device("cuda")) is expected
+
+
+def halved() -> float:
+    """Of a number whose half is a denormal one."""
+    return (torch.tensor(2e-38) * 0.5).item()
+
+
+def test_denormal_numbers_are_zero_in_the_threads_of_a_training() -> None:
+    assert halved() > 0
+    with without_denormals(), ThreadPoolExecutor(1) as pool:
+        assert halved() == 0
+        assert pool.submit(halved).result() == 0
+        with without_denormals():
+            pass
+        assert halved() == 0
+    assert halved() > 0

@@ -20,6 +20,7 @@ from wm_pipeline.common.devices import (
     Precision,
     choose_device,
     choose_precision,
+    without_denormals,
 )
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options
@@ -120,6 +121,7 @@ def fit(
     left = range(training.step, options.steps)
     last = time.monotonic()
     with (
+        without_denormals(),
         training.gradients,
         closing(ahead(source, f"batches of {learner.name}")) as prepared,
         progress.task(

@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wm_pipeline.common import progress
+from wm_pipeline.common.devices import without_denormals
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options
 from wm_pipeline.common.randomness import (
@@ -223,7 +224,10 @@ def improve(
     check_controls(dreams.actions, dreams.world_model)
     practice = _Practice(controller, critic, dreams, options, seed)
     rows = []
-    with progress.task(f"Training {name}", options.iterations, "iterations") as task:
+    with (
+        without_denormals(),
+        progress.task(f"Training {name}", options.iterations, "iterations") as task,
+    ):
         for iteration in range(options.iterations):
             row = practice.iterate(iteration)
             rows.append(row)
