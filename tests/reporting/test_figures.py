@@ -13,7 +13,7 @@ from wm_pipeline.reporting.figures import (
     rounds_figure,
 )
 
-MEANS = (600, 500, 400, 300, 200, 100)
+MEANS = (700, 600, 500, 400, 300, 200, 100)
 
 
 @pytest.fixture
@@ -34,6 +34,7 @@ def episodes() -> pd.DataFrame:
     """Four real returns a policy, and dreams that no real figure may show."""
     returns = {
         "controller": [400.0, 600.0, 2100.0, 900.0],
+        "searched": [350.0, 500.0, 1100.0, 800.0],
         "blind": [500.0, 500.0, 700.0, 300.0],
         "blindfolded": [450.0, 550.0, 600.0, 200.0],
         "random_held": [200.0, 300.0, 250.0, 250.0],
@@ -71,7 +72,7 @@ def test_the_histogram_carries_the_real_returns_of_each_policy(
     episodes: pd.DataFrame,
 ):
     figure = evaluation_histogram(episodes)
-    assert len(figure.data) == 6
+    assert len(figure.data) == 7
     titles = [annotation.text for annotation in figure.layout.annotations]
     for trace, title, line, (policy, name) in zip(
         figure.data, titles, figure.layout.shapes, POLICY_NAMES.items(), strict=True
@@ -135,7 +136,7 @@ def test_a_game_that_pays_nothing_has_a_histogram(episodes: pd.DataFrame):
 
 @pytest.fixture
 def summary() -> dict[str, dict[str, dict[str, float]]]:
-    """Real means 100 to 600, each dreamed of as a hundred more."""
+    """Real means 100 to 700, each dreamed of as a hundred more."""
     return {
         world: {
             policy: {"mean": mean, "low": mean - 10, "high": mean + above}

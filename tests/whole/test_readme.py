@@ -70,10 +70,14 @@ STEPS = re.compile(r"`([\w/]+\.py)::([\w.]+)`")
 
 def commands(first_word: str) -> list[str]:
     """Those of the shell blocks, each as its words joined by single blanks."""
+    return list(dict.fromkeys(map(" ".join, words_of(first_word))))
+
+
+def words_of(first_word: str) -> list[list[str]]:
+    """The commands of the shell blocks, each as its words."""
     blocks = re.findall(r"```bash\n(.*?)```", "".join(PAGES.values()), re.DOTALL)
     lines = [shlex.split(line, comments=True) for line in "".join(blocks).splitlines()]
-    found = [" ".join(words) for words in lines if words[:1] == [first_word]]
-    return list(dict.fromkeys(found))
+    return [words for words in lines if words[:1] == [first_word]]
 
 
 def by_stages() -> list[tuple[str, list[str]]]:
@@ -140,9 +144,9 @@ def test_the_kedro_commands_work(
             assert done.exit_code == 0, f"{command}: {done.output}"
 
 
-@pytest.mark.parametrize("command", commands("make"))
-def test_a_make_command_names_a_target(command: str) -> None:
-    succeed([*command.split(), "--dry-run"], ROOT)
+@pytest.mark.parametrize("command", words_of("make"), ids=" ".join)
+def test_a_make_command_names_a_target(command: list[str]) -> None:
+    succeed([*command, "--dry-run"], ROOT)
 
 
 def test_the_installation_without_make_is_that_of_make() -> None:

@@ -17,7 +17,7 @@ BINS = 40
 
 POLICY_NAMES = {
     "controller": "controller",
-    "searched": "controller of the search, before the rounds",
+    "searched": "controller of the search",
     "blind": "blind, the best open loop",
     "blindfolded": "blindfolded controller",
     "random_held": "random, action held",
