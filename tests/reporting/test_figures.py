@@ -86,7 +86,7 @@ def test_the_histogram_carries_the_real_returns_of_each_policy(
         assert line.xref == trace.xaxis
         assert trace.marker.color == POLICY_COLOURS[policy]
     assert titles[0] == "controller: 1000 ± 762"
-    assert len({trace.yaxis for trace in figure.data}) == 6
+    assert len({trace.yaxis for trace in figure.data}) == 7
     assert "4 episodes" in figure.layout.title.text
 
 

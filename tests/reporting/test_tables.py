@@ -38,7 +38,8 @@ def drawn(table: Table) -> list[str]:
 def row(lines: list[str], name: str) -> list[str]:
     """The cells beside a name, which may go on in the next line."""
     rows = [[cell.strip() for cell in line.strip("│┃ ").split("│")] for line in lines]
-    return next(cells[1:] for cells in rows if cells[0] and name.startswith(cells[0]))
+    found = [cells for cells in rows if cells[0] and name.startswith(cells[0])]
+    return max(found, key=lambda cells: len(cells[0]))[1:]
 
 
 @pytest.fixture
