@@ -107,6 +107,13 @@ def test_a_search_beside_rounds_has_the_dream_before_them() -> None:
     assert "world_model" in read
 
 
+def test_a_search_behind_the_rounds_has_the_dream_of_the_last_one() -> None:
+    stages = [*STAGES[:-1], "rounds", "controller"]
+    read = wired({"controller"}, stages, base_parameters())["controller"].inputs()
+    assert "round_1_world_model" in read
+    assert "world_model" not in read
+
+
 def test_the_search_before_the_rounds_is_judged_too() -> None:
     base = base_parameters()
     stages = [*STAGES, "rounds", "evaluation"]

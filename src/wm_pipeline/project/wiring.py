@@ -59,9 +59,11 @@ def wired(
         elif stage == "evaluation" and searched:
             made[stage] = Pipeline(create_evaluation(True), inputs=agent | SEARCHED)
         elif stage in asked or needed:
-            made[stage] = _about(stage, agent)
-    outside = set(known_stages()) - {*stages, ROUNDS, *OF_CHAINS}
-    made |= {stage: _about(stage, agent) for stage in sorted(outside) if stage in asked}
+            made[stage] = _reading(agent, _new(stage))
+    for stage in sorted(set(known_stages()) - {*stages, ROUNDS, *OF_CHAINS}):
+        if stage in asked:
+            new = _new(stage)
+            made[stage] = _reading(agent, new) if "controller" in new.inputs() else new
     down_to_c = sum((made[stage] for stage in stages if needed), Pipeline([]))
     for stage in needed:
         groups = {name.split(".")[0] for name in _names(parameters, stage)}
@@ -73,12 +75,17 @@ def wired(
     return made
 
 
-def _about(stage: str, agent: Mapping[str, str]) -> Pipeline:
+def _new(stage: str) -> Pipeline:
     """A stage, made anew: another context of this process may have wired it."""
     module = import_module(f"wm_pipeline.pipelines.{stage}")
     pipeline: Pipeline = module.create_pipeline()
-    read = pipeline.inputs()
-    return Pipeline(pipeline, inputs=dict(agent)) if read >= {*AGENT} else pipeline
+    return pipeline
+
+
+def _reading(agent: Mapping[str, str], pipeline: Pipeline) -> Pipeline:
+    """A stage that reads this agent, as far as it reads one."""
+    read = {name: agent[name] for name in AGENT if name in pipeline.inputs()}
+    return Pipeline(pipeline, inputs=read) if read else pipeline
 
 
 def _between(stages: Pipeline, groups: set[str], controller: str) -> Pipeline:
