@@ -274,6 +274,24 @@ def test_other_errors_of_a_step_are_not_hidden() -> None:
         list(fit(made, given, OPTIONS, {}))
 
 
+def test_denormal_numbers_are_zero_in_a_step_and_not_behind_the_training() -> None:
+    def halved() -> float:
+        return (torch.tensor(2e-38) * 0.5).item()
+
+    seen = []
+
+    def loss(batch: Number, carried: Any) -> Any:
+        seen.append(halved())
+        return module.weight.sum() + batch.value, {}, carried
+
+    module = Point()
+    list(
+        fit(learner(module, itertools.count())._replace(loss=loss), given, OPTIONS, {})
+    )
+    assert set(seen) == {0.0}
+    assert halved() > 0
+
+
 def test_half_precision_is_of_the_products_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

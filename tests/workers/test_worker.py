@@ -1,5 +1,6 @@
 """Tests of single worker processes: killed or stopped at every age, and well treated."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -211,6 +212,31 @@ def test_a_worker_has_the_environment_paths_and_output_of_today(
     assert path[0] == str(tmp_path)
     assert folder == str(tmp_path / "worker")
     assert capfd.readouterr().out == "said\n"
+
+
+def in_a_copy(folder: Path) -> tuple[int, list[int]]:
+    """Which process a worker of this one was forked of, and the servers of this one."""
+    one = Worker(folder, cloudpickle.dumps((1, Held, (BALLAST, folder, None))))
+    try:
+        return one.run(parent, ()), [server.pid for server in servers()]
+    finally:
+        one.dismiss()
+        one.end()
+        forkserver.SERVER.close()
+
+
+def parent(_: Held) -> int:
+    return os.getppid()
+
+
+def test_a_copy_of_this_process_has_a_server_of_its_own(worker: Worker, tmp_path: Path):
+    ours = worker.run(parent, ())
+    # Another thread may be starting a worker at that moment.
+    with forkserver.SERVER._lock, multiprocessing.get_context("fork").Pool(1) as copy:
+        asked = copy.apply_async(in_a_copy, (tmp_path / "copy",))
+        theirs, those = asked.get(timeout=60)
+    assert those == [theirs] != [ours]
+    assert worker.run(parent, ()) == ours
 
 
 def surroundings(_: Held) -> tuple[dict[str, str], list[str], str]:
