@@ -106,14 +106,16 @@ def test_the_summary_of_an_earlier_version_tells_no_gains(summary: dict[str, Any
     assert "blind" not in score_cells(summary)
 
 
-def test_stages_are_in_order_with_their_sum_and_the_processor():
+def test_stages_are_in_order_with_their_cost_and_its_sum():
     seconds = {"collection": 90.0, "vision": 600.0, "memory": 3.25}
-    lines = drawn(stages_table(seconds, {"collection": 1, "vision": 0.5, "memory": 0}))
-    assert row(lines, "collection") == ["90 s", "100%"]
-    assert row(lines, "vision") == ["10.0 min", "50%"]
-    assert row(lines, "memory") == ["3.2 s", "0%"]
+    busy = {"collection": 1, "vision": 0.5, "memory": 0}
+    steps = {"collection": {"game": 1234567}, "vision": {}, "memory": {"dream": 5}}
+    lines = drawn(stages_table(seconds, busy, steps))
+    assert row(lines, "collection") == ["90 s", "100%", "1,234,567", "0"]
+    assert row(lines, "vision") == ["10.0 min", "50%", "0", "0"]
+    assert row(lines, "memory") == ["3.2 s", "0%", "0", "5"]
     # 90 + 300 of 693.25 seconds of all cores.
-    assert row(lines, "together") == ["11.6 min", "56%"]
+    assert row(lines, "together") == ["11.6 min", "56%", "1,234,567", "5"]
     text = "".join(lines)
     assert text.index("collection") < text.index("vision") < text.index("memory")
 

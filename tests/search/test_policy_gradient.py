@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from wm_pipeline.common.checkpoints import load_checkpoint, save_checkpoint
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.steps import STEPS
 from wm_pipeline.environments.actions import (
     Actions,
     BoxActions,
@@ -76,7 +77,7 @@ def short_dreams(world: WorldModel, actions: Actions) -> ShortDreams:
 
 
 def test_it_learns_to_balance(world: WorldModel) -> None:
-    learner = policy(world)
+    learner, taken = policy(world), STEPS.taken()
     log = improve(
         learner,
         Critic.new(learner, 1),
@@ -89,6 +90,7 @@ def test_it_learns_to_balance(world: WorldModel) -> None:
     assert log["explained"].max() > 0.3
     assert list(log["iteration"]) == list(range(60))
     assert (log["steps"] == 128 * 16).all()
+    assert STEPS.taken() - taken == {"dream": 60 * 128 * 16}
 
 
 def test_the_same_seed_gives_the_same_policy(world: WorldModel) -> None:

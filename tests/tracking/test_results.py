@@ -32,7 +32,9 @@ def test_the_page_is_made_from_a_small_run(
     assert f"| controller | {told} |" in page
     for stage, seconds in run["stage_seconds"].items():
         share = run["run_record"]["cpu"][stage]
-        assert f"| {stage} | {seconds:.1f} | {share:.0%} |" in page
+        steps = run["run_record"]["steps"][stage]
+        counts = f"{steps.get('game', 0):,} | {steps.get('dream', 0):,}"
+        assert f"| {stage} | {seconds:.1f} | {share:.0%} | {counts} |" in page
         assert 0 < share <= 1.05
     assert f"torch {run['run_record']['versions']['torch']}" in page
     assert f"{run['run_record']['machine']['cores']} cores of" in page

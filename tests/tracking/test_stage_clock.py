@@ -5,6 +5,7 @@ import time
 import pytest
 
 from wm_pipeline.common.machine import cores
+from wm_pipeline.common.steps import STEPS
 from wm_pipeline.tracking.stage_clock import StageClock
 
 
@@ -38,6 +39,20 @@ def test_a_busy_stage_is_told_from_an_idle_one() -> None:
     assert clock.cpu["idle"] < clock.cpu["busy"] <= 1.1 / cores()
 
 
+def test_the_steps_of_a_stage_are_those_taken_in_it() -> None:
+    clock = StageClock()
+    STEPS.add("game", 1)
+    clock.start()
+    for stage, steps in (("dream", 2), ("rounds", 3), ("dream", 4)):
+        clock.begin(stage)
+        STEPS.add("dream", steps)
+        if stage == "rounds":
+            STEPS.add("game", 5)
+    clock.stop()
+    STEPS.add("game", 6)
+    assert clock.steps == {"dream": {"dream": 6}, "rounds": {"dream": 3, "game": 5}}
+
+
 def test_a_new_run_forgets_the_one_before() -> None:
     clock = StageClock()
     for stage in ("vision", "memory"):
@@ -45,7 +60,7 @@ def test_a_new_run_forgets_the_one_before() -> None:
         clock.begin(stage)
         clock.stop()
         assert list(clock.seconds) == [stage]
-        assert list(clock.cpu) == [stage]
+        assert list(clock.cpu) == list(clock.steps) == [stage]
 
 
 def test_a_clock_that_was_not_started_is_a_fault() -> None:

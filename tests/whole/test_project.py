@@ -290,6 +290,14 @@ def test_a_run_leaves_a_record_of_what_it_was_done_with(
     first = next(iter(catalog.load("all_runs").values()))
     record = first["run_record"]
     assert set(record["stages"]) == set(record["cpu"]) == {*STAGES}
+    assert set(record["steps"]) == {*STAGES}
+    collected = catalog.load("episodes")
+    lengths = [
+        len(collected.read(n, ["reward"])["reward"]) for n in range(len(collected))
+    ]
+    assert record["steps"]["collection"] == {"game": sum(lengths)}
+    dreamed = record["steps"]["controller"]["dream"]
+    assert dreamed >= catalog.load("fitness_log")["steps"].sum() > 0
     assert record["options"]["controller"]["evolution"]["generations"] == 3
     assert record["options"]["vision"]["model"]["latent_size"] == 32
     assert record["began"] < record["ended"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wm_pipeline.common.steps import STEPS
 from wm_pipeline.dreaming.batch import Batch
 from wm_pipeline.dreaming.cuda_graphs import Step, as_cuda_graph
 from wm_pipeline.dreaming.noise import DreamNoise
@@ -95,6 +96,7 @@ def dream(
         if over or finished > FINISHED_SHARE[device.type] * batch.dreams:
             result.returns[row], result.steps[row] = batch.returns, batch.steps
             if over:
+                STEPS.add("dream", int(result.steps.sum()))
                 return RolloutResult(result.returns.cpu(), result.steps.cpu())
             kept = batch.alive.nonzero()[:, 0]
             row = row[kept]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.steps import STEPS
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.mdn_rnn import State
 from wm_pipeline.models.world_model import WorldModel
@@ -79,6 +80,7 @@ class Dreams:
             gumbel,
             self._normal(random),
         )
+        STEPS.add("dream", self.count)
         return rewards.numpy(), done.numpy()
 
     def observations(self) -> np.ndarray:

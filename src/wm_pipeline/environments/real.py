@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Steps
+from wm_pipeline.common.steps import STEPS
 from wm_pipeline.environments.actions import ActionOptions, control_space
 from wm_pipeline.environments.checks import check_render_mode, checked_action
 from wm_pipeline.environments.game import (
@@ -139,6 +140,7 @@ class RealEnv(gymnasium.Env):
             if terminated or truncated:
                 break
         self._steps += 1
+        STEPS.add("game", 1)
         truncated = truncated or self._steps >= self.options.max_steps
         return total, bool(terminated), bool(truncated and not terminated), info
 

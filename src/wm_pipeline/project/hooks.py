@@ -149,17 +149,19 @@ class KeepRecord:
     def on_pipeline_error(self, catalog: DataCatalog) -> None:
         """Note that the run is over, and the seconds of the stages that it began."""
         if self._record.get("stages"):
-            begun = {"ended": now(), "cpu": self._clock.cpu}
             seconds = {"seconds": self._clock.seconds}
-            catalog.save("run_record", self._record | begun | seconds)
+            catalog.save("run_record", self._record | self._ended() | seconds)
 
     @hook_impl
     def after_pipeline_run(self, catalog: DataCatalog) -> None:
         """Store the seconds of each stage, and that the run is over."""
         if self._record.get("stages"):
             catalog.save("stage_seconds", self._clock.seconds)
-            ended = {"ended": now(), "cpu": self._clock.cpu}
-            catalog.save("run_record", self._record | ended)
+            catalog.save("run_record", self._record | self._ended())
+
+    def _ended(self) -> dict[str, Any]:
+        """What is known when the run is over."""
+        return {"ended": now(), "cpu": self._clock.cpu, "steps": self._clock.steps}
 
 
 class PrintSummary:
@@ -191,7 +193,8 @@ class PrintSummary:
         version = run_params["run_id"] if recorded else None
         tables.append(outputs_table(outputs, catalog, version))
         if recorded:
-            tables.append(stages_table(self._clock.seconds, self._clock.cpu))
+            clock = self._clock
+            tables.append(stages_table(clock.seconds, clock.cpu, clock.steps))
         fidelities = [
             n for n in ("dream_fidelity", "controller_fidelity") if n in outputs
         ]

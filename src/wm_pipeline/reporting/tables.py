@@ -8,6 +8,7 @@ import pandas as pd
 from rich.table import Table
 
 from wm_pipeline.common.numbers import rounded
+from wm_pipeline.common.steps import Kind
 from wm_pipeline.fidelity.measures import OFF, worst
 from wm_pipeline.reporting.figures import policy_names
 
@@ -19,6 +20,9 @@ GAINS = {
     "random_uniform": "random play, a new action each step",
 }
 """Over whom the controller's gain is told, the most telling first."""
+
+STEPS_OF: Mapping[Kind, str] = {"game": "steps of the game", "dream": "steps of M"}
+"""Beside the time, what a stage costs."""
 
 
 def scores_table(summary: Mapping[str, Any]) -> Table:
@@ -131,21 +135,30 @@ def benchmark_tables(benchmark: pd.DataFrame) -> list[Table]:
     return tables
 
 
-def stages_table(seconds: Mapping[str, float], cpu: Mapping[str, float]) -> Table:
-    """How long each stage took, and how busy the processor was.
+def stages_table(
+    seconds: Mapping[str, float],
+    cpu: Mapping[str, float],
+    steps: Mapping[str, Mapping[Kind, int]],
+) -> Table:
+    """How long each stage took, how busy the processor was, and the steps taken.
 
     Args:
         seconds: By stage, in the order in which they ran.
         cpu: The share of all cores, by stage.
+        steps: Of the game and of M, by stage.
     """
     together = sum(seconds.values())
-    table = Table(title="Time", show_footer=True)
+    table = Table(title="Cost", show_footer=True)
     table.add_column("stage", footer="together")
     table.add_column("time", justify="right", footer=duration(together))
     busy = sum(seconds[stage] * share for stage, share in cpu.items())
     table.add_column("CPU", justify="right", footer=f"{busy / max(together, 1e-9):.0%}")
+    for kind, name in STEPS_OF.items():
+        footer = f"{sum(taken.get(kind, 0) for taken in steps.values()):,}"
+        table.add_column(name, justify="right", footer=footer)
     for stage, taken in seconds.items():
-        table.add_row(stage, duration(taken), f"{cpu[stage]:.0%}")
+        counts = (f"{steps[stage].get(kind, 0):,}" for kind in STEPS_OF)
+        table.add_row(stage, duration(taken), f"{cpu[stage]:.0%}", *counts)
     return table
 
 

@@ -27,6 +27,7 @@ from wm_pipeline.common.randomness import (
     standard_gumbel,
     torch_stream,
 )
+from wm_pipeline.common.steps import STEPS
 from wm_pipeline.environments.actions import (
     Actions,
     BoxActions,
@@ -350,6 +351,7 @@ class _Practice:
                 _Segment(features, drawn, odds, rewards, ended, broken, following)
             )
             self._replace(ended | broken)
+        STEPS.add("dream", options.steps * options.dreams)
         return _Segment(*(torch.stack(parts) for parts in zip(*steps, strict=True)))
 
     def _features(self) -> Tensor:

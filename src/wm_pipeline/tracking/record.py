@@ -36,7 +36,8 @@ def run_record(
     Returns:
         JSON values: ``began`` (UTC), ``ended`` (null), ``env``, ``task``, ``stages``,
         ``options``, ``git`` (``commit`` and ``dirty``, or null), ``versions``,
-        ``machine``, and ``cpu``, empty: the share of all cores by stage.
+        ``machine``; and, empty, ``cpu``, the share of all cores by stage, and
+        ``steps``, of the game (``game``) and of M (``dream``) by stage.
     """
     import torch  # noqa: PLC0415  runs that leave no record need none
 
@@ -67,6 +68,7 @@ def run_record(
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
         "cpu": {},
+        "steps": {},
     }
 
 

@@ -8,7 +8,12 @@ from typing import Any
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.reporting.figures import policy_names
-from wm_pipeline.reporting.tables import duration, gain_lines, score_cells
+from wm_pipeline.reporting.tables import (
+    STEPS_OF,
+    duration,
+    gain_lines,
+    score_cells,
+)
 from wm_pipeline.tracking.runs import IMPORTANT, Documents, flat_options, whole
 
 NEEDED = (
@@ -55,8 +60,8 @@ def results_page(documents: Documents, project: Path = Path()) -> str:
         "Return of an episode, mean ± standard deviation, and the 95% bootstrap "
         "interval of the mean.",
         *_scores(run["evaluation_summary"]),
-        "## Time",
-        *_times(run["stage_seconds"], record.get("cpu", {})),
+        "## Cost",
+        *_costs(run["stage_seconds"], record.get("cpu", {}), record.get("steps", {})),
         "## World model and search",
         *_learned(run),
         *(_pictures(project, task) if task else ()),
@@ -173,7 +178,11 @@ def _scores(summary: Mapping[str, Any]) -> list[str]:
     return [_table(head, rows), *(told if gains else [])]
 
 
-def _times(seconds: Mapping[str, float], cpu: Mapping[str, float]) -> list[str]:
+def _costs(
+    seconds: Mapping[str, float],
+    cpu: Mapping[str, float],
+    steps: Mapping[str, Mapping[str, int]],
+) -> list[str]:
     known = {stage: taken for stage, taken in seconds.items() if not math.isnan(taken)}
     together = sum(known.values())
     least = "" if len(known) == len(seconds) else "at least "
@@ -182,14 +191,19 @@ def _times(seconds: Mapping[str, float], cpu: Mapping[str, float]) -> list[str]:
             stage,
             f"{known[stage]:.1f}" if stage in known else "not recorded",
             f"{cpu[stage]:.0%}" if stage in cpu else "not recorded",
+            *(
+                f"{steps[stage].get(kind, 0):,}" if stage in steps else "not recorded"
+                for kind in STEPS_OF
+            ),
         ]
         for stage in seconds
     ]
-    rows.append(["**together**", f"**{least}{together:.1f}**", ""])
-    return [
-        _table(["stage", "seconds", "CPU, of all cores"], rows),
-        f"Together {least}{duration(together)}.",
-    ]
+    sums = (sum(taken.get(kind, 0) for taken in steps.values()) for kind in STEPS_OF)
+    at_least = "" if steps.keys() >= seconds.keys() else "at least "
+    all_steps = (f"**{at_least}{taken:,}**" for taken in sums)
+    rows.append(["**together**", f"**{least}{together:.1f}**", "", *all_steps])
+    head = ["stage", "seconds", "CPU, of all cores", *STEPS_OF.values()]
+    return [_table(head, rows), f"Together {least}{duration(together)}."]
 
 
 def _seen(vae: Mapping[str, float | None]) -> list[str]:

@@ -40,6 +40,7 @@ class _Record(BaseModel):
     versions: dict[str, Any] = {}
     machine: dict[str, Any] = {}
     cpu: dict[str, float] = {}
+    steps: dict[str, dict[str, int]] = {}
 
 
 _SHAPES = {

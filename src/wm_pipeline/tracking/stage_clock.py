@@ -1,8 +1,10 @@
-"""How long the stages of a run take, and how busy they keep the processor."""
+"""How long the stages of a run take, how busy they are, and the steps they take."""
 
 import time
+from collections import Counter
 
 from wm_pipeline.common.machine import cores
+from wm_pipeline.common.steps import STEPS, Kind
 from wm_pipeline.tracking.usage import ProcessorTime
 
 
@@ -11,25 +13,29 @@ class StageClock:
 
     Attributes:
         seconds: Wall-clock time by stage, in the order in which they began.
+        steps: By stage those of the game (``game``) and of M (``dream``), its workers'
+            included.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.steps: dict[str, Counter[Kind]] = {}
         self._busy: dict[str, float] = {}
-        self._running: tuple[str, float, float] | None = None
+        self._running: tuple[str, float, float, Counter[Kind]] | None = None
         self._processor: ProcessorTime | None = None
 
     def start(self) -> None:
         """Begin a run; an earlier one of this process is forgotten."""
         self.stop()
-        self.seconds, self._busy = {}, {}
+        self.seconds, self.steps, self._busy = {}, {}, {}
         self._processor = ProcessorTime()
 
     def begin(self, stage: str) -> None:
         """A stage begins, or goes on; the one before ends."""
         self._end_stage()
         assert self._processor is not None, "the clock was not started"
-        self._running = stage, time.monotonic(), self._processor.seconds()
+        busy, taken = self._processor.seconds(), STEPS.taken()
+        self._running = stage, time.monotonic(), busy, taken
 
     def stop(self) -> None:
         """The run is over."""
@@ -49,9 +55,11 @@ class StageClock:
     def _end_stage(self) -> None:
         if self._running is not None:
             assert self._processor is not None
-            stage, started, busy = self._running
+            stage, started, busy, before = self._running
             seconds = time.monotonic() - started
             busy = self._processor.seconds() - busy
             self.seconds[stage] = round(self.seconds.get(stage, 0) + seconds, 2)
             self._busy[stage] = self._busy.get(stage, 0) + busy
+            steps = self.steps.setdefault(stage, Counter())
+            steps.update(STEPS.taken() - before)
         self._running = None

@@ -16,6 +16,7 @@ import cloudpickle
 import psutil
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.steps import STEPS
 
 PARENT_EVERY = 1.0
 """Seconds between a worker's checks that its parent is alive."""
@@ -27,7 +28,7 @@ def serve(descriptor: int, parent: int) -> None:
     The first message holds torch's threads, or None for what needs no torch, ``prepare`` and its arguments, and is
     answered; ``prepare`` makes what the worker holds, before its first task. All others
     are tasks: a function, called with what is held and its values. Every answer is
-    whether it went well, and the value or the error.
+    whether it went well, the value or the error, and the steps taken for it.
 
     Args:
         descriptor: Of the connection to the parent.
@@ -78,9 +79,10 @@ class _Held:
 
 def _answer(connection: Connection, action: Callable[..., Any]) -> None:
     """Receive a message, act on its values and send what comes of it."""
-    message = connection.recv_bytes()
+    message, before = connection.recv_bytes(), STEPS.taken()
     try:
-        answer = cloudpickle.dumps((True, action(*cloudpickle.loads(message))))
+        value = action(*cloudpickle.loads(message))
+        answer = cloudpickle.dumps((True, value, STEPS.taken() - before))
     except Exception as error:  # noqa: BLE001  the parent's to judge
         answer = _pickled(error)
     connection.send_bytes(answer)
@@ -92,10 +94,10 @@ def _pickled(error: Exception) -> bytes:
     if not isinstance(error, InputError):  # that says itself what is to be mended
         error.add_note(f"In a worker process:\n{report}")
     try:
-        answer = cloudpickle.dumps((False, error))
+        answer = cloudpickle.dumps((False, error, {}))
         cloudpickle.loads(answer)
     except Exception:  # noqa: BLE001  somebody else's pickling
-        return cloudpickle.dumps((False, RuntimeError(report)))
+        return cloudpickle.dumps((False, RuntimeError(report), {}))
     return answer
 
 

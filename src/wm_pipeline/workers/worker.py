@@ -14,6 +14,7 @@ from typing import Any
 import cloudpickle
 import psutil
 
+from wm_pipeline.common.steps import STEPS
 from wm_pipeline.workers.forkserver import SERVER, Forked, ServerDied
 
 STARTS = 3
@@ -191,8 +192,13 @@ def encoded(work: Callable[..., Any], task: tuple[Any, ...]) -> bytes:
 
 
 def decoded(answer: bytes) -> Any:
-    """The value of an answer of ``process.serve``, or its error, raised."""
-    went_well, value = cloudpickle.loads(answer)
+    """The value of an answer of ``process.serve``, or its error, raised.
+
+    The worker's steps are counted here.
+    """
+    went_well, value, steps = cloudpickle.loads(answer)
+    for kind, taken in steps.items():
+        STEPS.add(kind, taken)
     if went_well:
         return value
     raise value
