@@ -1,3 +1,10 @@
 """World Models (Ha & Schmidhuber 2018, arXiv:1803.10122) as a Kedro pipeline."""
 
+import os
+
 __version__ = "0.1.0"
+
+# torch's threads wait for each other by turning round, 300,000 times, which takes ms; in
+# vain where another process has the core of one of them. Read when torch is imported.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
