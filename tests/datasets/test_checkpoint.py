@@ -84,6 +84,13 @@ def test_an_array_comes_back_in_any_order_of_its_axes(
     assert_equal(read_safetensors(path)[1], {"x": turned})
 
 
+def test_whoever_may_read_a_plain_file_may_read_a_checkpoint(tmp_path: Path):
+    plain, written = tmp_path / "plain", tmp_path / "x.safetensors"
+    plain.touch()
+    write_safetensors(written, {"x": np.ones(3)}, HEADER)
+    assert written.stat().st_mode == plain.stat().st_mode
+
+
 def test_a_file_without_arrays_has_a_header(tmp_path: Path):
     write_safetensors(tmp_path / "x.safetensors", {}, HEADER)
     assert read_safetensors(tmp_path / "x.safetensors") == (HEADER, {})

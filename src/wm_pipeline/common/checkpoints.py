@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self, TypeVar, cast
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.files import replacing
@@ -48,7 +48,8 @@ def write_safetensors(
     # safetensors writes several keys in any order; the same content is the same file.
     metadata = {_HEADER: json.dumps(summed)}
     with replacing(path) as partial:
-        save_file(plain, partial, metadata=metadata)
+        # Its own files are their owner's alone, whatever others may read.
+        partial.write_bytes(save(plain, metadata=metadata))
 
 
 def read_safetensors(

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,12 +32,6 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         # Of a full disk the system does not say where.
         if error.filename in (None, str(partial)):
             error.filename = str(final)
-        raise
-    except Exception as error:
-        # safetensors' own errors hold the system's number in their text.
-        if found := re.search(r"\(os error (\d+)\)", str(error)):
-            number = int(found[1])
-            raise OSError(number, os.strerror(number), str(final)) from error
         raise
     finally:
         partial.unlink(missing_ok=True)
