@@ -156,6 +156,32 @@ def test_cs_own_cost_is_known_if_it_came_of_the_newest_search(
         assert cost.loc["controller"].isna().all()
 
 
+def test_what_rounds_cost_is_known_and_what_the_search_before_them(
+    played: DataCatalog,
+) -> None:
+    names = [f"{name}_log" for name in TRAINED_IN]
+    logs = [
+        pd.DataFrame({"steps": steps, "dream_seconds": 1.0, "update_seconds": 0.5})
+        for steps in ([100, 100], [100])
+    ]
+    episodes = played.load("baseline_episodes")
+    searched = episodes[episodes["policy"] == "cmaes_dream"].assign(policy="searched")
+    table, _ = compare_baselines(
+        pd.concat([episodes, searched]),
+        played.load("world_model"),
+        played.load("controller"),
+        lambda: played.load("cmaes_dream_search"),
+        played.load("params:baselines"),
+        *map(played.load, names),
+        played.load("cmaes_dream"),
+        pd.DataFrame({"steps": [30, 12]}),
+        *logs,
+    )
+    cost = table.set_index("policy")[["dream_steps", "game_steps", "seconds"]]
+    assert cost.loc["controller"].tolist() == [300, 42, 4.5]
+    assert cost.loc["searched"].tolist() == cost.loc["cmaes_dream"].tolist()
+
+
 def test_names_of_the_evaluation_are_not_taken_twice(
     mock: dict[str, Any], played: DataCatalog
 ) -> None:

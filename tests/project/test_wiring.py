@@ -101,6 +101,21 @@ def test_who_reads_c_reads_that_of_the_last_round(stage: str) -> None:
     assert {"world_model", "controller"} <= read
 
 
+@pytest.mark.parametrize("searched", [True, False])
+def test_baselines_know_what_rounds_cost(searched: bool) -> None:
+    stages = [*(STAGES if searched else STAGES[:-1]), "rounds", "evaluation"]
+    made = wired({"baselines"}, stages, base_parameters())["baselines"]
+    (node,) = (node for node in made.nodes if node.short_name == "compare_baselines")
+    assert node.inputs[-4:] == [
+        "controller" if searched else "round_1_controller",
+        "round_scores",
+        "round_0_practice_log",
+        "round_1_practice_log",
+    ]
+    plain = wired({"baselines"}, [*STAGES, "evaluation"], base_parameters())
+    assert "round_scores" not in plain["baselines"].inputs()
+
+
 def test_a_search_beside_rounds_has_the_dream_before_them() -> None:
     stages = [*STAGES[:-1], "rounds"]
     read = wired({"controller"}, stages, base_parameters())["controller"].inputs()

@@ -7,6 +7,7 @@ from typing import Any
 from kedro.pipeline import Pipeline
 
 from wm_pipeline.pipelines.ablation import create_pipeline as create_ablation
+from wm_pipeline.pipelines.baselines import create_pipeline as create_baselines
 from wm_pipeline.pipelines.evaluation.pipeline import SEARCHED
 from wm_pipeline.pipelines.evaluation.pipeline import (
     create_pipeline as create_evaluation,
@@ -36,8 +37,8 @@ def wired(
 
     There are as many rounds as asked for. Stages behind them, and those outside the
     chain, take the last one's agent wherever they read C; the evaluation judges the
-    controller of a search before them, too. ``tune`` and ``ablation`` run
-    what the options change that they are about, down to C.
+    controller of a search before them, too, and the baselines know what rounds cost.
+    ``tune`` and ``ablation`` run what the options change that they are about, down to C.
 
     Args:
         asked: Those that are needed.
@@ -61,7 +62,13 @@ def wired(
         elif stage in asked or needed:
             made[stage] = _reading(agent, _new(stage))
     for stage in sorted(set(known_stages()) - {*stages, ROUNDS, *OF_CHAINS}):
-        if stage in asked:
+        if stage not in asked:
+            continue
+        if stage == "baselines" and ROUNDS in stages:
+            before = "controller" if searched else agent["controller"]
+            inputs = agent | {"searched_controller": before}
+            made[stage] = Pipeline(create_baselines(count), inputs=inputs)
+        else:
             new = _new(stage)
             made[stage] = _reading(agent, new) if "controller" in new.inputs() else new
     down_to_c = sum((made[stage] for stage in stages if needed), Pipeline([]))

@@ -376,6 +376,9 @@ def compare_baselines(
     random_search_log: pd.DataFrame,
     ppo_dream_log: pd.DataFrame,
     ppo_game_log: pd.DataFrame,
+    searched_controller: Controller | None = None,
+    round_scores: pd.DataFrame | None = None,
+    *practice_logs: pd.DataFrame,
 ) -> tuple[pd.DataFrame, go.Figure]:
     """What each policy scores, what C gains over it, and what it cost.
 
@@ -383,14 +386,18 @@ def compare_baselines(
         baseline_episodes: Of ``judge_baselines``.
         world_model: Whose steps the logs count.
         controller: C.
-        earlier_search: Reads the newest search, if there is one. If C came of it, it says
-            what C cost; what rounds cost stands in their own logs.
+        earlier_search: Reads the newest search, if there is one. It says what a controller
+            cost that came of it.
         options: The seed of the bootstrap.
         cmaes_dream_log: Of CMA-ES in the dream.
         cmaes_game_log: Of CMA-ES in the game.
         random_search_log: Of random search.
         ppo_dream_log: Of PPO in the dream.
         ppo_game_log: Of PPO in the game.
+        searched_controller: Of the search before the rounds, where C came of these.
+        round_scores: Their games.
+        practice_logs: Of C's training in them. Its seconds alone are known here, not those
+            of its games, nor of M's training.
 
     Returns:
         A row a policy: policy, episodes, mean, std, low and high of its return; gain,
@@ -407,22 +414,33 @@ def compare_baselines(
     }
     skip = world_model.mdn_rnn.frame_skip
     cost = {name: _cost(log, TRAINED_IN[name], skip) for name, log in logs.items()}
+    found_by = {"controller": controller, "searched": searched_controller}
     search = earlier_search()
-    if search is not None and _came_of(controller, search):
-        world: World = "real" if "environment" in search.conditions else "dream"
-        episodes = len(search.candidate_log) // search.generations
-        log = _log(search.fitness_log, episodes * search.conditions["rollouts"])
-        cost["controller"] = _cost(log, world, skip)
+    for name, found in found_by.items():
+        if search is not None and found is not None and _came_of(found, search):
+            world: World = "real" if "environment" in search.conditions else "dream"
+            episodes = len(search.candidate_log) // search.generations
+            log = _log(search.fitness_log, episodes * search.conditions["rollouts"])
+            cost[name] = _cost(log, world, skip)
+    if round_scores is not None:
+        practised = pd.concat(practice_logs)
+        cost["controller"] = {
+            "dream_steps": float(practised["steps"].sum()),
+            "game_steps": float(round_scores["steps"].sum()),
+            "seconds": float(
+                practised[["dream_seconds", "update_seconds"]].sum().sum()
+            ),
+        }
     random = stream(options.seed, "bootstrap")
     returns = {
         str(policy): rows.sort_values("episode")["return"].to_numpy()
         for policy, rows in baseline_episodes.groupby("policy", sort=False)
     }
     table = []
-    for policy, found in returns.items():
-        row: dict[str, Any] = {"policy": policy, **mean_interval(found, random)}
+    for policy, their in returns.items():
+        row: dict[str, Any] = {"policy": policy, **mean_interval(their, random)}
         if policy != "controller":
-            gain = paired_interval(returns["controller"], found, random)
+            gain = paired_interval(returns["controller"], their, random)
             row |= {
                 "gain": gain["mean"],
                 "gain_low": gain["low"],

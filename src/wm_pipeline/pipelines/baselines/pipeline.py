@@ -30,8 +30,14 @@ TRAININGS: Mapping[str, Callable[..., Any]] = {
 ALL = [*SEARCHES, *TRAININGS]
 
 
-def create_pipeline() -> Pipeline:
-    """World model and C's games -> searches and PPO, in the same games."""
+def create_pipeline(rounds: int = 0) -> Pipeline:
+    """World model and C's games -> searches and PPO, in the same games.
+
+    Args:
+        rounds: How many C came of; 0 if it came of a search.
+    """
+    practised = [f"round_{number}_practice_log" for number in range(rounds + 1)]
+    of_rounds = ["searched_controller", "round_scores", *practised]
     searches = [
         Node(
             function,
@@ -108,6 +114,7 @@ def create_pipeline() -> Pipeline:
                     "earlier_search",
                     OPTIONS,
                     *(f"{name}_log" for name in ALL),
+                    *(of_rounds if rounds else ()),
                 ],
                 outputs=["baseline_scores", "baseline_histogram"],
                 name="compare_baselines",
