@@ -35,14 +35,18 @@ LATENT, HIDDEN, MIXTURES, FRAME_SKIP = 4, 8, 3, 2
 EVERY_STAGE = "__default__,rounds,benchmark,compare,ablation,tune,baselines,export,play"
 
 
-# They start worker processes, each of which takes seconds to import torch.
+# They start worker processes, games or Ray.
 SLOW_MODULES = {
     "test_blind",
+    "test_cluster_suite",
     "test_evaluators",
     "test_game_evaluator",
+    "test_judging_nodes",
     "test_leftovers",
+    "test_learning_nodes",
     "test_playing",
     "test_pool",
+    "test_ray_pool",
     "test_scratch",
     "test_subjects",
     "test_worker",
@@ -51,6 +55,8 @@ SLOW_MODULES = {
 SLOW_TESTS = {
     "test_the_c_code_keeps_to_its_memory",
     "test_however_often_a_search_is_stopped_its_course_is_the_same",
+    "test_nobody_else_is_answered",
+    "test_the_world_that_comes_along_is_judged",
     "test_whatever_the_search_it_goes_on_bit_for_bit",
 }
 
