@@ -19,6 +19,7 @@ from ray.cluster_utils import Cluster
 from tests.small_dream import assert_same
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.scratch import scratch_folder
+from wm_pipeline.common.steps import STEPS
 from wm_pipeline.dreaming.evaluator import DreamEvaluator
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.policies.random_policy import RandomPolicy
@@ -237,10 +238,11 @@ def test_dreams_are_the_same_to_the_last_bit(
     with with_workers(evaluator, engine, None, 5) as shared:
         assert shared.conditions() == evaluator.conditions()
         for generation in range(2):
-            assert_same(
-                shared.evaluate(candidates, 3, "test", generation),
-                evaluator.evaluate(candidates, 3, "test", generation),
-            )
+            before = STEPS.taken()
+            theirs = shared.evaluate(candidates, 3, "test", generation)
+            assert STEPS.taken() - before == {"dream": int(theirs.steps.sum())}
+            ours = evaluator.evaluate(candidates, 3, "test", generation)
+            assert_same(theirs, ours)
 
 
 def test_games_are_the_same_to_the_last_pixel(

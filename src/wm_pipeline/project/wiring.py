@@ -65,6 +65,7 @@ def wired(
         if stage not in asked:
             continue
         if stage == "baselines" and ROUNDS in stages:
+            # Without a search there is no other C: what rounds left came of none.
             before = "controller" if searched else agent["controller"]
             inputs = agent | {"searched_controller": before}
             made[stage] = Pipeline(create_baselines(count), inputs=inputs)
