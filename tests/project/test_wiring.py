@@ -139,3 +139,49 @@ def test_the_search_before_the_rounds_is_judged_too() -> None:
     stages.remove("controller")
     read = wired({"evaluation"}, stages, base)["evaluation"].inputs()
     assert not {"world_model", "controller"} & read
+
+
+def test_c_is_trained_on_in_the_game_where_the_rounds_left_it() -> None:
+    base = base_parameters()
+    stages = [*STAGES, "rounds", "finetune", "evaluation", "pictures"]
+    made = wired({"finetune", "pictures", "export"}, stages, base)
+    left = {"round_1_world_model", "round_1_explorer", "round_1_critic"}
+    assert left <= made["finetune"].inputs()
+    for stage in ("pictures", "export"):
+        read = made[stage].inputs()
+        assert {"round_1_world_model", "finetuned_controller"} <= read
+        assert "round_1_controller" not in read
+    # Outside the chain it begins at the same C.
+    outside = [stage for stage in stages if stage != "finetune"]
+    assert left <= wired({"finetune"}, outside, base)["finetune"].inputs()
+
+
+def test_without_rounds_a_new_c_is_trained_in_the_game() -> None:
+    base = base_parameters()
+    stages = [*STAGES[:-1], "finetune", "evaluation"]
+    made = wired({"finetune", "evaluation"}, stages, base)
+    read = made["finetune"].inputs()
+    assert "world_model" in read
+    assert not any("explorer" in name for name in read)
+    assert {"world_model", "finetuned_controller"} <= made["evaluation"].inputs()
+
+
+def test_whoever_came_before_c_is_judged_too() -> None:
+    base = base_parameters()
+    stages = [*STAGES, "rounds", "finetune", "evaluation"]
+    made = wired({"evaluation"}, stages, base)["evaluation"]
+    (node,) = (node for node in made.nodes if node.short_name == "evaluate_controller")
+    assert node.inputs[:2] == ["round_1_world_model", "finetuned_controller"]
+    others = ["world_model", "controller", "round_1_controller"]
+    assert node.inputs[-3:] == others
+    stages.remove("rounds")
+    made = wired({"evaluation"}, stages, base)["evaluation"]
+    (node,) = (node for node in made.nodes if node.short_name == "evaluate_controller")
+    assert node.inputs[-2:] == others[:2]
+
+
+def test_baselines_know_what_training_in_the_game_cost() -> None:
+    stages = [*STAGES, "rounds", "finetune", "evaluation"]
+    made = wired({"baselines"}, stages, base_parameters())["baselines"]
+    assert {"finetuning_log", "round_1_practice_log"} <= made.inputs()
+    assert "finetuned_controller" in made.inputs()

@@ -1,152 +1,36 @@
-"""Tests of C by its gradient: on a world whose equations are known."""
+"""Tests of C by its gradient, wherever its steps come from."""
 
-import copy
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wm_pipeline.common.checkpoints import load_checkpoint, save_checkpoint
-from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.steps import STEPS
+from tests.search.learners import ACTIONS, policy
 from wm_pipeline.environments.actions import (
     Actions,
-    BoxActions,
     DiscreteActions,
     ThresholdActions,
 )
 from wm_pipeline.environments.mock import mock_world_model
-from wm_pipeline.episodes.starts import Moments
-from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.search import policy_gradient
 from wm_pipeline.search.policy_gradient import (
-    CRITIC_FIRST,
     Critic,
-    PolicyGradientOptions,
-    ShortDreams,
-    begin_at,
+    Learner,
+    LearningOptions,
+    Segment,
     exploring,
     exploring_policy,
-    improve,
-    initialise,
 )
 
-ACTIONS = BoxActions(kind="box", low=(-1,), high=(1,))
 THRESHOLD = ThresholdActions(kind="threshold", low=0, middle=1, high=2)
 
 
 @pytest.fixture(scope="module")
 def world() -> WorldModel:
     return mock_world_model()
-
-
-def options(**changes: Any) -> PolicyGradientOptions:
-    small = {
-        "iterations": 4,
-        "dreams": 64,
-        "steps": 8,
-        "horizon": 30,
-        "batch_size": 128,
-    }
-    return PolicyGradientOptions.model_validate(small | changes)
-
-
-def policy(world: WorldModel, **changes: Any) -> Controller:
-    settings = {"hidden_sizes": (8,), "bias": True, "policy": "gaussian", **changes}
-    made = Controller.for_world(ControllerOptions.model_validate(settings), world, 1)
-    initialise(made, 3)
-    return made
-
-
-def beginnings(world: WorldModel, count: int = 200) -> Moments:
-    """Where games of the world begin."""
-    normal = torch.randn(
-        count, world.vae.latent_size, generator=torch.Generator().manual_seed(5)
-    )
-    latents = world.start(torch.arange(count) % len(world.start_means), normal)
-    return Moments(latents, *world.mdn_rnn.initial_state(count))
-
-
-def short_dreams(world: WorldModel, actions: Actions) -> ShortDreams:
-    return ShortDreams(world, begin_at(beginnings(world)), actions, 1.0)
-
-
-def test_it_learns_to_balance(world: WorldModel) -> None:
-    learner, taken = policy(world), STEPS.taken()
-    log = improve(
-        learner,
-        Critic.new(learner, 1),
-        short_dreams(world, ACTIONS),
-        options(iterations=60, dreams=128, steps=16, learning_rate=0.01),
-        1,
-    )
-    before, after = log["ends_per_step"][:5].mean(), log["ends_per_step"][-5:].mean()
-    assert after < before / 4
-    assert log["explained"].max() > 0.3
-    assert list(log["iteration"]) == list(range(60))
-    assert (log["steps"] == 128 * 16).all()
-    assert STEPS.taken() - taken == {"dream": 60 * 128 * 16}
-
-
-def test_the_same_seed_gives_the_same_policy(world: WorldModel) -> None:
-    def learned(seed: int) -> torch.Tensor:
-        learner = policy(world)
-        improve(
-            learner,
-            Critic.new(learner, 1),
-            short_dreams(world, ACTIONS),
-            options(iterations=5),
-            seed,
-        )
-        return learner.get_parameters()
-
-    assert torch.equal(learned(1), learned(1))
-    assert not torch.equal(learned(1), learned(2))
-
-
-def test_a_new_critic_learns_first_and_then_goes_on(
-    world: WorldModel, tmp_path: Path
-) -> None:
-    learner, critic = policy(world), Critic.new(policy(world), 1)
-    dreams, before = short_dreams(world, ACTIONS), learner.get_parameters()
-    improve(learner, critic, dreams, options(iterations=CRITIC_FIRST), 1)
-    assert torch.equal(learner.get_parameters(), before)
-    save_checkpoint(tmp_path / "critic.safetensors", critic)
-    kept = load_checkpoint(tmp_path / "critic.safetensors", Critic)
-    assert kept.iterations == CRITIC_FIRST
-    improve(learner, kept, dreams, options(iterations=1), 1)
-    assert not torch.equal(learner.get_parameters(), before)
-
-
-def test_controls_that_are_not_ms_are_refused(world: WorldModel) -> None:
-    made = Controller.for_world(ControllerOptions(), world, 2)
-    drawn = DiscreteActions(kind="discrete", count=2)
-    with pytest.raises(InputError, match="controls of 2 do not fit the MDN-RNN"):
-        improve(made, Critic.new(made, 1), short_dreams(world, drawn), options(), 1)
-
-
-def test_a_policy_that_cannot_try_is_refused(world: WorldModel) -> None:
-    quiet = policy(world).without_noise()
-    with pytest.raises(InputError, match="expected a gaussian one, found determin"):
-        improve(quiet, Critic.new(quiet, 1), short_dreams(world, ACTIONS), options(), 1)
-    two = Controller.for_world(ControllerOptions(policy="gaussian"), world, 2)
-    drawn = DiscreteActions(kind="discrete", count=2)
-    with pytest.raises(InputError, match="expected a deterministic one, found gauss"):
-        improve(two, Critic.new(two, 1), short_dreams(world, drawn), options(), 1)
-
-
-def test_a_training_that_diverges_says_so(world: WorldModel) -> None:
-    learner = policy(world)
-    learner.set_parameters(torch.full((learner.size,), torch.nan))
-    with pytest.raises(InputError, match="Lower rounds"):
-        improve(
-            learner, Critic.new(learner, 1), short_dreams(world, ACTIONS), options(), 1
-        )
 
 
 def test_a_new_policy_decides_at_random(world: WorldModel) -> None:
@@ -212,39 +96,24 @@ def test_outputs_are_drawn_around_their_means() -> None:
     assert draws.entropy(values)[0].item() == pytest.approx(-0.7)
 
 
-def test_it_learns_to_choose_among_actions(world: WorldModel) -> None:
-    """The same game with an M that reads which action was chosen."""
-    chosen = copy.deepcopy(world)
-    lstm, size = chosen.mdn_rnn.lstm, world.vae.latent_size
-    weights = lstm.weight_ih_l0.detach()
-    # -1, 0 and +1 were one number; now each has a column of its own.
-    columns = [-weights[:, size:], 0 * weights[:, size:], weights[:, size:]]
-    wider = torch.cat((weights[:, :size], *columns), 1)
-    lstm.weight_ih_l0 = torch.nn.Parameter(wider)
-    chosen.mdn_rnn.action_size = 3
-    made = Controller.for_world(
-        ControllerOptions(hidden_sizes=(8,), bias=True), chosen, 3
+def some_steps(learner: Learner, length: int, ends: list[str]) -> Segment:
+    """Steps of one episode after the other, which end as said."""
+    random = torch.Generator().manual_seed(length)
+    features = torch.randn(length, 1, learner.controller.features, generator=random)
+    values = learner.controller.last_layer(learner.vector, features[:, 0])
+    drawn = learner.draws.draw(values.detach(), random)
+    over = (
+        torch.tensor([[end == name] for end in ends[:length]])
+        for name in ("ended", "broken")
     )
-    initialise(made, 3)
-    log = improve(
-        made,
-        Critic.new(made, 1),
-        short_dreams(chosen, DiscreteActions(kind="discrete", count=3)),
-        options(iterations=60, dreams=128, steps=16, learning_rate=0.01),
-        1,
+    return Segment(
+        features,
+        drawn[:, None],
+        learner.draws.odds(values, drawn).detach()[:, None],
+        torch.rand(length, 1, generator=random),
+        *over,
+        torch.randn(features.shape, generator=random),
     )
-    before, after = log["ends_per_step"][:5].mean(), log["ends_per_step"][-5:].mean()
-    assert after < before / 4
-    assert log["entropy"].iloc[-1] < log["entropy"].iloc[0] <= np.log(3)
-
-
-def test_dreams_begin_in_all_groups_alike(world: WorldModel) -> None:
-    few, many = beginnings(world, 3), beginnings(world, 300)
-    marked = few._replace(h=few.h + 7)
-    drawn = begin_at(marked, many)(4000, torch.Generator().manual_seed(1))
-    share = (drawn.h[:, 0] == 7).float().mean().item()
-    assert share == pytest.approx(0.5, abs=0.05)
-    assert len(drawn.latents) == len(drawn.c) == 4000
 
 
 @settings(deadline=None, max_examples=50)
@@ -258,24 +127,15 @@ def test_advantages_are_sums_of_discounted_surprises(
     length: int, ends: list[str], trace_decay: float, seed: int
 ) -> None:
     """As defined by Schulman et al. 2016, eq. 16, step by step."""
-    world = mock_world_model()
-    chosen = options(dreams=1, steps=length, trace_decay=trace_decay, discount=0.9)
-    learner = policy(world)
-    practice = policy_gradient._Practice(
-        learner, Critic.new(learner, 1), short_dreams(world, ACTIONS), chosen, seed
-    )
-    segment = practice._dream()
-    over = {
-        name: torch.tensor([[end == name] for end in ends[:length]])
-        for name in ("ended", "broken")
-    }
-    segment = segment._replace(**over)
-    advantages, returns, _ = practice._judge(segment)
+    options = LearningOptions(iterations=1, trace_decay=trace_decay, discount=0.9)
+    made = policy(mock_world_model())
+    learner = Learner(made, Critic.new(made, seed), ACTIONS, 0.7, options, seed)
+    segment = some_steps(learner, length, ends)
+    advantages, returns, _ = learner.judge(segment)
     with torch.no_grad():
-        values = practice._critic(segment.features)[:, 0].double().numpy()
-        following = practice._critic(segment.following)[:, 0].double().numpy()
-    unit = world.mdn_rnn.reward_scale.item() / (1 - 0.9)
-    rewards = segment.rewards[:, 0].double().numpy() / unit
+        values = learner.critic(segment.features)[:, 0].double().numpy()
+        following = learner.critic(segment.following)[:, 0].double().numpy()
+    rewards = segment.rewards[:, 0].double().numpy() / (0.7 / (1 - 0.9))
     for first in range(length):
         total, factor = 0.0, 1.0
         for step in range(first, length):
@@ -290,24 +150,26 @@ def test_advantages_are_sums_of_discounted_surprises(
         )
 
 
-def test_a_dream_is_broken_off_at_the_horizon_and_another_begins(
-    world: WorldModel,
-) -> None:
-    chosen = options(dreams=50, steps=12, horizon=4)
-    learner = policy(world)
-    practice = policy_gradient._Practice(
-        learner, Critic.new(learner, 1), short_dreams(world, ACTIONS), chosen, 1
-    )
-    segment = practice._dream()
-    over = (segment.ended | segment.broken).numpy()
-    ages = np.diff(np.flatnonzero(np.concatenate(([True], over[:, 0]))))
-    assert (ages <= 4).all()
-    # Some of the first are of other ages, so that updates see all ages.
-    assert 0 < over[0].mean() < 1
-    assert over.mean() > 0.2
-    # What follows the last step of a dream is of that dream, not of the next one.
-    goes_on = ~over[:-1]
-    assert torch.equal(segment.following[:-1][goes_on], segment.features[1:][goes_on])
-    assert not torch.equal(
-        segment.following[:-1][~goes_on], segment.features[1:][~goes_on]
-    )
+def test_a_learner_goes_on_where_another_was(world: WorldModel) -> None:
+    options = LearningOptions(iterations=8, batch_size=16)
+
+    def new() -> Learner:
+        made = policy(world)
+        return Learner(made, Critic.new(made, 1), ACTIONS, 1.0, options, 1)
+
+    def learned(learner: Learner, iterations: range) -> Learner:
+        for iteration in iterations:
+            learner.learn(some_steps(learner, 40, ["no"] * 40), iteration, "any")
+        return learner
+
+    whole = learned(new(), range(8))
+    arrays = learned(new(), range(5)).arrays()
+    second = new()
+    second.restore(arrays)
+    learned(second, range(5, 8))
+    assert torch.equal(second.vector, whole.vector)
+    assert not torch.equal(second.vector, new().vector)
+    for mine, theirs in zip(
+        second.critic.parameters(), whole.critic.parameters(), strict=True
+    ):
+        assert torch.equal(mine, theirs)

@@ -1,6 +1,8 @@
 """An episode of the real game."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,8 @@ class Episode:
         actions: (T, size) float32 controls.
         rewards: (T,) float32.
         terminated: Whether the game ended it, rather than the cap on its length.
+        states: The policy's, before each of its decisions and after the last one; empty
+            when not kept.
     """
 
     seed: int
@@ -25,6 +29,7 @@ class Episode:
     actions: np.ndarray
     rewards: np.ndarray
     terminated: bool
+    states: Sequence[Any] = ()
 
     def steps(self, index: int) -> Steps:
         """The columns of a shard's episode."""

@@ -69,6 +69,13 @@ class LatentPolicy(ABC):
         """The noise of one decision, (1, ...) each; here there is none."""
         return ()
 
+    def draw(self, random: torch.Generator) -> tuple[Tensor, ...]:
+        """All noise of one decision, (1, ...) each: of z, then ``noises``."""
+        shape = (1, self.world_model.vae.latent_size)
+        if self.sample_latents:
+            return torch.randn(shape, generator=random), *self.noises(random)
+        return torch.zeros(shape), *self.noises(random)
+
     def begin(self, seed: int) -> tuple[LatentState, torch.Generator]:
         """M's zero state, and the episode's generator."""
         h, c = self.world_model.mdn_rnn.initial_state(1)
@@ -105,10 +112,10 @@ class LatentPolicy(ABC):
         """``act`` for ``ROWS`` episodes at most; the rows left over repeat the first."""
         count, missing = len(states), ROWS - len(states)
         parts = [
-            (self._latent_noise(random), state.h, state.c, *self.noises(random))
+            (state.h, state.c, *self.draw(random))
             for state, random in zip(states, randoms, strict=True)
         ]
-        latent_noise, h, c, *noises = (
+        h, c, latent_noise, *noises = (
             torch.cat(rows) for rows in zip(*parts, *parts[:1] * missing, strict=True)
         )
         filled = np.concatenate((frames, *[frames[:1]] * missing))
@@ -118,9 +125,3 @@ class LatentPolicy(ABC):
         h, c = self.world_model.mdn_rnn.remember(latents, controls, (h, c))
         rows = zip(*(part[:count].split(1) for part in (h, c, latents)), strict=True)
         return controls[:count].numpy(), [LatentState(*row) for row in rows]
-
-    def _latent_noise(self, random: torch.Generator) -> Tensor:
-        shape = (1, self.world_model.vae.latent_size)
-        if self.sample_latents:
-            return torch.randn(shape, generator=random)
-        return torch.zeros(shape)

@@ -12,13 +12,17 @@ from wm_pipeline.pipelines.evaluation.pipeline import SEARCHED
 from wm_pipeline.pipelines.evaluation.pipeline import (
     create_pipeline as create_evaluation,
 )
+from wm_pipeline.pipelines.finetune import create_pipeline as create_finetune
 from wm_pipeline.pipelines.rounds import create_pipeline as create_rounds
 from wm_pipeline.pipelines.rounds.nodes import MOST_ROUNDS
 from wm_pipeline.pipelines.tune import create_pipeline as create_tune
 from wm_pipeline.project.stages import known_stages
 from wm_pipeline.search.chain import PARAMS, Chain
 
-ROUNDS = "rounds"
+ROUNDS, FINETUNE = "rounds", "finetune"
+
+BEFORE = ("searched_controller", "dreamed_controller")
+"""Whom the evaluation judges beside C: what the search left, and the dreams."""
 
 OF_CHAINS = {"tune": create_tune, "ablation": create_ablation}
 """Stages that run others, with some options changed."""
@@ -36,8 +40,8 @@ def wired(
     """The stages that options wire.
 
     There are as many rounds as asked for. Stages behind them, and those outside the
-    chain, take the last one's agent wherever they read C; the evaluation judges the
-    controller of a search before them, too, and the baselines know what rounds cost.
+    chain, take the last one's agent wherever they read C, and behind ``finetune`` its C;
+    the evaluation judges those before it, too, and the baselines know what rounds cost.
     ``tune`` and ``ablation`` run what the options change that they are about, down to C.
 
     Args:
@@ -50,26 +54,31 @@ def wired(
     if not isinstance(count, int) or not 1 <= count <= MOST_ROUNDS:
         return {}
     needed = [stage for stage in OF_CHAINS if stage in asked]
-    agent, searched = {name: name for name in AGENT}, False
+    agent, before = {name: name for name in AGENT}, dict[str, str]()
     made = {ROUNDS: create_rounds(count)} if ROUNDS in asked else {}
-    for stage in stages:
+    for number, stage in enumerate(stages):
+        if stage in (ROUNDS, FINETUNE) and "controller" in stages[:number]:
+            before |= SEARCHED
         if stage == ROUNDS:
             agent = {name: f"round_{count}_{name}" for name in AGENT}
             made[stage] = create_rounds(count)
-            searched = "controller" in stages[: stages.index(ROUNDS)]
-        elif stage == "evaluation" and searched:
-            made[stage] = Pipeline(create_evaluation(True), inputs=agent | SEARCHED)
+        elif stage == FINETUNE:
+            practised = ROUNDS in stages[:number]
+            if practised:
+                before["dreamed_controller"] = agent["controller"]
+            made[stage] = _reading(agent, create_finetune(count if practised else 0))
+            agent["controller"] = "finetuned_controller"
+        elif stage == "evaluation" and before:
+            judged = create_evaluation(*(name in before for name in BEFORE))
+            made[stage] = Pipeline(judged, inputs=agent | before)
         elif stage in asked or needed:
             made[stage] = _reading(agent, _new(stage))
     for stage in sorted(set(known_stages()) - {*stages, ROUNDS, *OF_CHAINS}):
-        if stage not in asked:
-            continue
-        if stage == "baselines" and ROUNDS in stages:
-            # Without a search there is no other C: what rounds left came of none.
-            before = "controller" if searched else agent["controller"]
-            inputs = agent | {"searched_controller": before}
-            made[stage] = Pipeline(create_baselines(count), inputs=inputs)
-        else:
+        if stage in asked and ROUNDS in stages and stage in (FINETUNE, "baselines"):
+            made[stage] = _knowing_rounds(
+                stage, count, FINETUNE in stages, agent, before
+            )
+        elif stage in asked:
             new = _new(stage)
             made[stage] = _reading(agent, new) if "controller" in new.inputs() else new
     down_to_c = sum((made[stage] for stage in stages if needed), Pipeline([]))
@@ -81,6 +90,22 @@ def wired(
         reads = sorted(changed.inputs() | judged_by | {agent["world_model"]})
         made[stage] = OF_CHAINS[stage](chain, reads)
     return made
+
+
+def _knowing_rounds(
+    stage: str,
+    count: int,
+    finetuned: bool,
+    agent: Mapping[str, str],
+    before: Mapping[str, str],
+) -> Pipeline:
+    """A stage outside the chain that reads more of the rounds than their C."""
+    if stage == FINETUNE:
+        return _reading(agent, create_finetune(count))
+    # Without a search there is no other C: what rounds left came of none.
+    searched = before.get("searched_controller", agent["controller"])
+    inputs = {**agent, "searched_controller": searched}
+    return Pipeline(create_baselines(count, finetuned), inputs=inputs)
 
 
 def _new(stage: str) -> Pipeline:

@@ -17,6 +17,7 @@ BINS = 40
 
 POLICY_NAMES = {
     "controller": "controller",
+    "dreamed": "controller of dreams alone",
     "searched": "controller of the search",
     "blind": "blind, the best open loop",
     "blindfolded": "blindfolded controller",
@@ -26,6 +27,7 @@ POLICY_NAMES = {
 }
 POLICY_COLOURS = {
     "controller": "#1b6ca8",
+    "dreamed": "#4a9bb5",
     "searched": "#5b6fb5",
     "blind": "#2f8f6b",
     "blindfolded": "#8fb8d8",
@@ -290,6 +292,29 @@ def rounds_figure(scores: pd.DataFrame) -> go.Figure:
         xaxis={"title": "round", "dtick": 1},
         yaxis={"title": "return", "rangemode": "tozero"},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+    )
+
+
+def finetuning_figure(log: pd.DataFrame) -> go.Figure:
+    """What C's games came to while it was trained in them.
+
+    Args:
+        log: A row an iteration: iteration, mean_return and steps.
+    """
+    figure = go.Figure()
+    figure.add_scatter(
+        x=log["steps"].cumsum(),
+        y=log["mean_return"],
+        mode="lines+markers",
+        customdata=log["iteration"],
+        hovertemplate="iteration %{customdata}: %{y}<extra></extra>",
+        line_color="#1b6ca8",
+    )
+    return figure.update_layout(
+        template="plotly_white",
+        title="C in the game, exploring, as it is trained there",
+        xaxis_title="steps of the game",
+        yaxis={"title": "mean return", "rangemode": "tozero"},
     )
 
 

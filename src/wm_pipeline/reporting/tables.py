@@ -15,6 +15,7 @@ from wm_pipeline.reporting.figures import policy_names
 GAINS = {
     "blind": "the best policy without eyes",
     "blindfolded": "itself at the frames of other games",
+    "dreamed": "the controller of dreams alone, before its training in the game",
     "searched": "the controller of the search, before the rounds",
     "random_held": "random play, action held",
     "random_uniform": "random play, a new action each step",

@@ -1,25 +1,19 @@
-"""C by its gradient, in short dreams that begin where real games have been.
+"""C by its gradient: PPO, of steps in dreams or in the game.
 
-A whole dream drifts from the game, and C finds where it is kind; for some seconds from a
-real moment on M is right. What comes after them, a critic says. Its dreams are many and
-cheap, and a policy with hidden layers, of thousands of parameters, learns from them.
+A policy with hidden layers, of thousands of parameters, learns from them.
 
-Source: Schulman et al. 2017 (PPO) and 2016 (advantages); Sutton 1991 (Dyna) and Hafner
-et al. 2020 (Dreamer) for short dreams from real moments.
+Source: Schulman et al. 2017 (PPO) and 2016 (advantages).
 """
 
-import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from wm_pipeline.common import progress
-from wm_pipeline.common.devices import without_denormals
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options
 from wm_pipeline.common.randomness import (
@@ -27,17 +21,13 @@ from wm_pipeline.common.randomness import (
     standard_gumbel,
     torch_stream,
 )
-from wm_pipeline.common.steps import STEPS
 from wm_pipeline.environments.actions import (
     Actions,
     BoxActions,
     DiscreteActions,
     ThresholdActions,
 )
-from wm_pipeline.environments.dream import check_controls
-from wm_pipeline.episodes.starts import Moments
 from wm_pipeline.models.controller import LOG_DEVIATION_RANGE, Controller
-from wm_pipeline.models.world_model import WorldModel
 
 CRITIC_UNITS = 64
 """Of its hidden layer."""
@@ -51,30 +41,27 @@ LAST_RATE = 0.1
 MOST_NORM = 0.5
 """The gradient's norm is cut to this."""
 
+ENTROPY_OF = 4096
+"""So many steps, the last ones, is the entropy measured."""
 
-class PolicyGradientOptions(Options):
-    """PPO in dreams.
+
+class LearningOptions(Options):
+    """PPO, wherever its steps come from.
 
     Attributes:
         iterations: Updates, each from new steps.
-        dreams: Side by side.
-        steps: Of M in each dream between two updates.
-        horizon: Steps of M after which a dream is broken off and another begins.
         epochs: How often an update goes over its steps.
         batch_size: Steps in one of its gradients.
         learning_rate: Adam's, which falls to a tenth.
         discount: Of a reward one step of M later.
         trace_decay: Of later surprises in an advantage (lambda): 0 trusts the critic
-            alone, 1 what was dreamed alone.
+            alone, 1 what was met alone.
         clip: How far an update may change the odds of a decision.
         entropy: What each nat of a decision's entropy is worth; of an output drawn from
             a Gaussian, whose deviation is 1 at most.
     """
 
     iterations: int = Field(ge=1, le=1_000_000)
-    dreams: int = Field(default=1024, ge=1, le=1_000_000)
-    steps: int = Field(default=32, ge=1, le=10_000)
-    horizon: int = Field(default=60, ge=1, le=1_000_000)
     epochs: int = Field(default=2, ge=1, le=1000)
     batch_size: int = Field(default=4096, ge=1, le=10_000_000)
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
@@ -82,10 +69,6 @@ class PolicyGradientOptions(Options):
     trace_decay: float = Field(default=0.95, ge=0, le=1)
     clip: float = Field(default=0.2, gt=0, le=1)
     entropy: float = Field(default=0.01, ge=0, le=10)
-
-
-Begin = Callable[[int, torch.Generator], Moments]
-"""Draws so many moments in which dreams begin."""
 
 
 class Critic(nn.Module):
@@ -129,37 +112,6 @@ class Critic(nn.Module):
         return worth
 
 
-class ShortDreams(NamedTuple):
-    """The dreams in which C is trained.
-
-    Attributes:
-        world_model: V and M, on the CPU.
-        begin: Where they begin.
-        actions: The action mapping.
-        temperature: Above 0.
-    """
-
-    world_model: WorldModel
-    begin: Begin
-    actions: Actions
-    temperature: float
-
-
-def begin_at(*groups: Moments) -> Begin:
-    """Begin dreams in moments of several groups, as many in each group."""
-
-    def begin(count: int, generator: torch.Generator) -> Moments:
-        which = torch.randint(len(groups), (count,), generator=generator)
-        drawn = []
-        for number, group in enumerate(groups):
-            some = int((which == number).sum())
-            rows = torch.randint(len(group.latents), (some,), generator=generator)
-            drawn.append(group.at(rows))
-        return Moments(*(torch.cat(parts) for parts in zip(*drawn, strict=True)))
-
-    return begin
-
-
 def exploring(actions: Actions) -> Actions:
     """The mapping by which a policy tries: one action out of several is drawn."""
     if isinstance(actions, BoxActions):
@@ -191,64 +143,19 @@ def initialise(controller: Controller, seed: int) -> None:
     controller.set_parameters(torch.cat(parts))
 
 
-def improve(
-    controller: Controller,
-    critic: Critic,
-    dreams: ShortDreams,
-    options: PolicyGradientOptions,
-    seed: int,
-    name: str = "C",
-) -> pd.DataFrame:
-    """Improve a controller and its critic in place.
+class Segment(NamedTuple):
+    """Steps of episodes side by side; each (steps, columns, ...).
 
-    Args:
-        controller: With the policy of ``exploring_policy``.
-        critic: Of what this controller sees; a new one learns alone at first.
-        dreams: In which it is trained.
-        options: How.
-        seed: Of the dreams and the decisions.
-        name: Of what is trained, for progress and curves.
-
-    Returns:
-        A row an iteration: iteration; ends_per_step, of M; reward_per_step; entropy, in
-        nats, as in the options; explained, the share of the variance of returns that the
-        critic explains; steps; dream_seconds and update_seconds.
-
-    Raises:
-        InputError: The controller's policy is another, the action mapping does not fit
-            M, or training diverged.
-    """
-    if (found := controller.options.policy) != (
-        wanted := exploring_policy(dreams.actions)
-    ):
-        raise InputError(f"a policy that tries: expected a {wanted} one, found {found}")
-    check_controls(dreams.actions, dreams.world_model)
-    practice = _Practice(controller, critic, dreams, options, seed)
-    rows = []
-    with (
-        without_denormals(),
-        progress.task(f"Training {name}", options.iterations, "iterations") as task,
-    ):
-        for iteration in range(options.iterations):
-            row = practice.iterate(iteration)
-            rows.append(row)
-            scalars = {key: value for key, value in row.items() if key != "iteration"}
-            progress.record(name, iteration, scalars)
-            task.advance(note=f"ends per step {row['ends_per_step']:.4f}")
-    controller.set_parameters(practice.vector.detach())
-    return pd.DataFrame(rows)
-
-
-class _Segment(NamedTuple):
-    """Steps of dreams side by side; each (steps, dreams, ...).
+    Episodes may follow one another in a column.
 
     Attributes:
         features: What C saw.
         drawn: What it drew from its outputs.
         odds: The log density of that.
         rewards: Of each step.
-        ended: Whether the dream ended in this step.
-        broken: Whether it was broken off after this step.
+        ended: Whether the episode ended in this step.
+        broken: Whether it was broken off after this step: what would have come, a
+            critic estimates.
         following: What C would have seen next.
     """
 
@@ -261,124 +168,129 @@ class _Segment(NamedTuple):
     following: Tensor
 
 
-class _Practice:
-    """The policy, its critic and the dreams under way."""
+class Learner:
+    """A policy and its critic, as they learn.
+
+    Args:
+        controller: With the policy of ``exploring_policy``; see ``write_back``.
+        critic: Of what this controller sees, which learns in place; a new one learns
+            alone at first.
+        actions: The action mapping.
+        reward_scale: Of a step of M, which makes the critic's unit.
+        options: How they learn.
+        seed: Of all that is drawn.
+
+    Attributes:
+        vector: The policy's parameters, (size,).
+        draws: How it decides.
+        generator: Draws whatever is drawn.
+
+    Raises:
+        InputError: The controller's policy is another.
+    """
 
     def __init__(
         self,
         controller: Controller,
         critic: Critic,
-        dreams: ShortDreams,
-        options: PolicyGradientOptions,
+        actions: Actions,
+        reward_scale: float,
+        options: LearningOptions,
         seed: int,
     ) -> None:
-        self._controller, self._critic, self._options = controller, critic, options
-        self._world_model, self._begin = dreams.world_model, dreams.begin
-        self._temperature = dreams.temperature
-        self._draws: _Categorical | _Gaussian
-        if isinstance(dreams.actions, BoxActions):
-            self._draws = _Gaussian(dreams.actions)
+        if (found := controller.options.policy) != (
+            wanted := exploring_policy(actions)
+        ):
+            raise InputError(
+                f"a policy that tries: expected a {wanted} one, found {found}"
+            )
+        self.controller, self.critic = controller, critic
+        self._options, self._reward_scale = options, reward_scale
+        self.draws: _Categorical | _Gaussian
+        if isinstance(actions, BoxActions):
+            self.draws = _Gaussian(actions)
         else:
-            self._draws = _Categorical(dreams.actions)
-        self._generator = torch_stream(seed, "practice")
+            self.draws = _Categorical(actions)
+        self.generator = torch_stream(seed, "practice")
         self.vector = controller.get_parameters().requires_grad_()
-        self._adam = torch.optim.Adam([self.vector, *self._critic.parameters()])
-        self._moments = self._begin(options.dreams, self._generator)
-        # They begin at all ages, so that not all are broken off together.
-        self._ages = torch.randint(
-            options.horizon, (options.dreams,), generator=self._generator
-        )
+        self._adam = torch.optim.Adam([self.vector, *critic.parameters()])
 
-    def iterate(self, iteration: int) -> dict[str, float]:
-        """Dream on, and learn from it; what came of it."""
+    def learn(
+        self, segment: Segment, iteration: int, settings: str
+    ) -> dict[str, float]:
+        """Learn from some steps.
+
+        Args:
+            segment: The steps, which this policy took as it is now.
+            iteration: The first is 0.
+            settings: The options' group, for messages.
+
+        Returns:
+            Entropy, in nats, and explained, the share of the variance of returns that
+            the critic explains.
+
+        Raises:
+            InputError: The weights are not finite any more.
+        """
         options = self._options
-        started = time.perf_counter()
-        segment = self._dream()
-        dreamed = time.perf_counter()
-        advantages, returns, explained = self._judge(segment)
+        advantages, returns, explained = self.judge(segment)
         done = iteration / max(1, options.iterations - 1)
         for group in self._adam.param_groups:
             group["lr"] = options.learning_rate * (1 - done * (1 - LAST_RATE))
-        alone = bool(self._critic.iterations < CRITIC_FIRST)
+        alone = bool(self.critic.iterations < CRITIC_FIRST)
         self._update(segment, advantages, returns, alone)
-        self._critic.iterations += 1
+        self.critic.iterations += 1
         if not bool(self.vector.isfinite().all()):
             raise InputError(
                 f"C: expected finite weights, found others in iteration {iteration}. "
-                "Lower rounds.gradient.learning_rate"
+                f"Lower {settings}.learning_rate"
             )
         with torch.no_grad():
-            values = self._controller.last_layer(self.vector, segment.features[-1])
-            entropy = self._draws.entropy(values).mean()
-        return {
-            "iteration": iteration,
-            "ends_per_step": segment.ended.float().mean().item(),
-            "reward_per_step": segment.rewards.mean().item(),
-            "entropy": entropy.item(),
-            "explained": explained,
-            "steps": segment.rewards.numel(),
-            "dream_seconds": dreamed - started,
-            "update_seconds": time.perf_counter() - dreamed,
-        }
+            last = segment.features.flatten(0, 1)[-ENTROPY_OF:]
+            values = self.controller.last_layer(self.vector, last)
+            entropy = self.draws.entropy(values).mean()
+        return {"entropy": entropy.item(), "explained": explained}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that ``restore`` needs, by name, as a training state has it."""
+        tensors = {"weights.policy": self.vector, "random": self.generator.get_state()}
+        for name, tensor in self.critic.state_dict().items():
+            tensors[f"weights.critic.{name}"] = tensor
+        for number, moments in self._adam.state_dict()["state"].items():
+            for name, moment in moments.items():
+                tensors[f"adam.{number}.{name}"] = moment
+        return {n: t.detach().numpy().copy() for n, t in tensors.items()}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on where another learner of the same kind was."""
+        tensors = {name: torch.from_numpy(a.copy()) for name, a in arrays.items()}
+        with torch.no_grad():
+            self.vector.copy_(tensors["weights.policy"])
+        self.generator.set_state(tensors["random"])
+        self.critic.load_state_dict(
+            {
+                name: tensors[f"weights.critic.{name}"]
+                for name in self.critic.state_dict()
+            }
+        )
+        moments: dict[int, dict[str, Tensor]] = defaultdict(dict)
+        for name, tensor in tensors.items():
+            if name.startswith("adam."):
+                _, number, moment = name.split(".")
+                moments[int(number)][moment] = tensor
+        groups = self._adam.state_dict()["param_groups"]
+        self._adam.load_state_dict({"state": dict(moments), "param_groups": groups})
 
     @torch.no_grad()
-    def _dream(self) -> _Segment:
-        """The next steps of all dreams; one that is over makes room for another."""
-        options, mdn_rnn = self._options, self._world_model.mdn_rnn
-        shape = (options.dreams, mdn_rnn.choices, mdn_rnn.options.mixtures)
-        steps = []
-        for _ in range(options.steps):
-            features = self._features()
-            values = self._controller.last_layer(self.vector, features)
-            drawn = self._draws.draw(values, self._generator)
-            noise = torch.randn(
-                options.dreams, mdn_rnn.latent_size, generator=self._generator
-            )
-            latents, rewards, ended, (h, c) = self._world_model.step(
-                self._moments.latents,
-                self._draws.controls(drawn),
-                (self._moments.h, self._moments.c),
-                self._temperature,
-                standard_gumbel(shape, self._generator),
-                noise,
-            )
-            self._moments = Moments(latents, h, c)
-            self._ages += 1
-            broken = (self._ages >= options.horizon) & ~ended
-            odds = self._draws.odds(values, drawn)
-            following = self._features()
-            steps.append(
-                _Segment(features, drawn, odds, rewards, ended, broken, following)
-            )
-            self._replace(ended | broken)
-        STEPS.add("dream", options.steps * options.dreams)
-        return _Segment(*(torch.stack(parts) for parts in zip(*steps, strict=True)))
-
-    def _features(self) -> Tensor:
-        """What C sees now, (dreams, features)."""
-        parts = self._moments[: 1 + len(self._controller.memory)]
-        return torch.cat(parts, 1)
-
-    def _replace(self, over: Tensor) -> None:
-        """Begin other dreams in the place of those that are over."""
-        rows = over.nonzero()[:, 0]
-        if len(rows):
-            for part, fresh in zip(
-                self._moments, self._begin(len(rows), self._generator), strict=True
-            ):
-                part[rows] = fresh
-            self._ages[rows] = 0
-
-    @torch.no_grad()
-    def _judge(self, segment: _Segment) -> tuple[Tensor, Tensor, float]:
-        """Advantages and returns, each (steps, dreams), and the critic's merit.
+    def judge(self, segment: Segment) -> tuple[Tensor, Tensor, float]:
+        """Advantages and returns, each (steps, columns), and the critic's merit.
 
         Returns are in the critic's units.
         """
         options = self._options
-        unit = self._world_model.mdn_rnn.reward_scale / (1 - options.discount)
-        values = self._critic(segment.features)
-        following = self._critic(segment.following) * ~segment.ended
+        unit = self._reward_scale / (1 - options.discount)
+        values = self.critic(segment.features)
+        following = self.critic(segment.following) * ~segment.ended
         surprises = segment.rewards / unit + options.discount * following - values
         goes_on = (~(segment.ended | segment.broken)).float()
         decay = options.discount * options.trace_decay
@@ -393,7 +305,7 @@ class _Practice:
         return advantages, returns, 1 - left
 
     def _update(
-        self, segment: _Segment, advantages: Tensor, returns: Tensor, critic_only: bool
+        self, segment: Segment, advantages: Tensor, returns: Tensor, critic_only: bool
     ) -> None:
         """Go over the steps ``epochs`` times, in batches."""
         options = self._options
@@ -402,22 +314,22 @@ class _Practice:
         spread = advantages.std(correction=0) + 1e-8
         merits = ((advantages - advantages.mean()) / spread).flatten()
         for _ in range(options.epochs):
-            order = torch.randperm(len(odds), generator=self._generator)
+            order = torch.randperm(len(odds), generator=self.generator)
             for rows in order.split(options.batch_size):
                 seen = features[rows]
-                loss = (self._critic(seen) - returns[rows]).square().mean()
+                loss = (self.critic(seen) - returns[rows]).square().mean()
                 if not critic_only:
-                    values = self._controller.last_layer(self.vector, seen)
-                    now = self._draws.odds(values, drawn[rows])
+                    values = self.controller.last_layer(self.vector, seen)
+                    now = self.draws.odds(values, drawn[rows])
                     ratio = (now - odds[rows]).exp()
                     within = ratio.clamp(1 - options.clip, 1 + options.clip)
                     gain = torch.minimum(ratio * merits[rows], within * merits[rows])
-                    worth = options.entropy * self._draws.entropy(values)
+                    worth = options.entropy * self.draws.entropy(values)
                     loss = loss - (gain + worth).mean()
                 self._adam.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_([self.vector], MOST_NORM)
-                nn.utils.clip_grad_norm_(self._critic.parameters(), MOST_NORM)
+                nn.utils.clip_grad_norm_(self.critic.parameters(), MOST_NORM)
                 self._adam.step()
 
 
@@ -433,9 +345,19 @@ class _Gaussian:
 
     def draw(self, values: Tensor, generator: torch.Generator) -> Tensor:
         """Outputs, (batch, outputs)."""
+        shape = len(values), values.shape[1] // 2
+        noise = torch.randn(shape, generator=generator)
+        return self.again(values, None, noise)
+
+    def again(
+        self,
+        values: Tensor,
+        controls: Tensor | None,
+        normal: Tensor,
+    ) -> Tensor:
+        """What was drawn by this noise, (batch, outputs)."""
         means, log_deviations = self._heads(values)
-        noise = torch.randn(means.shape, generator=generator)
-        return means + log_deviations.exp() * noise
+        return means + log_deviations.exp() * normal
 
     def odds(self, values: Tensor, drawn: Tensor) -> Tensor:
         """The log density of drawn outputs, but for a constant, (batch,)."""
@@ -472,6 +394,10 @@ class _Categorical:
         noise = standard_gumbel(tuple(logits.shape), generator)
         chosen = (logits + noise).argmax(1)
         return torch.nn.functional.one_hot(chosen, logits.shape[1]).float()
+
+    def again(self, values: Tensor, controls: Tensor, normal: Tensor) -> Tensor:
+        """What was drawn where these are the controls, (batch, actions)."""
+        return (controls[:, None] == self._constants).all(2).float()
 
     def odds(self, values: Tensor, drawn: Tensor) -> Tensor:
         """The log probability of drawn actions, (batch,)."""

@@ -5,6 +5,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -95,18 +96,33 @@ class _Rollout:
     """
 
     def __init__(
-        self, env: RealEnv, policy: Policy, seed: int, keep_frames: bool
+        self,
+        env: RealEnv,
+        policy: Policy,
+        seed: int,
+        keep_frames: bool,
+        keep_states: bool,
     ) -> None:
         self.env, self.seed, self.over = env, seed, False
         self._sees, self._hold, self._keeps = policy.sees, policy.hold, keep_frames
+        self._keeps_states = keep_states
         self._frames: list[np.ndarray] = []
         self._actions: list[np.ndarray] = []
         self._rewards: list[float] = []
-        self.state, self.random = policy.begin(seed)
+        self._states: list[Any] = []
+        state, self.random = policy.begin(seed)
+        self.remember(state)
         env.reset(seed=seed)
         self._look(decides=True)
 
     frame: np.ndarray
+    state: Any
+
+    def remember(self, state: Any) -> None:
+        """Take the policy's new state."""
+        self.state = state
+        if self._keeps_states:
+            self._states.append(state)
 
     def advance(self, control: np.ndarray) -> None:
         """Hold a control (size,) until the next decision, or the end."""
@@ -127,6 +143,7 @@ class _Rollout:
             actions=np.stack(self._actions),
             rewards=np.array(self._rewards, np.float32),
             terminated=self._terminated,
+            states=self._states,
         )
 
     def _look(self, decides: bool) -> None:
@@ -150,7 +167,7 @@ def _decide(policy: Policy, rollouts: Sequence[_Rollout]) -> np.ndarray:
             f"found {controls.shape}"
         )
     for rollout, state in zip(rollouts, states, strict=True):
-        rollout.state = state
+        rollout.remember(state)
     return controls.astype(np.float32, copy=False)
 
 
@@ -164,7 +181,13 @@ class Player:
         self._games: list[RealEnv] = []
         self._idle: list[RealEnv] = []
 
-    def play(self, name: str, seeds: list[int], keep_frames: bool) -> list[Episode]:
+    def play(
+        self,
+        name: str,
+        seeds: list[int],
+        keep_frames: bool,
+        keep_states: bool = False,
+    ) -> list[Episode]:
         """Episodes of one policy, some side by side, in the order of their seeds.
 
         One that fails is played again, in a new game.
@@ -177,7 +200,9 @@ class Player:
             while waiting and len(rollouts) < SIDE_BY_SIDE:
                 seed = waiting.popleft()
                 with self._replayed(seed, waiting, failures) as env:
-                    rollouts.append(_Rollout(env, policy, seed, keep_frames))
+                    rollouts.append(
+                        _Rollout(env, policy, seed, keep_frames, keep_states)
+                    )
             running, rollouts = rollouts, []
             for rollout, control in zip(running, _decide(policy, running), strict=True):
                 with self._replayed(rollout.seed, waiting, failures, rollout.env):

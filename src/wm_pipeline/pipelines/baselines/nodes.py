@@ -2,7 +2,7 @@
 
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar, Self
 
@@ -378,7 +378,7 @@ def compare_baselines(
     ppo_game_log: pd.DataFrame,
     searched_controller: Controller | None = None,
     round_scores: pd.DataFrame | None = None,
-    *practice_logs: pd.DataFrame,
+    *training_logs: pd.DataFrame,
 ) -> tuple[pd.DataFrame, go.Figure]:
     """What each policy scores, what C gains over it, and what it cost.
 
@@ -396,8 +396,8 @@ def compare_baselines(
         ppo_game_log: Of PPO in the game.
         searched_controller: Of the search before the rounds, where C came of these.
         round_scores: Their games.
-        practice_logs: Of C's training in them. Its seconds alone are known here, not those
-            of its games, nor of M's training.
+        training_logs: Of C's training in them, and then in the game. Its seconds alone are
+            known here, not those of the rounds' games, nor of M's training.
 
     Returns:
         A row a policy: policy, episodes, mean, std, low and high of its return; gain,
@@ -423,14 +423,7 @@ def compare_baselines(
             log = _log(search.fitness_log, episodes * search.conditions["rollouts"])
             cost[name] = _cost(log, world, skip)
     if round_scores is not None:
-        practised = pd.concat(practice_logs)
-        cost["controller"] = {
-            "dream_steps": float(practised["steps"].sum()),
-            "game_steps": float(round_scores["steps"].sum()),
-            "seconds": float(
-                practised[["dream_seconds", "update_seconds"]].sum().sum()
-            ),
-        }
+        cost["controller"] = _cost_of_rounds(round_scores, training_logs)
     random = stream(options.seed, "bootstrap")
     returns = {
         str(policy): rows.sort_values("episode")["return"].to_numpy()
@@ -526,6 +519,23 @@ def _cost(log: pd.DataFrame, world: World, frame_skip: int) -> dict[str, float]:
         "dream_steps": 0.0 if in_game else steps,
         # At most: an episode may end amid a step of M.
         "game_steps": steps * frame_skip if in_game else 0.0,
+        "seconds": seconds,
+    }
+
+
+def _cost_of_rounds(
+    round_scores: pd.DataFrame, training_logs: Sequence[pd.DataFrame]
+) -> dict[str, float]:
+    """What the rounds cost, and C's training in the game behind them."""
+    steps = {"dream": 0.0, "game": float(round_scores["steps"].sum())}
+    seconds = 0.0
+    for log in training_logs:
+        world = "game" if "game_seconds" in log else "dream"
+        steps[world] += float(log["steps"].sum())
+        seconds += float(log[[f"{world}_seconds", "update_seconds"]].sum().sum())
+    return {
+        "dream_steps": steps["dream"],
+        "game_steps": steps["game"],
         "seconds": seconds,
     }
 

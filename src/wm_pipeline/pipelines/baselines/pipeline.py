@@ -30,14 +30,17 @@ TRAININGS: Mapping[str, Callable[..., Any]] = {
 ALL = [*SEARCHES, *TRAININGS]
 
 
-def create_pipeline(rounds: int = 0) -> Pipeline:
+def create_pipeline(rounds: int = 0, finetuned: bool = False) -> Pipeline:
     """World model and C's games -> searches and PPO, in the same games.
 
     Args:
         rounds: How many C came of; 0 if it came of a search.
+        finetuned: Whether it was then trained in the game.
     """
-    practised = [f"round_{number}_practice_log" for number in range(rounds + 1)]
-    of_rounds = ["searched_controller", "round_scores", *practised]
+    logs = [f"round_{number}_practice_log" for number in range(rounds + 1)]
+    if finetuned:
+        logs.append("finetuning_log")
+    of_rounds = ["searched_controller", "round_scores", *logs]
     searches = [
         Node(
             function,

@@ -93,6 +93,7 @@ def evaluate(
     options: EvaluationOptions,
     searched_world_model: WorldModel | None = None,
     searched_controller: Controller | None = None,
+    dreamed_controller: Controller | None = None,
 ) -> pd.DataFrame:
     """Play the same fresh episodes with the controller and with the baselines.
 
@@ -106,6 +107,8 @@ def evaluate(
         options: How many episodes, and the baselines.
         searched_world_model: V, and M in whose dream the search was, before the rounds.
         searched_controller: Its controller, which is then judged, too.
+        dreamed_controller: C of dreams alone, from before it was trained in the game,
+            likewise.
 
     Returns:
         One row an episode: policy, world, episode, seed, return, steps, and whether the
@@ -126,6 +129,8 @@ def evaluate(
     }
     if searched_world_model is not None and searched_controller is not None:
         players["searched"] = (searched_world_model, searched_controller)
+    if dreamed_controller is not None:
+        players["dreamed"] = (world_model, dreamed_controller)
     unseeing: dict[str, Policy] = {
         "blind": BlindPolicy.of(blind_policies["policies"][0]).policy(),
         "random_held": RandomPolicy(environment.actions, options.hold),

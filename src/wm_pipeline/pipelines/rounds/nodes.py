@@ -44,13 +44,15 @@ from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.reporting.figures import rounds_figure
 from wm_pipeline.search.policy_gradient import (
     Critic,
-    PolicyGradientOptions,
-    ShortDreams,
-    begin_at,
     exploring,
     exploring_policy,
-    improve,
     initialise,
+)
+from wm_pipeline.search.short_dreams import (
+    ShortDreams,
+    ShortDreamsOptions,
+    begin_at,
+    improve,
 )
 from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.playing import play_episodes
@@ -94,7 +96,7 @@ class RoundsOptions(Options):
     workers: Workers | None
     model: ControllerOptions
     memory: MDNRNNTrainingOptions
-    gradient: PolicyGradientOptions
+    gradient: ShortDreamsOptions
 
     @model_validator(mode="after")
     def _check_batch(self) -> Self:

@@ -1,0 +1,230 @@
+"""C by its gradient, in the game itself, behind V and M.
+
+What V and M make of a game is all that C reads, so a few thousand parameters learn what a
+whole network would have to. No dream is in it: C of the dreams may begin here.
+
+Source: Schulman et al. 2017 (PPO); World Models, sec. 3, where C is trained in the game.
+"""
+
+import time
+from collections.abc import Generator, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from wm_pipeline.common import progress
+from wm_pipeline.common.numbers import rounded
+from wm_pipeline.common.randomness import stream
+from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.training_state import HISTORY, TrainingState
+from wm_pipeline.models.world_model import digest
+from wm_pipeline.policies.controller_policy import ControllerPolicy
+from wm_pipeline.search.policy_gradient import (
+    Critic,
+    Learner,
+    LearningOptions,
+    Segment,
+)
+from wm_pipeline.workers.engine import EngineOptions
+from wm_pipeline.workers.game_rollouts import GameRollout, GameRollouts
+
+METRICS = (
+    "mean_return",
+    "entropy",
+    "explained",
+    "decisions",
+    "steps",
+    "game_seconds",
+    "update_seconds",
+)
+"""What is known of an iteration."""
+
+
+class GameGradientOptions(LearningOptions):
+    """PPO in the game.
+
+    Attributes:
+        games: Played between two updates, to their ends.
+        save_every: Seconds, at least, between two states to resume from.
+    """
+
+    indifferent = frozenset({"save_every"})
+    games: int = Field(default=64, ge=1, le=100_000)
+    save_every: float = Field(default=30, ge=0, le=86_400)
+
+
+def improve_in_game(
+    policy: ControllerPolicy,
+    critic: Critic,
+    environment: EnvironmentOptions,
+    engine: EngineOptions,
+    options: GameGradientOptions,
+    seed: int,
+    before: TrainingState | None = None,
+    name: str = "C in the game",
+    settings: str = "finetune",
+) -> Generator[TrainingState]:
+    """Improve a controller and its critic in the game.
+
+    Args:
+        policy: V, M and the controller where it begins, with the policy of
+            ``exploring_policy`` and an action mapping that draws.
+        critic: Of what this controller sees. It may come from dreams, which are kinder:
+            at first it learns alone.
+        environment: The game.
+        engine: Where it is played.
+        options: How.
+        seed: Of the games and the decisions.
+        before: A state to resume from.
+        name: Of what is trained, for progress and curves.
+        settings: The options' group, for messages.
+
+    Yields:
+        The state, ``save_every`` seconds or more after the one before, and at the end; see
+        ``trained``. Its history has METRICS of each iteration.
+
+    Raises:
+        InputError: ``before`` is of another training, the controller's policy is another,
+            the environment cannot be made, or training diverged.
+    """
+    learner = Learner(
+        policy.controller,
+        critic,
+        environment.actions,
+        policy.world_model.mdn_rnn.reward_scale.item(),
+        options,
+        seed,
+    )
+    conditions = {
+        "options": options.determining(),
+        "seed": seed,
+        "environment": environment.model_dump(mode="json"),
+        "world_model": digest(policy.world_model),
+        "controller": digest(policy.controller),
+        "critic": digest(critic),
+        "sample_latents": policy.sample_latents,
+    }
+    first, history = 0, pd.DataFrame(columns=list(HISTORY))
+    if before is not None:
+        before.check(f"{settings}.resume", conditions)
+        first, history = before.step, before.history
+        learner.restore(before.arrays)
+        for iteration, rows in history.groupby("step"):
+            scalars = dict(zip(rows["metric"], rows["value"], strict=True))
+            progress.record(name, int(str(iteration)), scalars)
+    else:
+        critic.iterations.zero_()
+
+    def state(done: int) -> TrainingState:
+        return TrainingState(
+            name=name,
+            conditions=conditions,
+            config=policy.controller.config(),
+            step=done,
+            finished=done == options.iterations,
+            best=None,
+            batches=0,
+            history=history,
+            arrays=learner.arrays(),
+        )
+
+    if first == options.iterations:
+        yield state(first)
+        return
+    last = time.monotonic()
+    with (
+        GameRollouts(environment, policy, engine) as games,
+        progress.task(
+            f"Training {name}", options.iterations, "iterations", first
+        ) as task,
+    ):
+        for iteration in range(first, options.iterations):
+            row = _iterate(
+                learner, games, environment, options, seed, iteration, settings
+            )
+            new = [(iteration, "training", each, row[each]) for each in METRICS]
+            rows = pd.DataFrame(new, columns=list(HISTORY))
+            history = pd.concat([history, rows]) if len(history) else rows
+            progress.record(name, iteration, row)
+            task.advance(note=f"mean {rounded(row['mean_return'])[0]}")
+            done = iteration + 1
+            if (
+                done == options.iterations
+                or time.monotonic() - last >= options.save_every
+            ):
+                last = time.monotonic()
+                yield state(done)
+
+
+def trained(state: TrainingState) -> Controller:
+    """The controller of a state, as it explores."""
+    controller = Controller.from_config(state.config)
+    controller.set_parameters(torch.from_numpy(state.arrays["weights.policy"]))
+    return controller
+
+
+def log_of(state: TrainingState) -> pd.DataFrame:
+    """The history of a training, a row an iteration: iteration, and METRICS."""
+    wide = state.history.pivot(index="step", columns="metric", values="value")
+    wide = wide.rename_axis(index="iteration", columns=None).reset_index()
+    counts = {"iteration": "int64", "decisions": "int64", "steps": "int64"}
+    return wide[["iteration", *METRICS]].astype(counts)
+
+
+def _iterate(
+    learner: Learner,
+    games: GameRollouts,
+    environment: EnvironmentOptions,
+    options: GameGradientOptions,
+    seed: int,
+    iteration: int,
+    settings: str,
+) -> dict[str, float]:
+    """Play, and learn from it; what came of it."""
+    started = time.perf_counter()
+    random = stream(seed, "games of C in the game", iteration)
+    seeds = random.integers(2**31, size=options.games).tolist()
+    played = games.play(learner.vector.detach().numpy().copy(), seeds)
+    over = time.perf_counter()
+    learned = learner.learn(segment_of(learner, played), iteration, settings)
+    return {
+        "mean_return": float(np.mean([game.rewards.sum() for game in played])),
+        **learned,
+        "decisions": sum(len(game.rewards) for game in played),
+        "steps": sum(game.steps for game in played),
+        "game_seconds": over - started,
+        "update_seconds": time.perf_counter() - over,
+    }
+
+
+@torch.no_grad()
+def segment_of(learner: Learner, played: Sequence[GameRollout]) -> Segment:
+    """The decisions of games, one after the other in one column.
+
+    Args:
+        learner: The policy that took them.
+        played: The games.
+    """
+
+    def joined(name: str) -> Tensor:
+        return torch.from_numpy(
+            np.concatenate([getattr(game, name) for game in played])
+        )
+
+    features = joined("features")
+    last = np.cumsum([len(game.rewards) for game in played]) - 1
+    following = features.roll(-1, 0)
+    # Behind the cap nothing is seen; what comes there is worth about as much.
+    following[last] = features[last]
+    terminated = torch.tensor([game.terminated for game in played])
+    ended, broken = (torch.zeros(len(features), dtype=torch.bool) for _ in range(2))
+    ended[last], broken[last] = terminated, ~terminated
+    values = learner.controller.last_layer(learner.vector, features)
+    drawn = learner.draws.again(values, joined("controls"), joined("normal"))
+    odds = learner.draws.odds(values, drawn)
+    parts = (features, drawn, odds, joined("rewards"), ended, broken, following)
+    return Segment(*(part[:, None] for part in parts))

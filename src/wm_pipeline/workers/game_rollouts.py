@@ -1,0 +1,125 @@
+"""Games of one controller after another in worker processes, as what it saw and did."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+
+from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.policies.controller_policy import ControllerPolicy
+from wm_pipeline.workers.engine import EngineOptions, open_pool
+from wm_pipeline.workers.playing import ATTEMPTS, Player
+
+_CONTROLLER = "controller"
+
+GAMES_PER_TASK = 8
+"""A worker plays so many as one task: several stay side by side for a while."""
+
+
+class GameRollout(NamedTuple):
+    """A game in which a controller decided T times.
+
+    Attributes:
+        features: What it saw, z, h and c as far as it reads them, (T, features) float32.
+        controls: What it did, (T, size) float32.
+        normal: The noise of a Gaussian policy's outputs, (T, outputs) float32.
+        rewards: Between this decision and the next, (T,) float32.
+        steps: Of the game.
+        terminated: Whether the game ended it, rather than the cap on its length.
+    """
+
+    features: np.ndarray
+    controls: np.ndarray
+    normal: np.ndarray
+    rewards: np.ndarray
+    steps: int
+    terminated: bool
+
+
+class GameRollouts:
+    """Plays with a controller, again and again, while its parameters change.
+
+    A game that fails is restarted, a worker that dies is replaced, and their games are
+    played again. Use it in a ``with`` block, which ends the workers.
+
+    Args:
+        environment: The game.
+        policy: Plays it; its controller is the architecture.
+        engine: Where it is played.
+
+    Raises:
+        InputError: The environment cannot be made.
+        RuntimeError: A game, or its worker, failed ``ATTEMPTS`` times.
+    """
+
+    def __init__(
+        self,
+        environment: EnvironmentOptions,
+        policy: ControllerPolicy,
+        engine: EngineOptions,
+    ) -> None:
+        # A game and networks for a few frames at a time keep no second thread busy.
+        self._pool = open_pool(engine, 1, ATTEMPTS, _Recorder, environment, policy)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+
+    def play(self, parameters: np.ndarray, seeds: Sequence[int]) -> list[GameRollout]:
+        """Play a game a seed, in their order, with parameters (size,) float32."""
+        shares = [
+            list(seeds[first : first + GAMES_PER_TASK])
+            for first in range(0, len(seeds), GAMES_PER_TASK)
+        ]
+
+        def describe(task: int) -> str:
+            return f"one of the games with seeds {', '.join(map(str, shares[task]))}"
+
+        tasks = [(parameters, share) for share in shares]
+        played = self._pool.map(_Recorder.play, tasks, describe)
+        return [rollout for share in played for rollout in share]
+
+
+class _Recorder:
+    """What a worker process holds: games, and the policy whose controller changes."""
+
+    def __init__(
+        self, environment: EnvironmentOptions, policy: ControllerPolicy
+    ) -> None:
+        self._policy = policy
+        self._player = Player(environment, {_CONTROLLER: policy})
+
+    def play(self, parameters: np.ndarray, seeds: list[int]) -> list[GameRollout]:
+        """A rollout a seed."""
+        self._policy.controller.set_parameters(torch.from_numpy(parameters))
+        played = self._player.play(
+            _CONTROLLER, seeds, keep_frames=False, keep_states=True
+        )
+        rollouts = []
+        for episode in played:
+            before, after = episode.states[:-1], episode.states[1:]
+            parts = [[state.latent for state in after]]
+            for name in self._policy.controller.memory:
+                parts.append([getattr(state, name) for state in before])
+            # What it drew is drawn once more: its noise depends on nothing else.
+            _, random = self._policy.begin(episode.seed)
+            normal = [self._policy.draw(random)[1] for _ in before]
+            decisions = np.arange(0, len(episode.rewards), self._policy.hold)
+            rollouts.append(
+                GameRollout(
+                    features=torch.cat([torch.cat(part) for part in parts], 1).numpy(),
+                    controls=episode.actions[decisions],
+                    normal=torch.cat(normal).numpy(),
+                    rewards=np.add.reduceat(episode.rewards, decisions),
+                    steps=len(episode.rewards),
+                    terminated=episode.terminated,
+                )
+            )
+        return rollouts
+
+    def close(self) -> None:
+        """Close the games."""
+        self._player.close()
