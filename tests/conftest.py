@@ -32,7 +32,9 @@ from wm_pipeline.models.world_model import WorldModel, digest
 
 LATENT, HIDDEN, MIXTURES, FRAME_SKIP = 4, 8, 3, 2
 
-EVERY_STAGE = "__default__,rounds,benchmark,compare,ablation,tune,baselines,export,play"
+EVERY_STAGE = (
+    "__default__,rounds,finetune,benchmark,compare,ablation,tune,baselines,export,play"
+)
 
 
 # They start worker processes, games or Ray.

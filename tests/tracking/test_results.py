@@ -147,6 +147,28 @@ def test_where_return_is_not_survival_the_page_says_return(
     assert line in page
 
 
+def test_c_of_the_rounds_is_not_taken_for_that_of_the_search(
+    documents: dict[str, Any],
+) -> None:
+    version = newest_whole(documents)
+    plain = results_page(documents)
+    assert "- C has " in plain
+    assert "`rounds.games`" not in plain
+    after = copy.deepcopy(documents)
+    run = after[version]
+    real = run["evaluation_summary"]["real"]
+    real["searched"] = real["controller"]
+    run["run_record"]["stages"] += ["rounds", "finetune"]
+    page = results_page(after)
+    assert "- C of the search has " in page
+    for shown in (
+        "`rounds.count` 1",
+        "`rounds.games` 3",
+        "`finetune.gradient.games` 2",
+    ):
+        assert shown in page
+
+
 def test_without_a_whole_run_there_is_no_page() -> None:
     with pytest.raises(InputError, match="`kedro run`"):
         results_page({"2026-01-01T00.00.00.000Z": {"vae_scores": {}}})

@@ -39,6 +39,7 @@ STAGES = (
     "evaluation",
     "pictures",
     "rounds",
+    "finetune",
     "benchmark",
     "compare",
     "ablation",
@@ -122,7 +123,8 @@ def test_the_evaluation_plays_every_policy_in_both_worlds(catalog: DataCatalog) 
     counts = episodes.groupby(["policy", "world"]).size()
     assert counts.to_dict() == {
         (policy, world): 3
-        for policy in POLICY_NAMES.keys() - {"searched"}  # no rounds behind it
+        for policy in POLICY_NAMES.keys()
+        - {"searched", "dreamed"}  # no rounds behind it
         for world in ("real", "dream")
         if (policy, world) != ("blindfolded", "dream")
     }
@@ -414,7 +416,18 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_runs(
 
 
 @pytest.mark.parametrize(
-    "env", ["base", "carracing", "mock", "paper", "ready", "rounds", "test"]
+    "env",
+    [
+        "base",
+        "big",
+        "carracing",
+        "finetune",
+        "mock",
+        "paper",
+        "ready",
+        "rounds",
+        "test",
+    ],
 )
 def test_every_environment_builds_every_options_class(unrun: Path, env: str) -> None:
     with KedroSession.create(unrun, env=env) as session:

@@ -26,6 +26,12 @@ NEEDED = (
 )
 """What a run of the whole chain leaves; older ones have no ``run_record``."""
 
+OF_STAGES = {
+    "rounds": ("count", "games", "memory.steps", "gradient.iterations"),
+    "finetune": ("gradient.games", "gradient.iterations"),
+}
+"""Options that are shown of these stages, where a run has them."""
+
 PICTURES = {
     "reconstructions.png": "Frames of the game above what V keeps of them",
     "real_episode.gif": "The controller plays the real game; what V and M make of it",
@@ -137,6 +143,15 @@ def _with_what(record: Mapping[str, Any]) -> list[str]:
         commit += ", with changes that were not committed" * git["dirty"]
     gpu = machine["gpu"] or "no GPU"
     options = flat_options(record["options"])
+    shown = [
+        *IMPORTANT,
+        *(
+            f"{stage}.{name}"
+            for stage, names in OF_STAGES.items()
+            if stage in record["stages"]
+            for name in names
+        ),
+    ]
     return [
         _table(
             ["", ""],
@@ -155,7 +170,7 @@ def _with_what(record: Mapping[str, Any]) -> list[str]:
                 ],
                 [
                     "options",
-                    ", ".join(f"`{n}` {options[n]}" for n in IMPORTANT if n in options),
+                    ", ".join(f"`{n}` {options[n]}" for n in shown if n in options),
                 ],
             ],
         )
@@ -244,6 +259,9 @@ def _lived(dream: Mapping[str, float]) -> str:
 def _learned(run: Mapping[str, Any]) -> list[str]:
     vae, mdn_rnn, dream = run["vae_scores"], run["mdn_rnn_scores"], run["dream_scores"]
     choice = run["controller_choice"]
+    searched = "C"
+    if "searched" in run["evaluation_summary"]["real"]:
+        searched = "C of the search"
     return [
         "\n".join(
             [
@@ -252,8 +270,8 @@ def _learned(run: Mapping[str, Any]) -> list[str]:
                 f"(nothing changes: {mdn_rnn['nll_unchanged']:.2f}; marginal: "
                 f"{mdn_rnn['nll_marginal']:.2f}).",
                 _lived(dream),
-                f"- C has {choice['parameters']:,} parameters, and was searched for "
-                f"over {choice['generations']} generations.",
+                f"- {searched} has {choice['parameters']:,} parameters, and was "
+                f"searched for over {choice['generations']} generations.",
             ]
         )
     ]
