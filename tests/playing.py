@@ -1,14 +1,30 @@
-"""Episodes as they are alone, in this process, in which nobody dies."""
+"""Episodes as they are alone, in this process, and a policy whose worker dies once."""
 
+import os
+import signal
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.episodes.episode import Episode
+from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.policy import Policy
+
+
+class Mortal(ControllerPolicy):
+    """Its worker is killed at the first decision, once."""
+
+    mark: Path
+
+    def act(self, *seen: object) -> object:  # type: ignore[override]
+        if not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().act(*seen)  # type: ignore[arg-type]
 
 
 def play_alone(

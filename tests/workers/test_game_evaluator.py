@@ -1,14 +1,12 @@
 """Candidates in the real game: the same games for all, and a worker that dies."""
 
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.playing import play_alone
+from tests.playing import Mortal, play_alone
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller
@@ -23,18 +21,6 @@ def policy(
     world_model: WorldModel, controller: Controller, doom: EnvironmentOptions
 ) -> ControllerPolicy:
     return ControllerPolicy(world_model, controller, doom.actions, True)
-
-
-class Mortal(ControllerPolicy):
-    """Its worker is killed at the first decision, once."""
-
-    mark: Path
-
-    def act(self, *seen: object) -> object:  # type: ignore[override]
-        if not self.mark.exists():
-            self.mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().act(*seen)  # type: ignore[arg-type]
 
 
 def test_every_candidate_plays_the_games_that_it_plays_alone(

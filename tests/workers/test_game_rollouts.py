@@ -1,7 +1,5 @@
 """Games as what C saw and did in them, whoever dies meanwhile."""
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.playing import play_alone
+from tests.playing import Mortal, play_alone
 from wm_pipeline.environments.actions import Actions, BoxActions, ThresholdActions
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.environments.real import EnvironmentOptions
@@ -25,18 +23,6 @@ from wm_pipeline.workers.game_rollouts import (
 
 SEEDS = list(range(GAMES_PER_TASK + 3))
 """More than one task's."""
-
-
-class Mortal(ControllerPolicy):
-    """Its worker is killed at the first decision, once."""
-
-    mark: Path
-
-    def act(self, *seen: object) -> object:  # type: ignore[override]
-        if not self.mark.exists():
-            self.mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().act(*seen)  # type: ignore[arg-type]
 
 
 def a_policy(world: WorldModel, actions: Actions, **options: Any) -> ControllerPolicy:
