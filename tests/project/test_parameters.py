@@ -198,6 +198,12 @@ def test_a_misspelt_option_is_refused_with_the_nearest_name(
     assert said(given(name, "7")).startswith(expected)
 
 
+def test_a_name_with_dots_is_for_the_command_line() -> None:
+    """As a notebook may hand it to a session, where Kedro splits nothing."""
+    found = said({**base(), "rounds.games": 7})
+    assert found.startswith("rounds.games: expected `rounds` with `games` in it, found")
+
+
 def test_what_is_near_to_nothing_is_refused_too() -> None:
     assert said(given("qqqqqq", "7")) == "qqqqqq is no option."
 

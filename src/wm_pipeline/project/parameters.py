@@ -69,6 +69,14 @@ def _unknown(parameters: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterato
         # A conf file may keep values under such a name, for itself to refer to.
         is_for_conf = str(name).startswith("_") and name not in asked
         if name not in {*SHARED, *option_groups()} and not is_for_conf:
+            if name in known_names(parameters):
+                group, _, rest = name.partition(".")
+                yield (
+                    f"{name}: expected `{group}` with `{rest}` in it, found a name with "
+                    "dots. These are for the command line; a session's runtime_params "
+                    "are nested as in the conf files."
+                )
+                continue
             yield _no_option(_inner(str(name), value), parameters)
 
 
