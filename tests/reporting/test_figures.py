@@ -13,7 +13,7 @@ from wm_pipeline.reporting.figures import (
     rounds_figure,
 )
 
-MEANS = (700, 600, 500, 400, 300, 200, 100)
+MEANS = (800, 700, 600, 500, 400, 300, 200, 100)
 
 
 @pytest.fixture
@@ -34,6 +34,7 @@ def episodes() -> pd.DataFrame:
     """Four real returns a policy, and dreams that no real figure may show."""
     returns = {
         "controller": [400.0, 600.0, 2100.0, 900.0],
+        "dreamed": [380.0, 550.0, 1200.0, 850.0],
         "searched": [350.0, 500.0, 1100.0, 800.0],
         "blind": [500.0, 500.0, 700.0, 300.0],
         "blindfolded": [450.0, 550.0, 600.0, 200.0],
@@ -72,7 +73,7 @@ def test_the_histogram_carries_the_real_returns_of_each_policy(
     episodes: pd.DataFrame,
 ):
     figure = evaluation_histogram(episodes)
-    assert len(figure.data) == 7
+    assert len(figure.data) == len(POLICY_NAMES)
     titles = [annotation.text for annotation in figure.layout.annotations]
     for trace, title, line, (policy, name) in zip(
         figure.data, titles, figure.layout.shapes, POLICY_NAMES.items(), strict=True
@@ -86,7 +87,7 @@ def test_the_histogram_carries_the_real_returns_of_each_policy(
         assert line.xref == trace.xaxis
         assert trace.marker.color == POLICY_COLOURS[policy]
     assert titles[0] == "controller: 1000 ± 762"
-    assert len({trace.yaxis for trace in figure.data}) == 7
+    assert len({trace.yaxis for trace in figure.data}) == len(POLICY_NAMES)
     assert "4 episodes" in figure.layout.title.text
 
 
@@ -136,7 +137,7 @@ def test_a_game_that_pays_nothing_has_a_histogram(episodes: pd.DataFrame):
 
 @pytest.fixture
 def summary() -> dict[str, dict[str, dict[str, float]]]:
-    """Real means 100 to 700, each dreamed of as a hundred more."""
+    """Real means 100 to 800, each dreamed of as a hundred more."""
     return {
         world: {
             policy: {"mean": mean, "low": mean - 10, "high": mean + above}
