@@ -8,6 +8,7 @@ Source: Schulman et al. 2017 (PPO); World Models, sec. 3, where C is trained in 
 
 import time
 from collections.abc import Generator, Sequence
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,9 @@ from wm_pipeline.search.policy_gradient import (
 from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.game_rollouts import GameRollout, GameRollouts
 
+NAME, SETTINGS = "C in the game", "finetune"
+"""Of what is trained, for progress and curves; of its options, for messages."""
+
 METRICS = (
     "mean_return",
     "entropy",
@@ -52,7 +56,7 @@ class GameGradientOptions(LearningOptions):
         save_every: Seconds, at least, between two states to resume from.
     """
 
-    indifferent = frozenset({"save_every"})
+    indifferent: ClassVar[frozenset[str]] = frozenset({"save_every"})
     games: int = Field(default=64, ge=1, le=100_000)
     save_every: float = Field(default=30, ge=0, le=86_400)
 
@@ -65,8 +69,6 @@ def improve_in_game(
     options: GameGradientOptions,
     seed: int,
     before: TrainingState | None = None,
-    name: str = "C in the game",
-    settings: str = "finetune",
 ) -> Generator[TrainingState]:
     """Improve a controller and its critic in the game.
 
@@ -80,8 +82,6 @@ def improve_in_game(
         options: How.
         seed: Of the games and the decisions.
         before: A state to resume from.
-        name: Of what is trained, for progress and curves.
-        settings: The options' group, for messages.
 
     Yields:
         The state, ``save_every`` seconds or more after the one before, and at the end; see
@@ -110,18 +110,18 @@ def improve_in_game(
     }
     first, history = 0, pd.DataFrame(columns=list(HISTORY))
     if before is not None:
-        before.check(f"{settings}.resume", conditions)
+        before.check(f"{SETTINGS}.resume", conditions)
         first, history = before.step, before.history
         learner.restore(before.arrays)
         for iteration, rows in history.groupby("step"):
             scalars = dict(zip(rows["metric"], rows["value"], strict=True))
-            progress.record(name, int(str(iteration)), scalars)
+            progress.record(NAME, int(str(iteration)), scalars)
     else:
         critic.iterations.zero_()
 
     def state(done: int) -> TrainingState:
         return TrainingState(
-            name=name,
+            name=NAME,
             conditions=conditions,
             config=policy.controller.config(),
             step=done,
@@ -139,17 +139,17 @@ def improve_in_game(
     with (
         GameRollouts(environment, policy, engine) as games,
         progress.task(
-            f"Training {name}", options.iterations, "iterations", first
+            f"Training {NAME}", options.iterations, "iterations", first
         ) as task,
     ):
         for iteration in range(first, options.iterations):
-            row = _iterate(
-                learner, games, environment, options, seed, iteration, settings
-            )
+            random = stream(seed, "games of C in the game", iteration)
+            seeds = random.integers(2**31, size=options.games).tolist()
+            row = _iterate(learner, games, seeds, iteration)
             new = [(iteration, "training", each, row[each]) for each in METRICS]
             rows = pd.DataFrame(new, columns=list(HISTORY))
             history = pd.concat([history, rows]) if len(history) else rows
-            progress.record(name, iteration, row)
+            progress.record(NAME, iteration, row)
             task.advance(note=f"mean {rounded(row['mean_return'])[0]}")
             done = iteration + 1
             if (
@@ -176,21 +176,13 @@ def log_of(state: TrainingState) -> pd.DataFrame:
 
 
 def _iterate(
-    learner: Learner,
-    games: GameRollouts,
-    environment: EnvironmentOptions,
-    options: GameGradientOptions,
-    seed: int,
-    iteration: int,
-    settings: str,
+    learner: Learner, games: GameRollouts, seeds: Sequence[int], iteration: int
 ) -> dict[str, float]:
     """Play, and learn from it; what came of it."""
     started = time.perf_counter()
-    random = stream(seed, "games of C in the game", iteration)
-    seeds = random.integers(2**31, size=options.games).tolist()
     played = games.play(learner.vector.detach().numpy().copy(), seeds)
     over = time.perf_counter()
-    learned = learner.learn(segment_of(learner, played), iteration, settings)
+    learned = learner.learn(segment_of(learner, played), iteration, SETTINGS)
     return {
         "mean_return": float(np.mean([game.rewards.sum() for game in played])),
         **learned,
