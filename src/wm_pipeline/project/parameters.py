@@ -76,8 +76,8 @@ def _unknown(parameters: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterato
                     "dots. These are for the command line; a session's runtime_params "
                     "are nested as in the conf files."
                 )
-                continue
-            yield _no_option(_inner(str(name), value), parameters)
+            else:
+                yield _no_option(_inner(str(name), value), parameters)
 
 
 def _inner(name: str, value: Any) -> str:

@@ -21,9 +21,6 @@ from wm_pipeline.search.chain import PARAMS, Chain
 
 ROUNDS, FINETUNE = "rounds", "finetune"
 
-BEFORE = ("searched_controller", "dreamed_controller")
-"""Whom the evaluation judges beside C: what the search left, and the dreams."""
-
 OF_CHAINS = {"tune": create_tune, "ablation": create_ablation}
 """Stages that run others, with some options changed."""
 
@@ -69,8 +66,7 @@ def wired(
             made[stage] = _reading(agent, create_finetune(count if practised else 0))
             agent["controller"] = "finetuned_controller"
         elif stage == "evaluation" and before:
-            judged = create_evaluation(*(name in before for name in BEFORE))
-            made[stage] = Pipeline(judged, inputs=agent | before)
+            made[stage] = Pipeline(create_evaluation(before), inputs=agent | before)
         elif stage in asked or needed:
             made[stage] = _reading(agent, _new(stage))
     for stage in sorted(set(known_stages()) - {*stages, ROUNDS, *OF_CHAINS}):

@@ -6,6 +6,7 @@ whole network would have to. No dream is in it: C of the dreams may begin here.
 Source: Schulman et al. 2017 (PPO); World Models, sec. 3, where C is trained in the game.
 """
 
+import copy
 import time
 from collections.abc import Generator, Sequence
 from typing import ClassVar
@@ -33,8 +34,8 @@ from wm_pipeline.search.policy_gradient import (
 from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.game_rollouts import GameRollout, GameRollouts
 
-NAME, SETTINGS = "C in the game", "finetune"
-"""Of what is trained, for progress and curves; of its options, for messages."""
+NAME = "C in the game"
+"""Of what is trained, for progress and curves."""
 
 METRICS = (
     "mean_return",
@@ -70,13 +71,13 @@ def improve_in_game(
     seed: int,
     before: TrainingState | None = None,
 ) -> Generator[TrainingState]:
-    """Improve a controller and its critic in the game.
+    """Improve a controller in the game; what is given stays as it is.
 
     Args:
         policy: V, M and the controller where it begins, with the policy of
             ``exploring_policy`` and an action mapping that draws.
-        critic: Of what this controller sees. It may come from dreams, which are kinder:
-            at first it learns alone.
+        critic: Of what this controller sees, where it begins. It may come from dreams,
+            which are kinder: at first it learns alone.
         environment: The game.
         engine: Where it is played.
         options: How.
@@ -91,6 +92,7 @@ def improve_in_game(
         InputError: ``before`` is of another training, the controller's policy is another,
             the environment cannot be made, or training diverged.
     """
+    critic = copy.deepcopy(critic)
     learner = Learner(
         policy.controller,
         critic,
@@ -110,7 +112,7 @@ def improve_in_game(
     }
     first, history = 0, pd.DataFrame(columns=list(HISTORY))
     if before is not None:
-        before.check(f"{SETTINGS}.resume", conditions)
+        before.check("finetune.resume", conditions)
         first, history = before.step, before.history
         learner.restore(before.arrays)
         for iteration, rows in history.groupby("step"):
@@ -180,9 +182,9 @@ def _iterate(
 ) -> dict[str, float]:
     """Play, and learn from it; what came of it."""
     started = time.perf_counter()
-    played = games.play(learner.vector.detach().numpy().copy(), seeds)
+    played = games.play(learner.vector.detach().numpy(), seeds)
     over = time.perf_counter()
-    learned = learner.learn(segment_of(learner, played), iteration, SETTINGS)
+    learned = learner.learn(segment_of(learner, played), iteration, "finetune.gradient")
     return {
         "mean_return": float(np.mean([game.rewards.sum() for game in played])),
         **learned,

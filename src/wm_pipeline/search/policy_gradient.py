@@ -27,7 +27,12 @@ from wm_pipeline.environments.actions import (
     DiscreteActions,
     ThresholdActions,
 )
-from wm_pipeline.models.controller import LOG_DEVIATION_RANGE, Controller
+from wm_pipeline.models.controller import (
+    LOG_DEVIATION_RANGE,
+    Controller,
+    ControllerOptions,
+)
+from wm_pipeline.models.world_model import WorldModel
 
 CRITIC_UNITS = 64
 """Of its hidden layer."""
@@ -124,6 +129,23 @@ def exploring_policy(actions: Actions) -> Literal["deterministic", "gaussian"]:
     return "deterministic" if exploring(actions).sampled else "gaussian"
 
 
+def new_policy(
+    model: ControllerOptions, world_model: WorldModel, actions: Actions, seed: int
+) -> tuple[Controller, Critic]:
+    """A controller that tries, with random weights, and its critic.
+
+    Args:
+        model: Its architecture, but for the policy, which the actions decide.
+        world_model: V and M, of which it is.
+        actions: The action mapping.
+        seed: Of the weights.
+    """
+    model = model.model_copy(update={"policy": exploring_policy(actions)})
+    controller = Controller.for_world(model, world_model, actions.outputs)
+    initialise(controller, seed)
+    return controller, Critic.new(controller, seed)
+
+
 def initialise(controller: Controller, seed: int) -> None:
     """Give a controller random weights with which it decides at random.
 
@@ -172,7 +194,8 @@ class Learner:
     """A policy and its critic, as they learn.
 
     Args:
-        controller: With the policy of ``exploring_policy``; see ``write_back``.
+        controller: With the policy of ``exploring_policy``, where it begins; it stays as
+            it is, and ``vector`` learns.
         critic: Of what this controller sees, which learns in place; a new one learns
             alone at first.
         actions: The action mapping.

@@ -1,5 +1,7 @@
 """Wiring of the evaluation stage."""
 
+from collections.abc import Iterable
+
 from kedro.pipeline import Node, Pipeline
 
 from wm_pipeline.pipelines.evaluation.nodes import (
@@ -12,14 +14,13 @@ SEARCHED = {"searched_world_model": "world_model", "searched_controller": "contr
 """What the search before the rounds has left, as it is called here."""
 
 
-def create_pipeline(searched: bool = False, dreamed: bool = False) -> Pipeline:
+def create_pipeline(others: Iterable[str] = ()) -> Pipeline:
     """World model and controller -> scores in the dream and in the real game.
 
     Args:
-        searched: Whether the search's controller is judged, too, beside that of rounds.
-        dreamed: Whether the one of dreams alone is, beside that trained in the game.
+        others: Whose scores are told beside the controller's: the names of ``SEARCHED``,
+            behind rounds; ``dreamed_controller``, behind its training in the game.
     """
-    others = [*(SEARCHED if searched else ()), *(("dreamed_controller",) * dreamed)]
     return Pipeline(
         [
             Node(

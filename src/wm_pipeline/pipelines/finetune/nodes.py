@@ -1,6 +1,5 @@
 """Train C on in the game itself, behind V and M as they are."""
 
-import copy
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -26,8 +25,7 @@ from wm_pipeline.search.game_gradient import (
 from wm_pipeline.search.policy_gradient import (
     Critic,
     exploring,
-    exploring_policy,
-    initialise,
+    new_policy,
 )
 from wm_pipeline.workers.engine import EngineOptions
 
@@ -83,22 +81,15 @@ def finetune_controller(
     if options.resume and before is None:
         logger.info("The training begins: there is nothing to resume")
     if explorer is None or critic is None:
-        model = options.model.model_copy(
-            update={"policy": exploring_policy(environment.actions)}
+        explorer, critic = new_policy(
+            options.model, world_model, environment.actions, options.seed
         )
-        outputs = environment.actions.outputs
-        explorer = Controller.for_world(model, world_model, outputs)
-        initialise(explorer, options.seed)
-        critic = Critic.new(explorer, options.seed)
     policy = ControllerPolicy(
-        world_model,
-        copy.deepcopy(explorer),
-        exploring(environment.actions),
-        options.sample_latents,
+        world_model, explorer, exploring(environment.actions), options.sample_latents
     )
     states = improve_in_game(
         policy,
-        copy.deepcopy(critic),
+        critic,
         environment,
         engine.with_workers(options.workers),
         options.gradient,

@@ -45,8 +45,7 @@ from wm_pipeline.reporting.figures import rounds_figure
 from wm_pipeline.search.policy_gradient import (
     Critic,
     exploring,
-    exploring_policy,
-    initialise,
+    new_policy,
 )
 from wm_pipeline.search.short_dreams import (
     ShortDreams,
@@ -128,12 +127,9 @@ def begin_practice(
         ValueError: The latents were made by another V.
     """
     check_latents(latents, world_model.vae)
-    model = options.model.model_copy(
-        update={"policy": exploring_policy(environment.actions)}
+    explorer, critic = new_policy(
+        options.model, world_model, environment.actions, options.seed
     )
-    explorer = Controller.for_world(model, world_model, environment.actions.outputs)
-    initialise(explorer, options.seed)
-    critic = Critic.new(explorer, options.seed)
     return _practised(
         explorer, critic, world_model, [latents], environment, dream, options
     )
