@@ -164,6 +164,10 @@ def test_what_rounds_cost_is_known_and_what_the_search_before_them(
         pd.DataFrame({"steps": steps, "dream_seconds": 1.0, "update_seconds": 0.5})
         for steps in ([100, 100], [100])
     ]
+    # Then C was trained in the game.
+    logs.append(
+        pd.DataFrame({"steps": [50], "game_seconds": 2.0, "update_seconds": 0.5})
+    )
     episodes = played.load("baseline_episodes")
     searched = episodes[episodes["policy"] == "cmaes_dream"].assign(policy="searched")
     table, _ = compare_baselines(
@@ -178,7 +182,7 @@ def test_what_rounds_cost_is_known_and_what_the_search_before_them(
         *logs,
     )
     cost = table.set_index("policy")[["dream_steps", "game_steps", "seconds"]]
-    assert cost.loc["controller"].tolist() == [300, 42, 4.5]
+    assert cost.loc["controller"].tolist() == [300, 92, 7.0]
     assert cost.loc["searched"].tolist() == cost.loc["cmaes_dream"].tolist()
 
 

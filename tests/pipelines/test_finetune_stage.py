@@ -1,11 +1,15 @@
 """The finetune stage: C of the rounds goes on in the game, or a new one begins."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from kedro.io import DataCatalog
 
+from tests.kedro_runs import load, run
 from tests.search.learners import policy as a_controller
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.environments.mock import mock_world_model
@@ -104,6 +108,32 @@ def test_without_rounds_a_new_c_begins_and_is_resumed(world: WorldModel) -> None
     assert [state.step for state in trained(resume=True)] == [1, 2, 3, 4]
     with pytest.raises(InputError, match=r"iteration 1\. Resume it with .*finetune"):
         select_finetuned(states[0])
+
+
+def test_behind_rounds_the_game_teaches_their_c_and_both_are_judged(
+    own_project: Path,
+) -> None:
+    stages = ["controller", "rounds", "finetune", "evaluation"]
+    (folder,) = own_project.glob("data/06_models/*")
+    (own_project / "conf/test/globals.yml").write_text(
+        json.dumps({"task": folder.name, "stages": stages})
+    )
+    run(own_project, "finetune,evaluation")
+    explorer = load(own_project, "round_1_explorer")
+    trained = load(own_project, "finetuned_controller")
+    assert trained.config() == explorer.config()
+    state, log = (load(own_project, f"finetuning{end}") for end in ("", "_log"))
+    # Three updates: the critic has learned, C has not yet.
+    assert len(log) == state.arrays["weights.critic.iterations"] == 3
+    assert torch.equal(trained.get_parameters(), explorer.get_parameters())
+    real = load(own_project, "evaluation_episodes").query("world == 'real'")
+    returns = real.groupby("policy")["return"].agg(list)
+    assert returns["dreamed"] == returns["controller"]
+    summary = load(own_project, "evaluation_summary")
+    assert {"dreamed", "searched", "blind"} <= set(summary["gains"])
+    origin = max(own_project.glob("data/06_models/*/finetuning.*/*/origin.json"))
+    read = set(json.loads(origin.read_text())["inputs"])
+    assert {"round_1_world_model", "round_1_explorer", "round_1_critic"} <= read
 
 
 def test_the_chain_leaves_what_the_game_has_taught(catalog: DataCatalog) -> None:

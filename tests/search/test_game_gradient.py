@@ -116,6 +116,17 @@ def test_another_training_is_not_resumed(
     assert next(training(world, game, options(save_every=1000), first)).step == 5
 
 
+def test_a_training_that_diverges_names_the_option(
+    world: WorldModel, game: EnvironmentOptions
+) -> None:
+    controller = a_controller(world, policy="deterministic")
+    controller.set_parameters(torch.full((controller.size,), torch.nan))
+    policy = ControllerPolicy(world, controller, exploring(game.actions), True)
+    critic = Critic.new(controller, 1)
+    with pytest.raises(InputError, match=r"Lower finetune\.gradient\.learning_rate"):
+        next(improve_in_game(policy, critic, game, ALONE, options(), 1))
+
+
 def test_the_critic_of_dreams_learns_alone_at_first(
     world: WorldModel, game: EnvironmentOptions
 ) -> None:
