@@ -118,6 +118,33 @@ def test_the_search_is_logged_and_selects_its_controller(judged: DataCatalog) ->
     assert judged.load("fitness_curve").data
 
 
+def test_whoever_came_before_c_plays_the_same_games(
+    mock: dict[str, Any], judged: DataCatalog
+) -> None:
+    """What the search has left holds the pole; the others, all zero, let it fall."""
+    world, searched = judged.load("world_model"), judged.load("controller")
+    falls = Controller.from_config(searched.config())
+    blind = judged.load("blind_policies")
+    where = (mock["environment"], LOCAL, mock["dream"], mock["evaluation"])
+    for holds in ("dreamed", "searched"):
+        episodes = evaluate(
+            world,
+            falls,
+            blind,
+            *where,
+            searched_world_model=world,
+            searched_controller=searched if holds == "searched" else falls,
+            dreamed_controller=searched if holds == "dreamed" else falls,
+        )
+        means = episodes.groupby(["world", "policy"])["return"].mean()
+        expected = judged.load("evaluation_summary")
+        for at in ("dream", "real"):
+            mean = expected[at]["controller"]["mean"]
+            assert means[at, holds] == pytest.approx(mean)
+            fallen = {"controller", "dreamed", "searched"} - {holds}
+            assert all(means[at, policy] < mean / 2 for policy in fallen)
+
+
 def test_the_controller_holds_the_pole_in_both_worlds(judged: DataCatalog) -> None:
     episodes = judged.load("evaluation_episodes")
     summary = judged.load("evaluation_summary")
