@@ -38,24 +38,23 @@ class Case(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The value as YAML on one line."""
+        """The value as a conf file takes it, on one line.
+
+        ``--params`` does, too, where it has no comma, at which Kedro cuts.
+        """
         said = yaml.safe_dump(self.value, default_flow_style=True, width=math.inf)
         return said.removesuffix("\n...\n").strip()
 
 
-def option_cases(seed: int) -> Iterator[tuple[str, str]]:
+def option_cases(seed: int) -> list[Case]:
     """Cases of all options of ``conf/base``, in an order of their own.
 
     Args:
         seed: Of the order.
-
-    Yields:
-        The dotted name and the value, as a conf file takes them; ``--params`` does, too,
-        where the value has no comma, at which Kedro cuts.
     """
     cases = list(all_cases(base_parameters()))
     random.Random(seed).shuffle(cases)
-    yield from ((case.name, case.text) for case in cases)
+    return cases
 
 
 def base_parameters() -> dict[str, Any]:

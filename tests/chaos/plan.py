@@ -121,7 +121,8 @@ def _trials(references: dict[str, Reference], seed: int) -> Iterator[Trial]:
             yield Trial(GAMES, number, PLAYING[number % len(PLAYING)])
     for number in range(COUNTS[DAMAGE]):
         yield Trial(DAMAGE, number)
-    cases = list(option_cases(seed))
+    cases = option_cases(seed)
     chosen = random.permutation(len(cases))[:MOST_OPTIONS]
     for number in sorted(chosen):
-        yield Trial(OPTIONS, int(number), option=cases[number])
+        case = cases[number]
+        yield Trial(OPTIONS, int(number), option=(case.name, case.text))
