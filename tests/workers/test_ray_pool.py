@@ -21,11 +21,15 @@ from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.scratch import scratch_folder
 from wm_pipeline.common.steps import STEPS
 from wm_pipeline.dreaming.evaluator import DreamEvaluator
+from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.models.controller import Controller, ControllerOptions
+from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.random_policy import RandomPolicy
 from wm_pipeline.workers import ray_pool
 from wm_pipeline.workers.engine import EngineOptions, Pool, open_pool
 from wm_pipeline.workers.evaluators import with_workers
+from wm_pipeline.workers.game_rollouts import GameRollout, GameRollouts
 from wm_pipeline.workers.playing import play_episodes
 from wm_pipeline.workers.pool import identity
 from wm_pipeline.workers.worker import kill_processes_in
@@ -261,6 +265,37 @@ def test_games_are_the_same_to_the_last_pixel(
         np.testing.assert_array_equal(one.frames, other.frames)
         np.testing.assert_array_equal(one.rewards, other.rewards)
         np.testing.assert_array_equal(one.actions, other.actions)
+
+
+def test_games_to_learn_from_are_the_same_to_the_last_bit(
+    engine: EngineOptions,
+) -> None:
+    """Those of a controller, whose parameters change between them."""
+    world = mock_world_model()
+    game = EnvironmentOptions.model_validate(
+        {
+            "id": "wm_pipeline.environments:wm_pipeline/Balance-v0",
+            "max_steps": 20,
+            "actions": {"kind": "threshold", "low": 0, "middle": 1, "high": 2},
+        }
+    )
+    model = ControllerOptions(inputs="zhc")
+    controller = Controller.for_world(model, world, game.actions.outputs)
+    policy = ControllerPolicy(world, controller, game.actions, sample_latents=True)
+    shape = 2, controller.size
+    vectors = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+
+    def played(where: EngineOptions) -> list[GameRollout]:
+        with GameRollouts(game, policy, where) as games:
+            return [each for vector in vectors for each in games.play(vector, range(11))]
+
+    ours, theirs = played(EngineOptions(workers=1)), played(engine)
+    assert len(ours) == len(theirs) == 22
+    for one, other in zip(ours, theirs, strict=True):
+        for mine, their in zip(one, other, strict=True):
+            np.testing.assert_array_equal(mine, their)
+    first, second = ([each.controls.tolist() for each in ours[n::11]] for n in (0, 1))
+    assert first[0] != first[1] or second[0] != second[1]
 
 
 def test_a_cluster_without_room_is_named(
