@@ -26,8 +26,14 @@ from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.random_policy import RandomPolicy
+from wm_pipeline.policies.scripted_policy import CyclePolicy
 from wm_pipeline.workers.engine import EngineOptions
-from wm_pipeline.workers.playing import EPISODES_PER_TASK, Player, play_episodes
+from wm_pipeline.workers.playing import (
+    AHEAD,
+    EPISODES_PER_TASK,
+    Player,
+    play_episodes,
+)
 
 SEEDS = [11, 5, 8, 3]
 
@@ -339,6 +345,43 @@ def test_games_side_by_side_are_what_they_are_alone(
     )
     assert_equal(list(played), alone)
     assert policy.mark.exists()
+
+
+def test_without_frames_games_are_the_same(
+    doom: EnvironmentOptions,
+    world_model: WorldModel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Steps in which nobody looks are taken together."""
+    controller = Controller(ControllerOptions(inputs="zh"), 4, 8, 1)
+    random = torch.Generator().manual_seed(1)
+    controller.set_parameters(torch.randn(controller.size, generator=random))
+    pendulum = np.array([[[-1], [1]]], np.float32)
+    policies = {
+        "random": RandomPolicy(doom.actions, (1, 5)),
+        "blind": CyclePolicy(pendulum, (30, 30)),
+        "constant": CyclePolicy(pendulum[:, 1:], (1, 1)),
+        "controller": ControllerPolicy(world_model, controller, doom.actions, True),
+    }
+    asked: list[int] = []
+    taken = RealEnv.hold
+    monkeypatch.setattr(
+        RealEnv, "hold", lambda *given: asked.append(given[-1]) or taken(*given)
+    )
+    longest = {}
+    with closing(Player(doom, policies)) as player:
+        for name, policy in policies.items():
+            asked.clear()
+            played = player.play(name, SEEDS, keep_frames=False)
+            longest[name] = max(asked)
+            for found, alone in zip(
+                played, play_alone(doom, policy, SEEDS), strict=True
+            ):
+                np.testing.assert_array_equal(found.actions, alone.actions)
+                assert found.rewards.sum() == alone.rewards.sum()
+                assert found.terminated == alone.terminated
+    assert longest.pop("random") > 1
+    assert longest == {"blind": 30, "constant": AHEAD, "controller": 2}
 
 
 def test_a_policy_of_somebody_elses_plays_in_the_workers(doom: EnvironmentOptions):

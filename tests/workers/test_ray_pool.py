@@ -287,7 +287,9 @@ def test_games_to_learn_from_are_the_same_to_the_last_bit(
 
     def played(where: EngineOptions) -> list[GameRollout]:
         with GameRollouts(game, policy, where) as games:
-            return [each for vector in vectors for each in games.play(vector, range(11))]
+            return [
+                each for vector in vectors for each in games.play(vector, range(11))
+            ]
 
     ours, theirs = played(EngineOptions(workers=1)), played(engine)
     assert len(ours) == len(theirs) == 22

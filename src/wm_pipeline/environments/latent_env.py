@@ -71,17 +71,13 @@ class LatentEnv(gymnasium.Env):
             raise gymnasium.error.ResetNeeded("call reset before step")
         chosen = checked_action(action, self.action_space)
         controls = self.game.options.actions.to_controls(chosen[None])
-        total, terminated, truncated = 0.0, False, False
-        info: dict[str, Any] = {}
-        for _ in range(self.world_model.mdn_rnn.frame_skip):
-            reward, terminated, truncated, info = self.game.advance(controls[0])
-            total += reward
-            if terminated or truncated:
-                break
+        _, reward, terminated, truncated, info = self.game.hold(
+            controls[0], self.world_model.mdn_rnn.frame_skip
+        )
         self.state = self.world_model.mdn_rnn.remember(
             self._latents, torch.from_numpy(controls), self.state
         )
-        return self._observe(self.game.frame()), total, terminated, truncated, info
+        return self._observe(self.game.frame()), reward, terminated, truncated, info
 
     def render(self) -> Any:
         """What the game itself renders."""

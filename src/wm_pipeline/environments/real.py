@@ -19,6 +19,7 @@ from wm_pipeline.environments.game import (
     make_game,
     own_actions,
 )
+from wm_pipeline.environments.holding import hold
 from wm_pipeline.models.vae import FRAME_SHAPE, FRAME_SIZE
 
 LEAST_SIDE = 16
@@ -125,24 +126,29 @@ class RealEnv(gymnasium.Env):
         if self._observation is None:
             raise gymnasium.error.ResetNeeded("call reset before step")
         action = checked_action(action, self.action_space)
-        reward, terminated, truncated, info = self.advance(action)
+        _, reward, terminated, truncated, info = self.hold(action, 1)
         return self.frame(), reward, terminated, truncated, info
 
-    def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
-        """A step without its frame, which costs a third of it: see ``frame``."""
+    def hold(
+        self, action: np.ndarray, steps: int
+    ) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        """Take one control for some steps, or until the episode ends.
+
+        Its frame costs a third of a step, and is made by ``frame`` alone.
+
+        Returns:
+            How many steps it took, their reward, and the rest as ``step``.
+        """
+        left = max(1, self.options.max_steps - self._steps)
+        repeat = self.options.repeat
         game_action = self.options.actions.to_game(action)
-        total = 0.0
-        for _ in range(self.options.repeat):
-            self._observation, reward, terminated, truncated, info = self._game.step(
-                game_action
-            )
-            total += float(reward)
-            if terminated or truncated:
-                break
-        self._steps += 1
-        STEPS.add("game", 1)
-        truncated = truncated or self._steps >= self.options.max_steps
-        return total, bool(terminated), bool(truncated and not terminated), info
+        held = hold(self._game, game_action, min(steps, left) * repeat)
+        self._observation, taken = held.observation, -(-held.steps // repeat)
+        self._steps += taken
+        STEPS.add("game", taken)
+        capped = held.truncated or self._steps >= self.options.max_steps
+        ended = held.terminated
+        return taken, held.reward, ended, capped and not ended, held.info
 
     def frame(self) -> np.ndarray:
         """The preprocessed frame of the last observation, (64, 64, 3) uint8."""

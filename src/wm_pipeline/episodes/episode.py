@@ -18,7 +18,7 @@ class Episode:
         frames: (T, 64, 64, 3) uint8, the frame each action answered; None when not
             kept.
         actions: (T, size) float32 controls.
-        rewards: (T,) float32.
+        rewards: (T,) float32; of steps that were taken together, at the last of them.
         terminated: Whether the game ended it, rather than the cap on its length.
         states: The policy's, before each of its decisions and after the last one; empty
             when not kept.

@@ -23,6 +23,9 @@ ATTEMPTS = 3
 SIDE_BY_SIDE = 4
 """Games of a process whose policy decides for all of them at once."""
 
+AHEAD = 64
+"""Steps for which a policy that does not see decides at once; more would gain nothing."""
+
 EPISODES_PER_TASK = 16
 """Episodes of a policy that sees which a worker plays as one task."""
 
@@ -104,8 +107,9 @@ class _Rollout:
         keep_states: bool,
     ) -> None:
         self.env, self.seed, self.over = env, seed, False
-        self._sees, self._hold, self._keeps = policy.sees, policy.hold, keep_frames
+        self._sees, self._keeps = policy.sees, keep_frames
         self._keeps_states = keep_states
+        self._decided: np.ndarray | None = None
         self._frames: list[np.ndarray] = []
         self._actions: list[np.ndarray] = []
         self._rewards: list[float] = []
@@ -124,16 +128,39 @@ class _Rollout:
         if self._keeps_states:
             self._states.append(state)
 
-    def advance(self, control: np.ndarray) -> None:
+    def look_ahead(self, policy: Policy) -> tuple[np.ndarray, int]:
+        """What a policy without eyes does next, and for how many steps.
+
+        It sees nothing meanwhile, so it may decide at once, up to where the control
+        changes; that one is kept.
+        """
+        control = self._decided
+        if control is None:
+            (control,) = _decide(policy, [self])
+        steps, self._decided = policy.hold, None
+        while not self._keeps_states and steps < AHEAD:
+            (following,) = _decide(policy, [self])
+            if not np.array_equal(following, control):
+                self._decided = following
+                break
+            steps += policy.hold
+        return control, steps
+
+    def advance(self, control: np.ndarray, steps: int) -> None:
         """Hold a control (size,) until the next decision, or the end."""
-        for step in range(1, self._hold + 1):
-            reward, self._terminated, truncated, _ = self.env.advance(control)
-            self._actions.append(control)
-            self._rewards.append(reward)
+        left = steps
+        while left:
+            # Steps whose frames nobody keeps are taken together.
+            taken, reward, self._terminated, truncated, _ = self.env.hold(
+                control, 1 if self._keeps else left
+            )
+            self._actions.extend([control] * taken)
+            self._rewards.extend([0.0] * (taken - 1) + [reward])
             self.over = self._terminated or truncated
             if self.over:
                 return
-            self._look(decides=step == self._hold)
+            left -= taken
+            self._look(decides=not left)
 
     def episode(self) -> Episode:
         """All of it, once it is over."""
@@ -171,6 +198,18 @@ def _decide(policy: Policy, rollouts: Sequence[_Rollout]) -> np.ndarray:
     return controls.astype(np.float32, copy=False)
 
 
+def _decisions(
+    policy: Policy, rollouts: Sequence[_Rollout]
+) -> Iterator[tuple[_Rollout, np.ndarray, int]]:
+    """Each rollout's next control, and for how many steps."""
+    if policy.sees:
+        for rollout, control in zip(rollouts, _decide(policy, rollouts), strict=True):
+            yield rollout, control, policy.hold
+    else:
+        for rollout in rollouts:
+            yield rollout, *rollout.look_ahead(policy)
+
+
 class Player:
     """What a worker process holds: games, and the policies that play them."""
 
@@ -204,9 +243,9 @@ class Player:
                         _Rollout(env, policy, seed, keep_frames, keep_states)
                     )
             running, rollouts = rollouts, []
-            for rollout, control in zip(running, _decide(policy, running), strict=True):
+            for rollout, control, steps in _decisions(policy, running):
                 with self._replayed(rollout.seed, waiting, failures, rollout.env):
-                    rollout.advance(control)
+                    rollout.advance(control, steps)
                     if rollout.over:
                         played[rollout.seed] = rollout.episode()
                         self._idle.append(rollout.env)
