@@ -61,7 +61,7 @@ def test_a_game_counts_its_steps_here_and_in_workers(
     short = doom.model_copy(update={"max_steps": 20})
     policies = {"random": RandomPolicy(short.actions, (1, 1))}
     games = [("random", 1), ("random", 2), ("random", 3)]
-    played = list(play_episodes(short, policies, games, LOCAL, keep_frames=False))
+    played = list(play_episodes(short, policies, games, LOCAL, frames="none"))
     there = sum(len(episode.rewards) for episode in played)
     assert taken() == {"game": there}
     env = RealEnv(short)

@@ -120,7 +120,7 @@ def returns_of(controller: Controller, world_model: WorldModel, n: int) -> list[
     """In the first of the judge's games."""
     policy = ControllerPolicy(world_model, controller, ACTIONS, False)
     player = Player(BALANCE, {"controller": policy})
-    played = player.play("controller", JUDGE.games[:n], keep_frames=False)
+    played = player.play("controller", JUDGE.games[:n], frames="none")
     player.close()
     return [float(episode.rewards.sum()) for episode in played]
 

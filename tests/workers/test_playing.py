@@ -196,7 +196,7 @@ def play(
 ) -> Iterator[Episode]:
     games = [("player", seed) for seed in SEEDS]
     return play_episodes(
-        environment, {"player": policy}, games, EngineOptions(workers=workers), True
+        environment, {"player": policy}, games, EngineOptions(workers=workers), "all"
     )
 
 
@@ -244,7 +244,7 @@ def test_policies_share_the_workers_and_frames_need_not_be_kept(
     policies = {"quick": policy, "slow": RandomPolicy(short.actions, (30, 30))}
     games = [("quick", SEEDS[0]), ("slow", SEEDS[0]), ("quick", SEEDS[1])]
     first, slow, second = play_episodes(
-        short, policies, games, EngineOptions(workers=1), False
+        short, policies, games, EngineOptions(workers=1), "none"
     )
     np.testing.assert_array_equal(first.actions, undisturbed[0].actions)
     np.testing.assert_array_equal(second.actions, undisturbed[1].actions)
@@ -341,7 +341,7 @@ def test_games_side_by_side_are_what_they_are_alone(
         policy.mark.unlink()
     games = [("controller", seed) for seed in seeds]
     played = play_episodes(
-        doom, {"controller": policy}, games, EngineOptions(workers=2), True
+        doom, {"controller": policy}, games, EngineOptions(workers=2), "all"
     )
     assert_equal(list(played), alone)
     assert policy.mark.exists()
@@ -372,7 +372,7 @@ def test_without_frames_games_are_the_same(
     with closing(Player(doom, policies)) as player:
         for name, policy in policies.items():
             asked.clear()
-            played = player.play(name, SEEDS, keep_frames=False)
+            played = player.play(name, SEEDS, frames="none")
             longest[name] = max(asked)
             for found, alone in zip(
                 played, play_alone(doom, policy, SEEDS), strict=True
@@ -391,7 +391,7 @@ def test_a_policy_of_somebody_elses_plays_in_the_workers(doom: EnvironmentOption
     games = [("brightness", seed) for seed in seeds]
     played = list(
         play_episodes(
-            doom, {"brightness": policy}, games, EngineOptions(workers=2), True
+            doom, {"brightness": policy}, games, EngineOptions(workers=2), "all"
         )
     )
     assert_equal(played, alone)
@@ -418,7 +418,7 @@ def test_controls_of_another_shape_are_refused(short: EnvironmentOptions):
                 {"shapeless": Shapeless()},
                 games,
                 EngineOptions(workers=1),
-                False,
+                "none",
             )
         )
 
@@ -431,14 +431,14 @@ def test_only_frames_that_somebody_needs_are_made(
     monkeypatch.setattr(RealEnv, "frame", lambda env: made.append(1) or frame(env))
     policies = {"random": RandomPolicy(short.actions, (1, 5)), "seeing": Brightness()}
     with closing(Player(short, policies)) as player:
-        player.play("random", [5], keep_frames=False)
+        player.play("random", [5], frames="none")
         assert len(made) <= 1  # the reset's
         made.clear()
-        (seen,) = player.play("seeing", [5], keep_frames=False)
+        (seen,) = player.play("seeing", [5], frames="none")
         assert len(seen.rewards) == 60
         assert len(made) == 1 + 30
         made.clear()
-        player.play("random", [5], keep_frames=True)
+        player.play("random", [5], frames="all")
         assert len(made) == 1 + 60
 
 
@@ -465,7 +465,7 @@ from wm_pipeline.workers.playing import play_episodes
 doom = EnvironmentOptions.model_validate_json({doom.model_dump_json()!r})
 policies = {{"random": RandomPolicy(doom.actions, (1, 5))}}
 games = [("random", seed) for seed in range(100_000)]
-for _ in play_episodes(doom, policies, games, EngineOptions(workers=2), False):
+for _ in play_episodes(doom, policies, games, EngineOptions(workers=2), "none"):
     pass
 """
     environment = {**os.environ, "TMPDIR": str(tmp_path)}

@@ -256,7 +256,7 @@ def test_games_are_the_same_to_the_last_pixel(
     policies = {"random": RandomPolicy(doom.actions, (1, 5))}
     games = [("random", seed) for seed in (11, 5, 8)]
     ours, theirs = (
-        list(play_episodes(doom, policies, games, where, True))
+        list(play_episodes(doom, policies, games, where, "all"))
         for where in (EngineOptions(workers=1), engine)
     )
     for one, other in zip(ours, theirs, strict=True):

@@ -15,8 +15,8 @@ class Episode:
 
     Attributes:
         seed: What it was reset with.
-        frames: (T, 64, 64, 3) uint8, the frame each action answered; None when not
-            kept.
+        frames: (T, 64, 64, 3) uint8, the frame each action answered; or only those that
+            were decided on, (decisions, 64, 64, 3); None when not kept.
         actions: (T, size) float32 controls.
         rewards: (T,) float32; of steps that were taken together, at the last of them.
         terminated: Whether the game ended it, rather than the cap on its length.
@@ -34,6 +34,7 @@ class Episode:
     def steps(self, index: int) -> Steps:
         """The columns of a shard's episode."""
         assert self.frames is not None, "an episode without frames cannot be stored"
+        assert len(self.frames) == len(self.rewards), "some of its frames are missing"
         ends = np.zeros((2, len(self.rewards)), bool)
         ends[0 if self.terminated else 1, -1] = True
         return {

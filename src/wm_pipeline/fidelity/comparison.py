@@ -47,7 +47,7 @@ def compare_worlds(
     """
     random = stream(seed, f"watched games of {name}")
     games = [(name, int(s)) for s in random.integers(2**31, size=dreams.count)]
-    episodes = list(play_episodes(environment, {name: policy}, games, engine, True))
+    episodes = list(play_episodes(environment, {name: policy}, games, engine, "all"))
     look = look_for(things or SurpriseOptions(), episodes)
     game = watch_episodes(episodes, look, dreams.world_model.mdn_rnn.frame_skip)
     dreamed = watch_dreams(dreams, choose, most_steps, look, seed)

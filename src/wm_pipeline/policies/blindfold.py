@@ -31,15 +31,15 @@ class BlindfoldedPolicy:
 
     Args:
         policy: It; ``sees`` is true.
-        episodes: What it is shown: the frames of at least one other episode of the
-            policy, (steps, 64, 64, 3) uint8 each, one episode after the other.
+        episodes: What it is shown: the frames that the policy has decided on in at least
+            one other episode, (decisions, 64, 64, 3) uint8 each, one after the other.
     """
 
     sees = False
 
     def __init__(self, policy: Policy, episodes: Sequence[np.ndarray]) -> None:
         self._policy, self.hold = policy, policy.hold
-        self._shown = [frames[:: policy.hold] for frames in episodes]
+        self._shown = episodes
 
     def begin(self, seed: int) -> tuple[Elsewhere, Any]:
         """The policy's first state, and that of one of the other episodes."""

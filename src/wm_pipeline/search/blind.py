@@ -150,7 +150,7 @@ def _play(
     returns: dict[str, list[float]] = {name: [] for name in policies}
     what = f"Playing {len(candidates)} policies without eyes"
     with progress.task(what, len(games), "episodes") as task:
-        played = play_episodes(environment, policies, games, engine, False)
+        played = play_episodes(environment, policies, games, engine, "none")
         for (name, _), episode in zip(games, played, strict=True):
             returns[name].append(float(episode.rewards.sum()))
             best = max(np.mean(some) for some in returns.values() if some)

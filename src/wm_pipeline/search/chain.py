@@ -229,7 +229,7 @@ class ChainRuns:
         player = Player(environment, {"controller": policy})
         try:
             seeds = self._judge.games[:episodes]
-            played = player.play("controller", seeds, keep_frames=False)
+            played = player.play("controller", seeds, frames="none")
         finally:
             player.close()
         self._game_steps += sum(len(episode.rewards) for episode in played)

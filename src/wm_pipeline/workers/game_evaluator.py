@@ -103,7 +103,7 @@ class _CandidatePlayer:
     def play(self, parameters: np.ndarray, seeds: list[int]) -> np.ndarray:
         """Return and steps of each game of a candidate, (games, 2) float64."""
         self._controller.set_parameters(torch.from_numpy(parameters).float())
-        played = self._player.play(_CANDIDATE, seeds, keep_frames=False)
+        played = self._player.play(_CANDIDATE, seeds, frames="none")
         return np.array(
             [
                 (episode.rewards.sum(dtype=np.float64), len(episode.rewards))

@@ -95,9 +95,7 @@ class _Recorder:
     def play(self, parameters: np.ndarray, seeds: list[int]) -> list[GameRollout]:
         """A rollout a seed."""
         self._policy.controller.set_parameters(torch.from_numpy(parameters))
-        played = self._player.play(
-            _CONTROLLER, seeds, keep_frames=False, keep_states=True
-        )
+        played = self._player.play(_CONTROLLER, seeds, frames="none", keep_states=True)
         rollouts = []
         for episode in played:
             before, after = episode.states[:-1], episode.states[1:]

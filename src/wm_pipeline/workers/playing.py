@@ -5,7 +5,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +23,9 @@ ATTEMPTS = 3
 SIDE_BY_SIDE = 4
 """Games of a process whose policy decides for all of them at once."""
 
+Frames = Literal["none", "decided", "all"]
+"""Which frames of an episode are kept: those that a policy with eyes decided on, or all."""
+
 AHEAD = 64
 """Steps for which a policy that does not see decides at once; more would gain nothing."""
 
@@ -35,7 +38,7 @@ def play_episodes(
     policies: Mapping[str, Policy],
     games: Sequence[tuple[str, int]],
     engine: EngineOptions,
-    keep_frames: bool,
+    frames: Frames,
 ) -> Iterator[Episode]:
     """Play many episodes in worker processes.
 
@@ -47,7 +50,7 @@ def play_episodes(
         policies: By name; a copy of all goes to each worker.
         games: The name of the policy and the seed of each episode.
         engine: Where they are played.
-        keep_frames: Whether the frames are returned.
+        frames: Which frames are returned.
 
     Yields:
         The episodes, in the order of ``games``.
@@ -57,7 +60,7 @@ def play_episodes(
         RuntimeError: An episode, or its worker, failed ``ATTEMPTS`` times.
         Exception: Whatever a policy raised.
     """
-    tasks = [(name, seeds, keep_frames) for name, seeds in _in_tasks(policies, games)]
+    tasks = [(name, seeds, frames) for name, seeds in _in_tasks(policies, games)]
 
     def describe(task: int) -> str:
         seeds = tasks[task][1]
@@ -103,11 +106,11 @@ class _Rollout:
         env: RealEnv,
         policy: Policy,
         seed: int,
-        keep_frames: bool,
+        frames: Frames,
         keep_states: bool,
     ) -> None:
         self.env, self.seed, self.over = env, seed, False
-        self._sees, self._keeps = policy.sees, keep_frames
+        self._sees, self._kept = policy.sees, frames
         self._keeps_states = keep_states
         self._decided: np.ndarray | None = None
         self._frames: list[np.ndarray] = []
@@ -152,7 +155,7 @@ class _Rollout:
         while left:
             # Steps whose frames nobody keeps are taken together.
             taken, reward, self._terminated, truncated, _ = self.env.hold(
-                control, 1 if self._keeps else left
+                control, 1 if self._kept == "all" else left
             )
             self._actions.extend([control] * taken)
             self._rewards.extend([0.0] * (taken - 1) + [reward])
@@ -166,7 +169,7 @@ class _Rollout:
         """All of it, once it is over."""
         return Episode(
             seed=self.seed,
-            frames=np.stack(self._frames) if self._keeps else None,
+            frames=np.stack(self._frames) if self._frames else None,
             actions=np.stack(self._actions),
             rewards=np.array(self._rewards, np.float32),
             terminated=self._terminated,
@@ -175,9 +178,10 @@ class _Rollout:
 
     def _look(self, decides: bool) -> None:
         """Make the frame, which takes a third of a step, only where it is needed."""
-        if self._keeps or (decides and self._sees):
+        every, decided = self._kept == "all", decides and self._sees
+        if every or decided:
             self.frame = self.env.frame()
-        if self._keeps:
+        if every or (decided and self._kept == "decided"):
             self._frames.append(self.frame)
 
 
@@ -224,7 +228,7 @@ class Player:
         self,
         name: str,
         seeds: list[int],
-        keep_frames: bool,
+        frames: Frames,
         keep_states: bool = False,
     ) -> list[Episode]:
         """Episodes of one policy, some side by side, in the order of their seeds.
@@ -239,9 +243,7 @@ class Player:
             while waiting and len(rollouts) < SIDE_BY_SIDE:
                 seed = waiting.popleft()
                 with self._replayed(seed, waiting, failures) as env:
-                    rollouts.append(
-                        _Rollout(env, policy, seed, keep_frames, keep_states)
-                    )
+                    rollouts.append(_Rollout(env, policy, seed, frames, keep_states))
             running, rollouts = rollouts, []
             for rollout, control, steps in _decisions(policy, running):
                 with self._replayed(rollout.seed, waiting, failures, rollout.env):

@@ -36,7 +36,7 @@ def play_for_scores(
     games = [(name, seed) for name in policies for seed in seeds]
     scores: dict[str, list[tuple[float, int, bool]]] = {name: [] for name in policies}
     with progress.task("Playing the real game", len(games), "episodes") as task:
-        played = play_episodes(environment, policies, games, engine, False)
+        played = play_episodes(environment, policies, games, engine, "none")
         for (name, _), episode in zip(games, played, strict=True):
             rewards = episode.rewards
             scores[name].append(

@@ -97,7 +97,7 @@ def collect_episodes(
             policies,
             games[done:],
             engine.with_workers(options.workers),
-            keep_frames=True,
+            frames="all",
         )
         for number, episode in enumerate(played, done):
             waiting.append(episode.steps(number))

@@ -164,7 +164,7 @@ def _play(
     returns: dict[str, list[float]] = {name: [] for name in policies}
     with progress.task("Playing the real game", len(games), "episodes") as task:
         where = engine.with_workers(options.workers)
-        played = play_episodes(environment, policies, games, where, False)
+        played = play_episodes(environment, policies, games, where, "none")
         for (name, _), episode in zip(games, played, strict=True):
             returns[name].append(float(episode.rewards.sum()))
             task.advance(note=f"{name} {rounded(float(np.mean(returns[name])))[0]}")

@@ -312,6 +312,6 @@ def _blindfolded(
     """The policy, shown episodes that it has played elsewhere."""
     random = stream(options.seed, "blindfold")
     games = [("shown", int(s)) for s in random.integers(2**31, size=SHOWN_EPISODES)]
-    played = play_episodes(environment, {"shown": policy}, games, engine, True)
+    played = play_episodes(environment, {"shown": policy}, games, engine, "decided")
     frames = [episode.frames for episode in played]
     return BlindfoldedPolicy(policy, [some for some in frames if some is not None])

@@ -40,7 +40,7 @@ from wm_pipeline.reporting.figures import exports_figure
 from wm_pipeline.reporting.statistics import mean_interval, paired_interval
 from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.here import games_here
-from wm_pipeline.workers.playing import play_episodes
+from wm_pipeline.workers.playing import Frames, play_episodes
 
 logger = logging.getLogger(__name__)
 
@@ -329,7 +329,8 @@ def _play(
     games = [(name, int(seed)) for name in policies for seed in seeds]
     played: dict[str, list[Episode]] = {name: [] for name in policies}
     engine = engine.with_workers(options.workers)
-    found = play_episodes(environment, policies, games, engine, purpose != "judged")
+    frames: Frames = "none" if purpose == "judged" else "all"
+    found = play_episodes(environment, policies, games, engine, frames)
     with progress.task("Playing the real game", len(games), "episodes") as task:
         for (name, _), episode in zip(games, found, strict=True):
             played[name].append(episode)

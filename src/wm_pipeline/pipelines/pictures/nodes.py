@@ -86,7 +86,7 @@ def animate_real_episode(
     )
     games = [("controller", seed)]
     (episode,) = play_episodes(
-        environment, {"controller": policy}, games, EngineOptions(workers=1), True
+        environment, {"controller": policy}, games, EngineOptions(workers=1), "all"
     )
     film = film_episode(episode, policy)
     logger.info(
