@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,10 +14,14 @@ from kedro.framework.session import KedroSession
 from kedro.io import DataCatalog
 
 from tests.kedro_runs import load, run
+from tests.playing import play_alone
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.pipelines.rounds import create_pipeline
+from wm_pipeline.policies.controller_policy import ControllerPolicy
+from wm_pipeline.search.policy_gradient import exploring
+from wm_pipeline.workers.here import games_here
 
 
 def versions(project: Path, name: str) -> list[str]:
@@ -42,6 +47,32 @@ def test_each_round_leaves_its_agent_and_its_games(catalog: DataCatalog) -> None
     assert len(scores) == len(catalog.load("round_1_latents")) == 3
     assert (scores["return"] == scores["steps"]).all()  # Doom pays a tic with 1
     assert (scores["steps"] <= 120).all()
+
+
+def test_a_round_keeps_what_c_saw_where_it_decided(catalog: DataCatalog) -> None:
+    """It sees nothing else, and M learns from nothing else."""
+    environment = catalog.load("params:environment")
+    world_model, played = catalog.load("world_model"), catalog.load("round_1_latents")
+    policy = ControllerPolicy(
+        world_model,
+        catalog.load("round_0_explorer"),
+        exploring(environment.actions),
+        sample_latents=True,
+    )
+    games = [played.read(number) for number in range(len(played))]
+    with games_here():
+        seeds = [int(game["seed"][0]) for game in games]
+        alone = play_alone(environment, policy, seeds)
+    for game, episode in zip(games, alone, strict=True):
+        assert episode.frames is not None
+        means, _ = world_model.vae.encode_frames(episode.frames[:: policy.hold])
+        seen = means.numpy().repeat(policy.hold, axis=0)[: len(episode.rewards)]
+        np.testing.assert_allclose(game["mean"], seen, atol=0.002)
+        np.testing.assert_array_equal(game["action"], episode.actions)
+        assert game["reward"].sum() == episode.rewards.sum()
+        decisions = np.arange(0, len(seen), policy.hold)
+        taken = np.diff([*decisions, len(seen)])
+        np.testing.assert_array_equal(np.add.reduceat(game["reward"], decisions), taken)
 
 
 def test_a_round_trains_m_and_nothing_else(catalog: DataCatalog) -> None:
