@@ -3,8 +3,9 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 
 EXTRAS ?= default
-WORKERS ?= logical
-PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest --dist loadfile --no-loadscope-reorder
+# Tests wait for processes that they have killed: one worker more than there are cores.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 # The conf environment of run, viz, notebooks and results: by `base` C is trained by CMA-ES.
 ENV ?= rounds
@@ -45,14 +46,14 @@ screenshots: .venv/chromium
 	$(BIN)/python -m tests.look_inside
 
 check: lint
-	$(PYTEST) -m fast
+	$(PYTEST) -n logical -m fast
 
 test: lint .venv/chromium
-	$(PYTEST) --durations=30
+	$(PYTEST) -n $(WORKERS) --durations=30
 
 # Which lines no test comes to; every test takes a fifth longer.
 coverage: .venv/installed-dev .venv/chromium
-	$(PYTEST) --cov --cov-report=term
+	$(PYTEST) -n $(WORKERS) --cov --cov-report=term
 
 # Runs, workers and games killed, options changed, files damaged: half an hour.
 chaos: .venv/installed-dev
