@@ -32,7 +32,7 @@ class Held(NamedTuple):
 def hold(game: gymnasium.Env[Any, Any], action: Any, steps: int) -> Held:
     """Take an action for some steps, or until the episode ends.
 
-    VizDoom draws the last one alone, which makes it four times as fast.
+    VizDoom draws the last one alone: most of its time goes into drawing.
 
     Args:
         game: In an episode.
