@@ -12,7 +12,8 @@ class Policy(Protocol):
     A policy itself holds nothing that changes: what an episode remembers is its state,
     and what it draws comes from its source of random numbers. Both are the policy's own
     kind of object; players only keep them and hand them back. A row's control must not
-    depend on the other rows.
+    depend on the other rows. One that does not see may be asked ahead: its last decisions
+    are then not played.
     """
 
     @property
