@@ -67,7 +67,9 @@ def test_a_round_keeps_what_c_saw_where_it_decided(catalog: DataCatalog) -> None
         assert episode.frames is not None
         means, _ = world_model.vae.encode_frames(episode.frames[:: policy.hold])
         seen = means.numpy().repeat(policy.hold, axis=0)[: len(episode.rewards)]
-        np.testing.assert_allclose(game["mean"], seen, atol=0.002)
+        # V has hardly learned, so frames differ by little; float16 holds a 2000th.
+        np.testing.assert_allclose(game["mean"], seen, rtol=0.001, atol=1e-6)
+        assert not np.allclose(seen, seen[:1], rtol=0.001, atol=1e-6)
         np.testing.assert_array_equal(game["action"], episode.actions)
         assert game["reward"].sum() == episode.rewards.sum()
         decisions = np.arange(0, len(seen), policy.hold)
