@@ -67,6 +67,37 @@ def test_doom_is_the_same_drawn_or_not(game: gymnasium.Env, steps: int) -> None:
     assert ended_early, "none ended between two decisions"
 
 
+@pytest.mark.parametrize("steps", [1, 4])
+def test_who_outlives_dooms_own_timeout_is_not_dead(
+    game: gymnasium.Env, steps: int
+) -> None:
+    died = outlived = 0
+    for seed in range(12):
+        last = episode(game, seed, steps, apart=False)[-1]
+        dead = game.unwrapped.game.is_player_dead()  # type: ignore[attr-defined]
+        assert last.terminated == dead
+        assert last.terminated or last.truncated
+        died, outlived = died + dead, outlived + (not dead)
+    assert died
+    assert outlived
+
+
+@pytest.mark.parametrize("cap", [9, 10, 11])
+def test_a_cap_where_the_game_has_its_own_is_no_end(
+    doom: EnvironmentOptions, cap: int
+) -> None:
+    kwargs = {**doom.kwargs, "episode_timeout": 10}
+    doom = doom.model_copy(update={"max_steps": cap, "kwargs": kwargs})
+    with closing(RealEnv(doom)) as env:
+        env.reset(seed=1)
+        control, met = np.zeros(1, np.float32), 0
+        terminated = truncated = False
+        while not (terminated or truncated):
+            _, _, terminated, truncated, _ = env.step(control)
+            met += 1
+        assert (met, terminated, truncated) == (min(cap, 10), False, True)
+
+
 def test_who_counts_the_steps_sees_all_of_them(game: gymnasium.Env) -> None:
     counted = Counted(game)
     counted.reset(seed=1)

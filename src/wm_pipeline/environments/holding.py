@@ -32,7 +32,8 @@ class Held(NamedTuple):
 def hold(game: gymnasium.Env[Any, Any], action: Any, steps: int) -> Held:
     """Take an action for some steps, or until the episode ends.
 
-    VizDoom draws the last one alone: most of its time goes into drawing.
+    VizDoom draws the last one alone: most of its time goes into drawing. It calls its
+    own timeout an end too, which it is only for who dies in that step.
 
     Args:
         game: In an episode.
@@ -47,7 +48,8 @@ def hold(game: gymnasium.Env[Any, Any], action: Any, steps: int) -> Held:
         observation, reward, terminated, truncated, info = game.step(action)
         total, taken = total + float(reward), taken + 1
         over = terminated or truncated
-    return Held(taken, observation, total, bool(terminated), bool(truncated), info)
+    ended = bool(terminated) and not _outlived(game, bool(truncated))
+    return Held(taken, observation, total, ended, bool(truncated), info)
 
 
 def _doom_in(game: gymnasium.Env[Any, Any]) -> Any:
@@ -56,7 +58,17 @@ def _doom_in(game: gymnasium.Env[Any, Any]) -> Any:
         if type(game) not in _TRANSPARENT:
             return None
         game = game.env
-    return game if type(game).__module__.startswith("vizdoom.") else None
+    return game if _is_doom(game) else None
+
+
+def _is_doom(game: gymnasium.Env[Any, Any]) -> bool:
+    return type(game).__module__.startswith("vizdoom.")
+
+
+def _outlived(game: gymnasium.Env[Any, Any], truncated: bool) -> bool:
+    """Whether a cap alone ended an episode that VizDoom says has ended."""
+    doom: Any = game.unwrapped
+    return truncated and _is_doom(doom) and not doom.game.is_player_dead()
 
 
 def _hold_in_doom(
@@ -69,6 +81,5 @@ def _hold_in_doom(
     finally:
         doom.frame_skip = tics
     taken = -(-(doom.game.get_episode_time() - before) // tics)
-    return Held(
-        taken, observation, float(reward), bool(terminated), bool(truncated), info
-    )
+    ended = bool(terminated) and not _outlived(doom, bool(truncated))
+    return Held(taken, observation, float(reward), ended, bool(truncated), info)
