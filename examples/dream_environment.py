@@ -15,9 +15,9 @@ env = gymnasium.make("wm_pipeline/Dream-v0", world_model=sys.argv[1])
 observation, info = env.reset(seed=1, options={"temperature": 1.3})
 over, score = False, 0.0
 while not over:
-    observation, reward, terminated, truncated, info = env.step(0)  # left
+    observation, reward, terminated, truncated, info = env.step(0)
     over, score = terminated or truncated, score + float(reward)
-print(f"always left scores {score:.0f}")
+print(f"the first action, always, scores {score:.0f}")
 
 envs = gymnasium.make_vec("wm_pipeline/Dream-v0", num_envs=16, world_model=sys.argv[1])
 observations, infos = envs.reset(seed=1)

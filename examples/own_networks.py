@@ -9,11 +9,20 @@ import gymnasium
 import torch
 
 import wm_pipeline.environments  # noqa: F401  registers the dream
+from wm_pipeline.environments.actions import DiscreteActions, ThresholdActions
 from wm_pipeline.models import MDNRNN, Controller, ControllerOptions, ConvVAE
 
 vae = ConvVAE.load_checkpoint(sys.argv[1])
 mdn_rnn = MDNRNN.load_checkpoint(sys.argv[2])
-controller = Controller(ControllerOptions(), vae.latent_size, mdn_rnn.hidden_size, 1)
+# The paper's left, stay and right are one number for M; a choice among actions is one-hot.
+actions: ThresholdActions | DiscreteActions
+if mdn_rnn.action_size == 1:
+    actions = ThresholdActions(kind="threshold", low=2, middle=0, high=1)
+else:
+    actions = DiscreteActions(kind="discrete", count=mdn_rnn.action_size)
+controller = Controller(
+    ControllerOptions(), vae.latent_size, mdn_rnn.hidden_size, actions.outputs
+)
 controller.set_parameters(torch.randn(controller.size))
 
 # Of two files nobody knows how episodes begin: dreams do at a standard normal.
@@ -22,7 +31,7 @@ env = gymnasium.make(
     render_mode="rgb_array",
     vae=sys.argv[1],
     mdn_rnn=sys.argv[2],
-    actions={"kind": "threshold", "low": 2, "middle": 0, "high": 1},
+    actions=actions,
     temperature=1.0,
     max_steps=100,
 )
@@ -32,11 +41,10 @@ while not over:
     z, h = torch.from_numpy(observation)[None].split(
         (vae.latent_size, mdn_rnn.hidden_size), 1
     )
-    output = float(controller(z, h))  # a controller of zh reads no c
-    side = 1 + (output > 1 / 3) - (output < -1 / 3)  # left, stay, right
-    observation, reward, terminated, truncated, info = env.step(side)
+    control = actions.decide(controller(z, h)).numpy()  # of zh: it reads no c
+    chosen = (actions.constants == control).all(1).argmax()
+    observation, reward, terminated, truncated, info = env.step(chosen)
     over, score = terminated or truncated, score + float(reward)
 mean, log_variance = vae.encode(env.render()[None])
-print(
-    f"it scores {score:.0f}; the last frame's z is {float((mean - z).abs().mean()):.2f} away"
-)
+away = (mean - z).abs().mean().item()
+print(f"it scores {score:.0f}; the last frame's z is {away:.2f} away")

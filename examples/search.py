@@ -5,17 +5,20 @@ Run it on a trained world model: ``python examples/search.py world_model.safeten
 
 import sys
 
+from pydantic import TypeAdapter
+
 from wm_pipeline.common.checkpoints import load_checkpoint, save_checkpoint
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
-from wm_pipeline.environments.actions import ThresholdActions
+from wm_pipeline.environments.actions import ActionOptions
 from wm_pipeline.models import Controller, ControllerOptions, WorldModel
 from wm_pipeline.search import EvolutionOptions, StrategyOptions, evolve, select
 
 world_model = load_checkpoint(sys.argv[1], WorldModel)
-actions = ThresholdActions(kind="threshold", low=2, middle=0, high=1)
+# It knows how it is dreamed: its actions, its temperature and its cap.
+known = dict(world_model.dream)
+actions = TypeAdapter(ActionOptions).validate_python(known.pop("actions"))
 linear = Controller.for_world(ControllerOptions(), world_model, actions.outputs)
-dreams = DreamOptions(temperature=1.0, max_steps=2100)
-evaluator = DreamEvaluator(world_model, linear, actions, dreams, seed=1)
+evaluator = DreamEvaluator(world_model, linear, actions, DreamOptions(**known), seed=1)
 cma_es = StrategyOptions(kind="full", population=8, sigma=0.1)
 options = EvolutionOptions(strategy=cma_es, generations=3, rollouts=4)
 for state in evolve(evaluator, options, seed=1):

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import json
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -21,7 +22,9 @@ from click.testing import CliRunner
 from tests.kedro_runs import KEDRO, ROOT, copy_project
 from tests.kedro_runs import run as run_stages
 from wm_pipeline.cli import run
+from wm_pipeline.common.checkpoints import load_checkpoint, save_checkpoint
 from wm_pipeline.environments.real import EnvironmentOptions
+from wm_pipeline.models import WorldModel
 
 PAGES = {
     path: path.read_text()
@@ -219,6 +222,28 @@ def test_an_example_runs(world_model: Path, command: str) -> None:
         assert re.fullmatch(r"it scores \d+; the last frame's z is [\d.]+ away\n", said)
     else:
         assert "16 dreams" in said
+
+
+@pytest.mark.parametrize("script", ["search", "own_networks", "dream_environment"])
+def test_an_example_takes_the_world_that_comes_along(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    script: str,
+) -> None:
+    world = ROOT / "docs/models/doom/world_model.safetensors"
+    arguments = [world]
+    if script == "own_networks":
+        loaded = load_checkpoint(world, WorldModel)
+        arguments = [tmp_path / "vae.safetensors", tmp_path / "mdn_rnn.safetensors"]
+        save_checkpoint(arguments[0], loaded.vae)
+        save_checkpoint(arguments[1], loaded.mdn_rnn)
+    file = ROOT / f"examples/{script}.py"
+    monkeypatch.setattr(sys, "argv", [str(file), *map(str, arguments)])
+    with contextlib.chdir(tmp_path):
+        runpy.run_path(str(file), run_name="__main__")
+    assert "score" in capsys.readouterr().out or script == "search"
+    assert (tmp_path / "controller.safetensors").is_file() == (script == "search")
 
 
 def test_an_agent_made_elsewhere_plays_the_same_games(
