@@ -1,7 +1,10 @@
 """C: its size, its flat vector, its layers, its Gaussian head."""
 
+import copy
 import json
 import math
+from collections.abc import Callable
+from pickle import dumps, loads
 from typing import Any
 
 import pytest
@@ -264,6 +267,18 @@ def test_parameters_that_change_take_effect(inference: bool) -> None:
             subject.parameters_vector = each.get_parameters()
             assert torch.equal(subject(*inputs), each(*inputs))
             assert subject(*inputs).any() == (each is other)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda c: loads(dumps(c))])
+def test_a_copy_of_one_that_has_decided_has_its_parameters(
+    copied: Callable[[Controller], Controller],
+) -> None:
+    subject = controller(hidden_sizes=[5])
+    subject.set_parameters(normal(subject.size, seed=1))
+    inputs = seen(subject, 3)
+    subject(*inputs)
+    subject.set_parameters(normal(subject.size, seed=2))
+    assert torch.equal(copied(subject)(*inputs), subject(*inputs))
 
 
 @pytest.mark.parametrize("shape", [(11,), (13,), (1, 12), ()])

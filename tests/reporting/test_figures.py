@@ -7,6 +7,7 @@ from wm_pipeline.common.numbers import rounded
 from wm_pipeline.reporting.figures import (
     POLICY_COLOURS,
     POLICY_NAMES,
+    benchmark_figure,
     dream_against_real,
     evaluation_histogram,
     fitness_curve,
@@ -103,6 +104,23 @@ def test_the_histogram_has_agents_made_elsewhere(episodes: pd.DataFrame):
     assert (first.name, last.name) == ("a2c", "ppo")
     colours = {trace.marker.color for trace in figure.data}
     assert len(colours) == len(figure.data)
+
+
+def test_the_histogram_has_room_for_many_agents(episodes: pd.DataFrame):
+    rows = episodes[
+        (episodes["policy"] == "controller") & (episodes["world"] == "real")
+    ]
+    agents = [f"agent_{n}" for n in range(20)]
+    figure = evaluation_histogram(
+        pd.concat([episodes, *(rows.assign(policy=name) for name in agents)])
+    )
+    assert {trace.name for trace in figure.data} >= set(agents)
+
+
+def test_the_curve_has_a_colour_for_each_of_many_worlds() -> None:
+    worlds = [{"subject": "curve", "hidden": n, "size": 1} for n in range(1, 13)]
+    table = pd.DataFrame(worlds).assign(name="population", per_second=1.0)
+    assert len(benchmark_figure(table).data) == len(worlds)
 
 
 @pytest.mark.parametrize("shift", [0.0, -3000.0])

@@ -124,6 +124,15 @@ def test_taking_a_snapshot_does_not_disturb_the_search(kind: Kind) -> None:
 
 
 @every_kind
+def test_a_state_does_not_grow_with_the_search(kind: Kind) -> None:
+    subject = search(kind)
+    course(subject, 30)
+    before = sum(array.size for array in subject.snapshot().arrays)
+    course(subject, 30)
+    assert sum(array.size for array in subject.snapshot().arrays) < 2 * before
+
+
+@every_kind
 def test_a_snapshot_holds_json_and_plain_arrays_only(kind: Kind) -> None:
     subject = search(kind)
     course(subject, 5)

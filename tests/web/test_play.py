@@ -115,10 +115,18 @@ def test_a_telephone_shows_all_of_it(page: Page) -> None:
         expect(page.locator(name)).to_be_visible()
 
 
-def test_nobody_else_is_answered(url: str) -> None:
-    asked = urllib.request.Request(f"{url}/game.json", headers={"Host": "evil.test:80"})
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_nobody_else_is_answered(url: str, method: str) -> None:
+    def ask(host: str) -> None:
+        asked = urllib.request.Request(
+            f"{url}/game.json", headers={"Host": host}, method=method
+        )
+        urllib.request.urlopen(asked, timeout=10).close()
+
     with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen(asked, timeout=10)
+        ask("evil.test:80")
+    ask("127.0.0.1")  # as browsers say where the port is 80
+    ask("localhost:80")
 
 
 def test_what_cannot_be_served_is_said(
@@ -129,3 +137,5 @@ def test_what_cannot_be_served_is_said(
     folder = str(project / "data/08_reporting")
     assert main([folder, "--port", url.rpartition(":")[2]]) == 1
     assert "choose another" in capsys.readouterr().err
+    assert main([folder, "--port", "70000"]) == 1
+    assert "port 70000: expected 0 to 65535" in capsys.readouterr().err

@@ -148,6 +148,10 @@ class Controller(Loadable, nn.Module):
             )
         self.parameters_vector.copy_(vector)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the packed layers: a copy's parameters are another tensor."""
+        return self.__dict__ | {"_packed": None}
+
     def forward(
         self,
         latents: Tensor,

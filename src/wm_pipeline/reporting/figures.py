@@ -108,7 +108,7 @@ def evaluation_histogram(episodes: pd.DataFrame) -> go.Figure:
         rows=len(returns),
         shared_xaxes=True,
         shared_yaxes="all",
-        vertical_spacing=0.08,
+        vertical_spacing=min(0.08, 0.5 / len(returns)),
         subplot_titles=[
             f"{names[policy]}: {' ± '.join(rounded(values.mean(), values.std()))}"
             for policy, values in returns.items()
@@ -390,7 +390,7 @@ def benchmark_figure(benchmark: pd.DataFrame) -> go.Figure:
     """
     curve = benchmark[benchmark["subject"] == "curve"]
     figure = go.Figure(layout={"template": "plotly_white"})
-    colours = dict(zip(curve["hidden"].unique(), qualitative.D3, strict=False))
+    colours = dict(zip(curve["hidden"].unique(), cycle(qualitative.D3), strict=False))
     for (hidden, name), rows in curve.groupby(["hidden", "name"], sort=False):
         dreamed = name == "population"
         figure.add_scatter(

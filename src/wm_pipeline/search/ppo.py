@@ -5,6 +5,7 @@ Source: Schulman et al. 2017.
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,7 @@ def train_ppo(
                 _restore(model, before)
                 log.go_on(before.history)
             if before is not None and before.step >= options.steps:
-                yield before
+                yield replace(before, finished=True)  # it may have been meant for more
             last = time.monotonic()
             done = int(model.num_timesteps)
             with progress.task(

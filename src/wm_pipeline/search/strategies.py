@@ -140,6 +140,7 @@ class CMAES:
         The one place where the sign is turned: pycma minimises a cost.
         """
         if self.options.kind == "random":
+            self._search.sent_solutions.clear()  # which pycma's own tell empties
             return
         self._search.tell(list(candidates), list(-fitness))
 

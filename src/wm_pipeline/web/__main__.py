@@ -6,20 +6,21 @@ import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 ADDRESS = "127.0.0.1"
+NAMES = (ADDRESS, "localhost")
 
 
 class Handler(SimpleHTTPRequestHandler):
     """Files of one folder, to this machine's own names only."""
 
-    def do_GET(self) -> None:
-        """Send a file; nothing to who came by another name, as by DNS rebinding."""
-        host = self.headers.get("Host", "").rpartition(":")[0]
-        if host not in (ADDRESS, "localhost"):
-            self.send_error(403, "expected 127.0.0.1 or localhost")
-            return
-        super().do_GET()
+    def send_head(self) -> Any:
+        """Begin a file; nothing for who came by another name, as by DNS rebinding."""
+        if self.headers.get("Host", "").split(":")[0] not in NAMES:
+            self.send_error(403, f"expected {' or '.join(NAMES)}")
+            return None
+        return super().send_head()
 
     def end_headers(self) -> None:
         """A page that was made anew is read anew."""
@@ -56,8 +57,9 @@ def main(arguments: list[str]) -> int:
         server = ThreadingHTTPServer(
             (ADDRESS, asked.port), partial(Handler, directory=str(page))
         )
-    except OSError as error:
-        sys.stderr.write(f"port {asked.port}: {error.strerror}; choose another\n")
+    except (OSError, OverflowError) as error:
+        why = error.strerror if isinstance(error, OSError) else "expected 0 to 65535"
+        sys.stderr.write(f"port {asked.port}: {why}; choose another\n")
         return 1
     sys.stderr.write(f"http://{ADDRESS}:{server.server_port}  (Ctrl-C ends it)\n")
     with server, contextlib.suppress(KeyboardInterrupt):
