@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.project import settings
 from kedro.io import DatasetError
 from kedro.utils import find_kedro_project
 from omegaconf.errors import OmegaConfBaseException
@@ -19,6 +20,7 @@ from yaml import MarkedYAMLError, YAMLError
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.project.checks import in_a_stage
+from wm_pipeline.project.hooks import KeepRecord
 from wm_pipeline.project.interrupts import ending_on_signals
 from wm_pipeline.project.stages import known_stages
 
@@ -67,7 +69,13 @@ class Run(click.Command):
                 f"{', '.join(known_stages())}."
             )
         with ending_on_signals(), _sentences(verbose):
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt:
+                for hook in settings.HOOKS:
+                    if isinstance(hook, KeepRecord):
+                        hook.interrupted()
+                raise
 
 
 @contextmanager

@@ -79,6 +79,50 @@ def test_a_chain_finished_by_a_later_run_is_whole(
     assert "Together at least 1.7 min." in page
 
 
+def test_a_resumed_stage_took_the_seconds_of_both_runs(
+    documents: dict[str, Any],
+) -> None:
+    whole = documents[newest_whole(documents)]
+    began, other, ended = (copy.deepcopy(whole) for _ in range(3))
+    del began["stage_seconds"], began["evaluation_summary"]
+    began["run_record"]["stages"] = ["vision", "controller"]
+    began["run_record"]["seconds"] = {"vision": 12.0, "controller": 3600.0}
+    # It has the same options, and is no part of the chain.
+    for left in (other, ended):
+        for name in NEEDED:
+            if name != "stage_seconds":
+                del left[name]
+    other["stage_seconds"] = {"elsewhere": 300.0}
+    ended["evaluation_summary"] = whole["evaluation_summary"]
+    ended["stage_seconds"] = {"controller": 5.0, "evaluation": 20.0}
+    versions = (f"2999-01-0{day}T00.00.00.000Z" for day in (1, 2, 3))
+    page = results_page(dict(zip(versions, (began, other, ended), strict=True)))
+    assert "2999-01-03" in page
+    assert "| controller | 3605.0 |" in page
+    assert "| vision | 12.0 |" in page
+    assert "elsewhere" not in page
+
+
+def test_what_others_took_is_not_the_chains(documents: dict[str, Any]) -> None:
+    whole = documents[newest_whole(documents)]
+    other = copy.deepcopy(whole)
+    for name in NEEDED:
+        other.pop(name)
+    other["stage_seconds"] = {"elsewhere": 300.0}
+    page = results_page(
+        {"2999-01-01T00.00.00.000Z": other, "2999-01-02T00.00.00.000Z": whole}
+    )
+    assert "| elsewhere |" not in page
+
+
+def test_a_chain_of_rounds_alone_has_a_page(documents: dict[str, Any]) -> None:
+    run = copy.deepcopy(documents[newest_whole(documents)])
+    del run["controller_choice"]
+    page = results_page({"2999-01-01T00.00.00.000Z": run})
+    assert "searched for over" not in page
+    assert "- M predicts" in page
+
+
 def test_runs_of_other_code_are_not_one_chain(documents: dict[str, Any]) -> None:
     version = newest_whole(documents)
     later = copy.deepcopy(documents[version])

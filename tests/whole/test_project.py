@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -567,3 +568,7 @@ def test_ctrl_c_ends_a_long_stage_cleanly(
         assert time.monotonic() < deadline, "a game process was left behind"
         time.sleep(0.1)
     assert contents(own_project) == before
+    records = own_project.glob("data/07_model_output/test/run_record.json/*/*.json")
+    record = json.loads(max(records).read_text())
+    assert record["ended"] > record["began"]
+    assert record["seconds"][stage] > 0

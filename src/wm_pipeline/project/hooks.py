@@ -112,6 +112,7 @@ class KeepRecord:
         self._clock = clock
         self._project = Path()
         self._record: dict[str, Any] = {}
+        self._catalog: DataCatalog | None = None
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -124,7 +125,7 @@ class KeepRecord:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
         """Make the record; it is stored when the first stage begins."""
-        self._record = {}
+        self._record, self._catalog = {}, catalog
         if is_recorded(pipeline, catalog):
             stages = list(dict.fromkeys(map(stage_of, pipeline.nodes)))
             asked = [] if one_by_one(run_params) else stages
@@ -146,11 +147,9 @@ class KeepRecord:
             catalog.save("run_record", self._record)
 
     @hook_impl
-    def on_pipeline_error(self, catalog: DataCatalog) -> None:
+    def on_pipeline_error(self) -> None:
         """Note that the run is over, and the seconds of the stages that it began."""
-        if self._record.get("stages"):
-            seconds = {"seconds": self._clock.seconds}
-            catalog.save("run_record", self._record | self._ended() | seconds)
+        self.interrupted()
 
     @hook_impl
     def after_pipeline_run(self, catalog: DataCatalog) -> None:
@@ -158,6 +157,15 @@ class KeepRecord:
         if self._record.get("stages"):
             catalog.save("stage_seconds", self._clock.seconds)
             catalog.save("run_record", self._record | self._ended())
+        self._record = {}
+
+    def interrupted(self) -> None:
+        """As after an error; Kedro tells its hooks of no Ctrl-C."""
+        if self._catalog is not None and self._record.get("stages"):
+            self._clock.stop()
+            seconds = {"seconds": self._clock.seconds}
+            self._catalog.save("run_record", self._record | self._ended() | seconds)
+        self._record = {}
 
     def _ended(self) -> dict[str, Any]:
         """What is known when the run is over."""

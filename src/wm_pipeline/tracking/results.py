@@ -21,10 +21,10 @@ NEEDED = (
     "vae_scores",
     "mdn_rnn_scores",
     "dream_scores",
-    "controller_choice",
     "evaluation_summary",
 )
-"""What a run of the whole chain leaves; older ones have no ``run_record``."""
+"""What a run of the whole chain leaves; older ones have no ``run_record``, and those whose
+C is of rounds alone no ``controller_choice``."""
 
 OF_STAGES = {
     "rounds": ("count", "games", "memory.steps", "gradient.iterations"),
@@ -90,8 +90,8 @@ def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
     """The newest run that ended in an evaluation, and all that the chain left.
 
     What an interrupted run had finished, and `--only-missing-outputs` left alone, comes
-    from the newest earlier run of the same options and code. Stages whose seconds were
-    lost, as those of a killed run are, have NaN.
+    from the newest earlier runs of the same options and code. A stage that was resumed
+    took the seconds of both; those that were lost, as a killed run's are, are NaN.
 
     Returns:
         Its version; and what it and those runs left, by name.
@@ -106,10 +106,18 @@ def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
             continue
         made_of = _made_of(whole)
         for version in reversed(versions[:number]):
+            if whole.keys() >= set(NEEDED):
+                break
             earlier = documents[version]
-            if made_of is not None and _made_of(earlier) == made_of:
-                seconds = _seconds(earlier) | whole["stage_seconds"]
-                whole = {**earlier, **whole, "stage_seconds": seconds}
+            if made_of is None or _made_of(earlier) != made_of:
+                continue
+            # One that finished belongs to the chain by what it left, e.g. not `compare`.
+            if "stage_seconds" in earlier and not set(NEEDED) & (
+                earlier.keys() - whole.keys()
+            ):
+                continue
+            seconds = _together(earlier, whole["stage_seconds"])
+            whole = {**earlier, **whole, "stage_seconds": seconds}
         if whole.keys() >= set(NEEDED):
             return versions[number], whole
     raise InputError(
@@ -131,6 +139,19 @@ def _seconds(left: Mapping[str, Any]) -> dict[str, float]:
     record = left["run_record"]
     known = left.get("stage_seconds", record.get("seconds", {}))
     return dict.fromkeys(record["stages"], math.nan) | known
+
+
+def _together(
+    earlier: Mapping[str, Any], later: Mapping[str, float]
+) -> dict[str, float]:
+    """The seconds of a run's stages and of those of a later one that went on with it."""
+    known = _seconds(earlier)
+    together = {**known, **later}
+    if "stage_seconds" not in earlier and known:
+        interrupted = earlier["run_record"]["stages"][-1]
+        if interrupted in later:
+            together[interrupted] = known[interrupted] + later[interrupted]
+    return together
 
 
 def _with_what(record: Mapping[str, Any]) -> list[str]:
@@ -258,7 +279,7 @@ def _lived(dream: Mapping[str, float]) -> str:
 
 def _learned(run: Mapping[str, Any]) -> list[str]:
     vae, mdn_rnn, dream = run["vae_scores"], run["mdn_rnn_scores"], run["dream_scores"]
-    choice = run["controller_choice"]
+    choice = run.get("controller_choice")
     searched = "C"
     if "searched" in run["evaluation_summary"]["real"]:
         searched = "C of the search"
@@ -270,8 +291,14 @@ def _learned(run: Mapping[str, Any]) -> list[str]:
                 f"(nothing changes: {mdn_rnn['nll_unchanged']:.2f}; marginal: "
                 f"{mdn_rnn['nll_marginal']:.2f}).",
                 _lived(dream),
-                f"- {searched} has {choice['parameters']:,} parameters, and was "
-                f"searched for over {choice['generations']} generations.",
+                *(
+                    [
+                        f"- {searched} has {choice['parameters']:,} parameters, and was "
+                        f"searched for over {choice['generations']} generations."
+                    ]
+                    if choice
+                    else []
+                ),
             ]
         )
     ]

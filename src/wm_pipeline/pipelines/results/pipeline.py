@@ -2,19 +2,14 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from wm_pipeline.tracking.results import results_page
+from wm_pipeline.pipelines.results.nodes import write_results
 
 
 def create_pipeline() -> Pipeline:
     """What the newest run of the whole chain left -> a page."""
     return Pipeline(
         [
-            Node(
-                results_page,
-                inputs="all_runs",
-                outputs="results_page",
-                name="write_results",
-            )
+            Node(write_results, "all_runs", "results_page", name="write_results"),
         ],
         namespace="results",
         prefix_datasets_with_namespace=False,
