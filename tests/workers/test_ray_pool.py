@@ -3,17 +3,21 @@
 import importlib.util
 import logging
 import os
+import queue
 import shutil
 import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 
 from tests.small_dream import assert_same
@@ -26,7 +30,7 @@ from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.random_policy import RandomPolicy
-from wm_pipeline.workers import ray_pool
+from wm_pipeline.workers import ray_bridge, ray_pool
 from wm_pipeline.workers.engine import EngineOptions, Pool, open_pool
 from wm_pipeline.workers.evaluators import with_workers
 from wm_pipeline.workers.game_rollouts import GameRollout, GameRollouts
@@ -200,6 +204,47 @@ def test_after_ctrl_c_everything_begins_anew(engine: EngineOptions) -> None:
     while any(map(psutil.pid_exists, processes)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(psutil.pid_exists, processes))
+
+
+def test_closing_ends_what_another_thread_is_at(engine: EngineOptions) -> None:
+    """As when a study of many pools ends by Ctrl-C or an error."""
+    with (
+        ThreadPoolExecutor(1) as thread,
+        open_pool(engine, 1, 1, identity, 1) as pool,
+    ):
+        met: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+        def run() -> None:
+            for each in pool.map(where, [(0.2,)] * 400, described):
+                met.put(each)
+
+        running = thread.submit(run)
+        met.get(timeout=60)
+        pool.close()
+        assert isinstance(running.exception(timeout=30), CancelledError)
+
+
+def test_an_answer_that_is_lost_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a worker without memory, or on a node that died behind its answer."""
+
+    def lost(_: Any) -> None:
+        raise ray.exceptions.OutOfMemoryError("the node had no memory left")
+
+    killed: list[Any] = []
+    monkeypatch.setattr(ray, "get", lost)
+    monkeypatch.setattr(ray, "kill", killed.append)
+    workers = ray_bridge._Workers(None, None)
+    actor = SimpleNamespace(begin=SimpleNamespace(remote=lambda: "word"))
+    host = ray_bridge._Host(actor)
+    host.task, host.node = (workers._batch, 7), "10.0.0.2"
+    workers.hosts.append(host)
+    loss = workers._heard(host, "word")
+    assert (loss.task, loss.node, loss.failed) == (7, "10.0.0.2", False)
+    assert "no memory left" in loss.reason
+    assert workers.hosts == []
+    assert killed == [actor]
 
 
 def test_who_speaks_with_ray_may_be_killed(engine: EngineOptions) -> None:

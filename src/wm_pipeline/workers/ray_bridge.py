@@ -90,19 +90,24 @@ class RayBridge:
             tasks: More of them, each an index and a message.
 
         Returns:
-            What has happened, after ``LOOK_SECONDS`` if nothing has.
+            What has happened, after a while if nothing has; nothing of a pool that another
+            thread has shut.
 
         Raises:
             ConnectionError: The cluster is gone.
         """
         now = time.monotonic()
         pool = self._pool(number)
+        if pool.ended:
+            return []
         if now - self._looked >= LOOK_SECONDS or not pool.hosts:
             self._looked = now
             if self._sees_the_head(now):
                 pool.grow(self.room())
         pool.give(batch, tasks)
-        return pool.listen()
+        # One pool is heard after the other.
+        others = sum(not other.ended for other in self._pools.values())
+        return pool.listen(LOOK_SECONDS / others)
 
     def shut(self, number: int) -> None:
         """End a pool's workers."""
@@ -170,6 +175,7 @@ class _Workers:
     def __init__(self, actor: Any, setup: Any) -> None:
         self._actor, self._setup = actor, setup
         self.hosts: list[_Host] = []
+        self.ended = False
         self._batch, self._queue = 0, deque[tuple[int, bytes]]()
 
     def grow(self, wanted: int) -> None:
@@ -189,13 +195,13 @@ class _Workers:
                 host.task = batch, task
                 host.pending = host.actor.run.remote(message)
 
-    def listen(self) -> list[Event]:
-        """What has happened, after a while if nothing has."""
+    def listen(self, seconds: float) -> list[Event]:
+        """What has happened, after so many seconds if nothing has."""
         by_word = {host.pending: host for host in self.hosts if host.pending}
         if not by_word:  # all are lost, and the head does not answer
-            time.sleep(LOOK_SECONDS)
+            time.sleep(seconds)
             return []
-        ready, _ = ray.wait(list(by_word), num_returns=1, timeout=LOOK_SECONDS)
+        ready, _ = ray.wait(list(by_word), num_returns=1, timeout=seconds)
         # Of all that is there, not of the first alone.
         more, _ = ray.wait(list(by_word), num_returns=len(by_word), timeout=0)
         events = []
@@ -212,7 +218,7 @@ class _Workers:
             ray.wait(ends, num_returns=len(ends), timeout=GRACE_SECONDS)
         for host in self.hosts:
             ray.kill(host.actor)
-        self.hosts = []
+        self.hosts, self.ended = [], True
         self._setup = None
 
     def _heard(self, host: _Host, word: Any) -> Event | None:
@@ -222,13 +228,15 @@ class _Workers:
         host.task = host.pending = None
         try:
             said = ray.get(word)
-        except ray.exceptions.RayActorError as loss:
-            self.hosts.remove(host)
-            reason = " ".join(str(loss).split())
-            failed = loss.actor_init_failed
-            return Loss(task if wanted else None, host.node, failed, reason)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
+        except ray.exceptions.RayError as loss:  # of a worker, its memory or its node
+            self.hosts.remove(host)
+            if not isinstance(loss, ray.exceptions.RayActorError):
+                ray.kill(host.actor)  # its answer is lost, and it may live
+            reason = " ".join(str(loss).split())
+            failed = getattr(loss, "actor_init_failed", False)
+            return Loss(task if wanted else None, host.node, failed, reason)
         if task is None:
             host.node, found = said
             return Joined(host.node, found)

@@ -9,6 +9,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -126,6 +127,7 @@ class RayPool:
         setup = cloudpickle.dumps((threads, prepare, arguments))
         self._number = self._bridge.ask(_open, setup)
         self._batches, self._living, self._failed_starts = 0, 0, 0
+        self._closed = False
         self._had_one, self._said_waiting = time.monotonic(), False
         self._said: dict[str, float] = {}
 
@@ -141,7 +143,8 @@ class RayPool:
         return self._bridge.ask(_room)
 
     def close(self) -> None:
-        """End the workers and what they started."""
+        """End the workers and what they started; a ``map`` of another thread ends, too."""
+        self._closed = True
         with suppress(ConnectionError):  # they have ended with their cluster
             self._bridge.ask(_shut, self._number)
 
@@ -159,6 +162,8 @@ class RayPool:
         deaths, losses = Counter[int](), Counter[int]()
         for number in range(len(tasks)):
             while number not in answers:
+                if self._closed:
+                    raise CancelledError
                 given = []
                 while waiting and waiting[0] < number + most:
                     task = waiting.popleft()

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -69,9 +70,9 @@ def compare_variants(
         A row a variant and seed, and one a variant with all seeds (``seed`` NaN): variant,
         seed, mean, std, low, high, episodes; gain, gain_low and gain_high over the first
         variant with the same seeds in the same games (NaN for itself); dream_steps,
-        game_steps and seconds. Intervals are of 95%. Those of a variant are over games
-        and seeds together: of few seeds they say what these controllers are worth, not
-        what another seed would be. And a figure.
+        game_steps and seconds. Intervals are of 95%. Those over all seeds are of
+        games, each the mean of the seeds' returns: they say what these controllers are
+        worth, not what another seed would be. And a figure.
     """
     random = stream(options.games_seed, "bootstrap")
     first, *_ = options.variants
@@ -79,17 +80,18 @@ def compare_variants(
     by_seed = [*((seed,) for seed in options.seeds), options.seeds]
     for seeds in by_seed[: None if len(options.seeds) > 1 else -1]:
         chosen = ablation_episodes[ablation_episodes["seed"].isin(seeds)]
-        of_first = chosen.loc[chosen["variant"] == first, "return"].to_numpy()
+        of_first = _by_game(chosen[chosen["variant"] == first])
         for name in options.variants:
             mine = chosen[chosen["variant"] == name]
-            returns = mine["return"].to_numpy()
             row: dict[str, Any] = {
                 "variant": name,
                 "seed": seeds[0] if len(seeds) == 1 else float("nan"),
-                **mean_interval(returns, random),
+                **mean_interval(_by_game(mine), random),
+                "std": float(mine["return"].std()) if len(mine) > 1 else 0.0,
+                "episodes": len(mine),
             }
             if name != first:
-                gain = paired_interval(returns, of_first, random)
+                gain = paired_interval(_by_game(mine), of_first, random)
                 row |= {
                     "gain": gain["mean"],
                     "gain_low": gain["low"],
@@ -110,3 +112,8 @@ def compare_variants(
                 *rounded(row["gain_low"], row["gain_high"], sign="+"),
             )
     return table, ablation_figure(table)
+
+
+def _by_game(episodes: pd.DataFrame) -> np.ndarray:
+    """Mean return of each game, (games,): in one game the seeds' are alike."""
+    return episodes.groupby("game")["return"].mean().to_numpy()

@@ -26,6 +26,7 @@ def create_pipeline(rounds: int = 0) -> Pipeline:
                 ],
                 outputs=["finetuning_log", "finetuning"],
                 name="finetune_controller",
+                tags="timed",
             ),
             Node(
                 select_finetuned,

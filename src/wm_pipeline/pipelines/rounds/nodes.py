@@ -6,6 +6,7 @@ Source: World Models, sec. 6 (iterative training procedure).
 import copy
 import logging
 import statistics
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar, Self
@@ -269,7 +270,7 @@ def train_memory_on(
         name=f"M, round {number}",
         settings="rounds.memory",
     )
-    *_, last = states
+    last = deque(states, maxlen=1).pop()  # nobody resumes from the others
     mdn_rnn.to("cpu")
     return world_model, last.history
 
