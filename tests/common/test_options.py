@@ -15,6 +15,7 @@ class Outer(Options):
     inner: Inner = Inner()
     named: dict[str, Inner]
     rate: float = 1
+    layers: tuple[Inner, ...] = (Inner(), Inner())
 
 
 OUTER = Outer(named={"a": Inner()})
@@ -27,6 +28,7 @@ OUTER = Outer(named={"a": Inner()})
         ("inner.population", 7),
         ("inner.sizes", (3,)),
         ("named.a.population", 9),
+        ("layers.1.population", 9),
     ],
 )
 def test_an_option_is_changed_and_the_others_are_not(name: str, value: object) -> None:
@@ -36,7 +38,9 @@ def test_an_option_is_changed_and_the_others_are_not(name: str, value: object) -
     assert option(OUTER, name) != value
 
 
-@pytest.mark.parametrize("name", ["none", "inner.none", "rate.x", "inner.sizes.0", ""])
+@pytest.mark.parametrize(
+    "name", ["none", "inner.none", "rate.x", "inner.sizes.0", "layers.2.population", ""]
+)
 def test_what_is_no_option_is_not_made_one(name: str) -> None:
     with pytest.raises(KeyError):
         with_options(OUTER, {name: 1})

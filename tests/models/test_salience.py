@@ -134,8 +134,15 @@ def test_where_frames_are_salient() -> None:
     assert np.argwhere(found).tolist() == [[250, 3, 4]]
 
 
-def test_a_range_without_an_inside_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"most_deviations.*more than deviations \(3\)"
-    ):
-        SurpriseOptions(deviations=3.0, most_deviations=3.0)
+def test_a_range_in_which_nothing_is_seen_is_refused() -> None:
+    frames = np.zeros((2, 64, 64, 3), np.uint8)
+    frames[1] = 255
+    options = SalienceOptions(rule=SurpriseOptions(deviations=3.0, most_deviations=4.1))
+    assert Salience(options, GREY).seen_in(frames).any()
+    with pytest.raises(ValueError, match=r"most_deviations.*deviations \+ 1 \(4\)"):
+        SurpriseOptions(deviations=3.0, most_deviations=3.9)
+
+
+def test_a_square_has_a_middle() -> None:
+    with pytest.raises(ValueError, match=r"around.*odd number, found 4"):
+        SalienceOptions(around=4)

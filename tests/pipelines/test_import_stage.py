@@ -223,6 +223,10 @@ def test_files_that_do_not_fit_are_refused(
         importing(mock, vae="nowhere.tar")
     with pytest.raises(ValidationError, match="found both"):
         importing(mock, world_model=files["vae"], vae=files["vae"])
+    with pytest.raises(
+        ValidationError, match="starts: expected none beside world_model"
+    ):
+        importing(mock, world_model=files["vae"], starts=files["vae"])
     changed = importing(mock, vae=files["vae"])
     with pytest.raises(InputError, match=r"import\.mdn_rnn.*; found import\.vae"):
         nodes.import_world_model(

@@ -54,10 +54,12 @@ def test_continuous_actions_have_two_keys_a_dimension() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [PageOptions(keys={"x": 3}), PageOptions(keys={}, idle=3)]
+    ("name", "options"),
+    [("keys.x", PageOptions(keys={"x": 3})), ("idle", PageOptions(keys={}, idle=3))],
 )
-def test_a_key_without_an_action_is_refused(options: PageOptions) -> None:
-    with pytest.raises(InputError, match="expected actions below 3, found 3"):
+def test_a_key_without_an_action_is_refused(name: str, options: PageOptions) -> None:
+    said = f"play.{name}: expected an action below 3, found 3"
+    with pytest.raises(InputError, match=said):
         hands(DISCRETE, options)
 
 

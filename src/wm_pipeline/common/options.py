@@ -119,7 +119,7 @@ def option(options: Options, name: str) -> Any:
     """
     value: Any = options
     for part in name.split("."):
-        value = (dict(value) if isinstance(value, Options | dict) else {})[part]
+        value = _inner(dict(value) if isinstance(value, Options) else value, part)
     return value
 
 
@@ -139,11 +139,24 @@ def with_options(options: AnyOptions, values: Mapping[str, Any]) -> AnyOptions:
         *path, last = name.split(".")
         inner: Any = tree
         for part in path:
-            inner = inner[part]
+            inner = _inner(inner, part)
         if not isinstance(inner, dict) or last not in inner:
             raise KeyError(name)
         inner[last] = value
     return type(options).model_validate(tree)
+
+
+def _inner(value: Any, part: str) -> Any:
+    """What has a name in a dictionary, or options with a place in a list.
+
+    Raises:
+        KeyError: There is none.
+    """
+    if isinstance(value, list | tuple):
+        value = {
+            str(n): v for n, v in enumerate(value) if isinstance(v, Options | dict)
+        }
+    return (value if isinstance(value, dict) else {})[part]
 
 
 def _is_other_kind(kind: Any, value: Any) -> bool:

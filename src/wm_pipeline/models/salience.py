@@ -40,10 +40,11 @@ class SurpriseOptions(Options):
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
-        if self.most_deviations <= self.deviations:
+        if self.most_deviations < self.deviations + SEEN:
             raise ValueError(
-                f"most_deviations: expected more than deviations ({self.deviations:g}), "
-                f"found {self.most_deviations:g}"
+                f"most_deviations: expected at least deviations + {SEEN:g} "
+                f"({self.deviations + SEEN:g}), from which on a pixel is seen, found "
+                f"{self.most_deviations:g}"
             )
         return self
 
@@ -85,6 +86,12 @@ class SalienceOptions(Options):
     around: int = Field(default=5, ge=1, le=127)
     imagined_weight: float = Field(default=8.0, ge=0, le=1e6)
     together: float = Field(default=64.0, gt=0, le=4096)
+
+    @model_validator(mode="after")
+    def _check_around(self) -> Self:
+        if self.around % 2 == 0:
+            raise ValueError(f"around: expected an odd number, found {self.around}")
+        return self
 
 
 class Statistics(NamedTuple):

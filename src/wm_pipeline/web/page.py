@@ -150,10 +150,13 @@ def _discrete(actions: Actions, options: PageOptions) -> tuple[dict[str, int], i
     keys = keys if options.keys is None else options.keys
     idle = idle if options.idle is None else options.idle
     count = len(actions.constants)
-    for name, number in {**keys, "idle": idle}.items():
+    for name, number in [
+        *(("keys." + key, n) for key, n in keys.items()),
+        ("idle", idle),
+    ]:
         if number >= count:
             raise InputError(
-                f"play.keys: expected actions below {count}, found {number} of {name}"
+                f"play.{name}: expected an action below {count}, found {number}"
             )
     return keys, idle
 

@@ -103,6 +103,11 @@ class ImportOptions(Options):
     def _one_world(self) -> Self:
         if self.world_model is not None and (self.vae or self.mdn_rnn):
             raise ValueError("expected world_model, or vae and mdn_rnn; found both")
+        if self.world_model is not None and self.starts:
+            raise ValueError(
+                "starts: expected none beside world_model, which knows how its dreams "
+                f"begin, found {self.starts}"
+            )
         return self
 
     def determining(self) -> dict[str, Any]:
