@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from kedro.io import DatasetError
+from kedro.io import DatasetError, Version
 
 from wm_pipeline.datasets import FolderDataset, OnnxDataset
 
@@ -48,6 +48,27 @@ def test_a_folder_without_its_sums_does_not_count(
     assert folder.exists()
     (tmp_path / "page.json").unlink()
     assert not folder.exists()
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    def version(name: str) -> FolderDataset:
+        return FolderDataset(
+            filepath=str(tmp_path / "page.json"), version=Version(None, name)
+        )
+
+    for name in ("1", "2"):
+        version(name).save(CONTENTS)
+    left = tmp_path / "page.json"
+    (left / "2/page.json").unlink()
+    version("3").remove_partial()
+    assert not (left / "2").exists()
+    assert (left / "1/page/index.html").is_file()
+    assert (
+        FolderDataset(
+            filepath=str(tmp_path / "page.json"), version=Version("1", None)
+        ).load()
+        == CONTENTS
+    )
 
 
 def test_an_onnx_file_is_its_bytes(tmp_path: Path) -> None:

@@ -56,6 +56,14 @@ class FolderDataset(VersionedFile):
         sums = {n: hashlib.sha256(part).hexdigest() for n, part in data.items()}
         path.write_text(json.dumps(sums, indent=2) + "\n")
 
+    def remove_partial(self) -> None:
+        """As any file's; and folders that a killed run left without their sums."""
+        sums = Path(self._filepath)
+        for folder in sums.glob(f"*/{sums.stem}/"):
+            if not folder.with_suffix(sums.suffix).exists():
+                shutil.rmtree(folder)
+        super().remove_partial()
+
     def preview(self) -> JSONPreview:
         """The files and their sums, for kedro-viz."""
         return JSONPreview(Path(self._get_load_path()).read_text())
