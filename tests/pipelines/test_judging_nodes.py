@@ -12,9 +12,8 @@ from kedro.io import DataCatalog
 from tests.pipelines.in_memory import catalog_of, options, run_node
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.pipelines.blind.nodes import find_blind_policies
-from wm_pipeline.pipelines.compare.nodes import compare, draw_comparison
+from wm_pipeline.pipelines.compare.nodes import compare
 from wm_pipeline.pipelines.controller.nodes import (
-    draw_fitness,
     search_controller,
     select_controller,
 )
@@ -30,7 +29,11 @@ from wm_pipeline.pipelines.pictures.nodes import (
     animate_controller_dreams,
     animate_real_episode,
 )
-from wm_pipeline.reporting.figures import dream_against_real
+from wm_pipeline.reporting.figures import (
+    comparison_figure,
+    dream_against_real,
+    fitness_curve,
+)
 from wm_pipeline.search.comparison_state import ComparisonState
 from wm_pipeline.search.state import SearchState
 from wm_pipeline.workers.engine import LOCAL
@@ -90,7 +93,7 @@ def judged(
     """All that the stages behind the dream make."""
     catalog = searching(mock, tmp_path_factory.mktemp("shards"))
     run_node(catalog, "blind", find_blind_policies)
-    for function in (search_controller, select_controller, draw_fitness):
+    for function in (search_controller, select_controller, fitness_curve):
         run_node(catalog, "controller", function)
     for function in (evaluate, summarise):
         run_node(catalog, "evaluation", function)
@@ -100,7 +103,7 @@ def judged(
         dream_against_real,
     ):
         run_node(catalog, "pictures", function)
-    for function in (compare, draw_comparison):
+    for function in (compare, comparison_figure):
         run_node(catalog, "compare", function)
     return catalog
 

@@ -61,6 +61,11 @@ class TrainingState:
             if name.startswith(f"{prefix}.")
         }
 
+    def wide(self, name: str) -> pd.DataFrame:
+        """The history with a column a metric and a row a step, which is called ``name``."""
+        table = self.history.pivot(index="step", columns="metric", values="value")
+        return table.rename_axis(index=name, columns=None).reset_index()
+
     def check(self, what: str, conditions: dict[str, Any]) -> None:
         """Refuse a state that a training cannot resume.
 

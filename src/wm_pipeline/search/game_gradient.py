@@ -171,10 +171,8 @@ def trained(state: TrainingState) -> Controller:
 
 def log_of(state: TrainingState) -> pd.DataFrame:
     """The history of a training, a row an iteration: iteration, and METRICS."""
-    wide = state.history.pivot(index="step", columns="metric", values="value")
-    wide = wide.rename_axis(index="iteration", columns=None).reset_index()
     counts = {"iteration": "int64", "decisions": "int64", "steps": "int64"}
-    return wide[["iteration", *METRICS]].astype(counts)
+    return state.wide("iteration")[["iteration", *METRICS]].astype(counts)
 
 
 def _iterate(

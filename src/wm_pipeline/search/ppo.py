@@ -154,9 +154,7 @@ def train_ppo(
 
 def log_of(state: TrainingState) -> pd.DataFrame:
     """The history of a training, a row an update: steps, and the columns it has."""
-    wide = state.history.pivot(index="step", columns="metric", values="value")
-    wide = wide.rename_axis(index="steps", columns=None).reset_index()
-    return wide[["steps", *_METRICS]].astype({"episodes": "int64"})
+    return state.wide("steps")[["steps", *_METRICS]].astype({"episodes": "int64"})
 
 
 class _Log(BaseCallback):

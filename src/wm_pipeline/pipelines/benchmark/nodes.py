@@ -1,14 +1,12 @@
 """How fast controllers, searches and the dream run on this machine."""
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from wm_pipeline.benchmarks.options import BenchmarkOptions
 from wm_pipeline.benchmarks.suites import measure_speed
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.reporting.figures import benchmark_figure
 
 
 def benchmark(
@@ -19,8 +17,3 @@ def benchmark(
 ) -> pd.DataFrame:
     """The table of ``measure_speed``; of the game only its action mapping is used."""
     return measure_speed(world_model, controller, environment.actions, options)
-
-
-def draw_benchmark(benchmark: pd.DataFrame) -> go.Figure:
-    """The dream's cost curve, the limit drawn beside it."""
-    return benchmark_figure(benchmark)

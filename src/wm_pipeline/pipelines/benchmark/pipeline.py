@@ -2,7 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from wm_pipeline.pipelines.benchmark.nodes import benchmark, draw_benchmark
+from wm_pipeline.pipelines.benchmark.nodes import benchmark
+from wm_pipeline.reporting.figures import benchmark_figure
 
 
 def create_pipeline() -> Pipeline:
@@ -22,7 +23,7 @@ def create_pipeline() -> Pipeline:
                 tags="timed",
             ),
             Node(
-                draw_benchmark,
+                benchmark_figure,
                 inputs="benchmark",
                 outputs="benchmark_figure",
                 name="draw_benchmark",

@@ -7,11 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import torch
 from pydantic import Field
 
-from wm_pipeline.common import progress
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Workers
 from wm_pipeline.common.randomness import stream
@@ -20,14 +18,13 @@ from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.policies.controller_policy import ControllerPolicy
-from wm_pipeline.reporting.figures import comparison_figure
 from wm_pipeline.search.comparison import (
     ComparisonOptions,
     train_architectures,
 )
 from wm_pipeline.search.comparison_state import ComparisonState, FinishedSearch
 from wm_pipeline.workers.engine import EngineOptions
-from wm_pipeline.workers.playing import play_episodes
+from wm_pipeline.workers.scores import play_for_scores
 
 logger = logging.getLogger(__name__)
 
@@ -101,13 +98,6 @@ def compare(
         )
 
 
-def draw_comparison(
-    comparison: pd.DataFrame, comparison_log: pd.DataFrame
-) -> go.Figure:
-    """The architectures' fitness over evaluations, and their scores by seed."""
-    return comparison_figure(comparison, comparison_log)
-
-
 def _row(search: FinishedSearch) -> dict[str, Any]:
     """A row of the comparison, before the real game was played."""
     return {
@@ -160,12 +150,8 @@ def _play(
     }
     random = stream(options.seeds[0], "comparison games")
     seeds = random.integers(2**31, size=options.real_episodes).tolist()
-    games = [(name, seed) for name in policies for seed in seeds]
-    returns: dict[str, list[float]] = {name: [] for name in policies}
-    with progress.task("Playing the real game", len(games), "episodes") as task:
-        where = engine.with_workers(options.workers)
-        played = play_episodes(environment, policies, games, where, "none")
-        for (name, _), episode in zip(games, played, strict=True):
-            returns[name].append(float(episode.rewards.sum()))
-            task.advance(note=f"{name} {rounded(float(np.mean(returns[name])))[0]}")
-    return {name: np.array(values) for name, values in returns.items()}
+    scores = play_for_scores(
+        policies, environment, engine.with_workers(options.workers), seeds
+    )
+    returns = scores.set_index("policy")["return"]
+    return {name: returns.loc[[name]].to_numpy() for name in policies}

@@ -2,7 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from wm_pipeline.pipelines.compare.nodes import compare, draw_comparison
+from wm_pipeline.pipelines.compare.nodes import compare
+from wm_pipeline.reporting.figures import comparison_figure
 
 
 def create_pipeline() -> Pipeline:
@@ -24,7 +25,7 @@ def create_pipeline() -> Pipeline:
                 tags="timed",
             ),
             Node(
-                draw_comparison,
+                comparison_figure,
                 inputs=["comparison", "comparison_log"],
                 outputs="comparison_figure",
                 name="draw_comparison",

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 from pydantic import Field, model_validator
 
 from wm_pipeline.common.errors import InputError
@@ -17,7 +16,6 @@ from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel, digest
 from wm_pipeline.policies.controller_policy import ControllerPolicy
-from wm_pipeline.reporting.figures import fitness_curve
 from wm_pipeline.search.loop import EvolutionOptions, evolve
 from wm_pipeline.search.selection import select
 from wm_pipeline.search.state import SearchState
@@ -166,11 +164,6 @@ def select_controller(
         "stopped": search_state.stopped,
     }
     return result.controller, choice
-
-
-def draw_fitness(fitness_log: pd.DataFrame) -> go.Figure:
-    """The curve of the fitness log."""
-    return fitness_curve(fitness_log)
 
 
 def _blank_controller(

@@ -3,10 +3,10 @@
 from kedro.pipeline import Node, Pipeline
 
 from wm_pipeline.pipelines.controller.nodes import (
-    draw_fitness,
     search_controller,
     select_controller,
 )
+from wm_pipeline.reporting.figures import fitness_curve
 
 
 def create_pipeline() -> Pipeline:
@@ -39,7 +39,7 @@ def create_pipeline() -> Pipeline:
                 name="select_controller",
             ),
             Node(
-                draw_fitness,
+                fitness_curve,
                 inputs="fitness_log",
                 outputs="fitness_curve",
                 name="draw_fitness",
