@@ -422,6 +422,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_runs(
         "base",
         "big",
         "carracing",
+        "carracing_dreams",
         "finetune",
         "mock",
         "paper",
