@@ -37,8 +37,9 @@ PAGES = {
 USAGE = PAGES[ROOT / "docs/usage.md"]
 
 ELSEWHERE = {
-    "kedro run",  # --params seed=2 runs the same stages
-    "kedro run --env test",  # --params seed=2, too
+    "kedro run",  # the finished project did
+    "kedro run --env test",  # likewise
+    "kedro run --params seed=2",  # tests/project/test_origins.py
     "kedro run --env mock",  # tests/pipelines/test_controller_stage.py
     "kedro run --env ready",  # test_the_world_that_comes_along_is_judged
     "kedro run --env mygame",  # test_an_own_game_runs_from_end_to_end
