@@ -1,16 +1,17 @@
 """Tests of policies without eyes, and of what they do in dreams."""
 
 import numpy as np
-import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wm_pipeline.environments.actions import (
     BoxActions,
     DiscreteActions,
     ThresholdActions,
 )
-from wm_pipeline.policies.policy import controls_for_dreams
 from wm_pipeline.policies.random_policy import RandomPolicy
 from wm_pipeline.policies.scripted_policy import CyclePolicy, opposites
+from wm_pipeline.policies.unseeing import UnseeingPolicy, controls_for_dreams
 
 PLANE = BoxActions(kind="box", low=(-1.0, -1.0), high=(1.0, 1.0))
 
@@ -66,8 +67,28 @@ def test_controls_are_averaged_over_each_step_of_m_in_each_dream_alone():
     np.testing.assert_array_equal(controls_for_dreams(policy, [7], 3, 4)[0], coarse[1])
 
 
-def test_a_policy_that_sees_cannot_be_asked_without_frames():
-    policy = CyclePolicy(np.zeros((1, 1, 1), np.float32), (1, 1))
-    policy.sees = True
-    with pytest.raises(AssertionError, match="needs frames"):
-        controls_for_dreams(policy, [1], 1, 1)
+@given(
+    policy=st.sampled_from(
+        [
+            CyclePolicy(np.zeros((1, 1, 2), np.float32), (1, 1)),
+            CyclePolicy(opposites(PLANE.constants), (7, 7)),
+            CyclePolicy(opposites(PLANE.constants), (1, 9)),
+            RandomPolicy(PLANE, (1, 1)),
+            RandomPolicy(PLANE, (1, 10)),
+        ]
+    ),
+    seed=st.integers(0, 2**31),
+    steps=st.integers(1, 60),
+)
+@settings(max_examples=50, deadline=None)
+def test_a_script_is_what_is_done_step_by_step(
+    policy: UnseeingPolicy, seed: int, steps: int
+) -> None:
+    state, random = policy.begin(seed)
+    done = []
+    for _ in range(steps):
+        controls, (state,) = policy.act(None, [state], [random])
+        done.append(controls[0])
+    script = policy.script(seed, steps)
+    assert script.dtype == np.float32
+    np.testing.assert_array_equal(script, done)

@@ -11,7 +11,7 @@ from wm_pipeline.dreaming.cuda_graphs import to_device
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.policies.controller_policy import decision_noise
-from wm_pipeline.policies.policy import Policy, controls_for_dreams
+from wm_pipeline.policies.unseeing import UnseeingPolicy, controls_for_dreams
 
 ROW_BLOCK = 8
 """A candidate's rows in a matrix product are a multiple of this."""
@@ -134,7 +134,7 @@ class ScriptedPolicy:
 
 
 def script_of(
-    policy: Policy,
+    policy: UnseeingPolicy,
     dreams: int,
     steps: int,
     frame_skip: int,
@@ -144,7 +144,7 @@ def script_of(
     """A policy's controls for dreams, averaged over each step of M.
 
     Args:
-        policy: Acts at every step of the environment, and sees no frames.
+        policy: Acts at every step of the environment.
         dreams: How many dreams.
         steps: Steps of M in each.
         frame_skip: Steps of the environment in one of M's.

@@ -44,29 +44,3 @@ class Policy(Protocol):
         Returns:
             Controls (batch, size) float32, and the new state of each episode.
         """
-
-
-def controls_for_dreams(
-    policy: Policy, seeds: Sequence[int], steps: int, frame_skip: int
-) -> np.ndarray:
-    """What a policy that does not see does, averaged over each step of M.
-
-    Args:
-        policy: Acts at every step of the environment.
-        seeds: Of each dream.
-        steps: Steps of M in each.
-        frame_skip: Steps of the environment in one of M's.
-
-    Returns:
-        Controls, (dreams, steps, size) float32.
-    """
-    assert not policy.sees, "a policy that sees needs frames"
-    begun = [policy.begin(seed) for seed in seeds]
-    states: Sequence[Any] = [state for state, _ in begun]
-    randoms = [random for _, random in begun]
-    lines = []
-    for _ in range(steps * frame_skip):
-        controls, states = policy.act(None, states, randoms)
-        lines.append(controls)
-    windows = np.stack(lines, 1).reshape(len(seeds), steps, frame_skip, -1)
-    return windows.mean(2)

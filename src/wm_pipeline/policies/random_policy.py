@@ -1,12 +1,12 @@
 """Random policies: the ones that collect episodes, and the baselines."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.actions import Actions
+from wm_pipeline.policies.unseeing import UnseeingPolicy
 
 
 class Held(NamedTuple):
@@ -21,7 +21,7 @@ class Held(NamedTuple):
     left: int
 
 
-class RandomPolicy:
+class RandomPolicy(UnseeingPolicy):
     """Draws a control uniformly and repeats it for a random number of steps.
 
     Args:
@@ -29,9 +29,6 @@ class RandomPolicy:
         repeats: The least and the most steps a control lasts; (1, 1) draws anew at each
             step.
     """
-
-    sees = False
-    hold = 1
 
     def __init__(self, actions: Actions, repeats: tuple[int, int]) -> None:
         self.actions, self.repeats = actions, repeats
@@ -41,22 +38,8 @@ class RandomPolicy:
         nothing = np.zeros(self.actions.size, np.float32)
         return Held(nothing, 0), stream(seed, "random policy")
 
-    def act(
-        self,
-        frames: np.ndarray | None,
-        states: Sequence[Held],
-        randoms: Sequence[np.random.Generator],
-    ) -> tuple[np.ndarray, list[Held]]:
-        """The repeated controls, or new ones; see ``Policy``."""
-        held = [
-            self._next(state, random)
-            for state, random in zip(states, randoms, strict=True)
-        ]
-        return np.stack([state.control for state in held]), held
-
-    def _next(self, held: Held, random: np.random.Generator) -> Held:
-        if held.left:
-            return Held(held.control, held.left - 1)
+    def turn(self, state: Held, random: np.random.Generator) -> Held:
+        """A new control."""
         control = self.actions.sample(random)
         least, most = self.repeats
         return Held(control, int(random.integers(least, most + 1)) - 1)

@@ -1,11 +1,14 @@
 """Scripted policies: controls in turn, whatever happens."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from wm_pipeline.common.randomness import stream
+from wm_pipeline.policies.unseeing import UnseeingPolicy
+
+ENDLESS = 1_000_000
+"""Steps that one control lasts which has no other to take turns with."""
 
 
 class Turn(NamedTuple):
@@ -21,8 +24,13 @@ class Turn(NamedTuple):
     place: int
     left: int
 
+    @property
+    def control(self) -> np.ndarray:
+        """The one whose turn it is, (size,) float32."""
+        return self.cycle[self.place]
 
-class CyclePolicy:
+
+class CyclePolicy(UnseeingPolicy):
     """Gives some controls in turn, over and over.
 
     One control alone is a constant policy; two opposite ones, each for the same number of
@@ -33,9 +41,6 @@ class CyclePolicy:
         repeats: The least and the most steps a control lasts, drawn at each turn.
     """
 
-    sees = False
-    hold = 1
-
     def __init__(self, cycles: np.ndarray, repeats: tuple[int, int]) -> None:
         self.cycles, self.repeats = cycles, repeats
 
@@ -45,25 +50,13 @@ class CyclePolicy:
         cycle = self.cycles[random.integers(len(self.cycles))]
         return Turn(cycle, -1, 0), random
 
-    def act(
-        self,
-        frames: np.ndarray | None,
-        states: Sequence[Turn],
-        randoms: Sequence[np.random.Generator],
-    ) -> tuple[np.ndarray, list[Turn]]:
-        """The controls whose turn it is; see ``Policy``."""
-        turns = [
-            self._next(state, random)
-            for state, random in zip(states, randoms, strict=True)
-        ]
-        return np.stack([turn.cycle[turn.place] for turn in turns]), turns
-
-    def _next(self, turn: Turn, random: np.random.Generator) -> Turn:
-        if turn.left:
-            return turn._replace(left=turn.left - 1)
+    def turn(self, state: Turn, random: np.random.Generator) -> Turn:
+        """The control whose turn is next."""
+        if len(state.cycle) == 1:
+            return Turn(state.cycle, 0, ENDLESS)
         least, most = self.repeats
         steps = int(random.integers(least, most + 1))
-        return Turn(turn.cycle, (turn.place + 1) % len(turn.cycle), steps - 1)
+        return Turn(state.cycle, (state.place + 1) % len(state.cycle), steps - 1)
 
 
 def opposites(controls: np.ndarray) -> np.ndarray:

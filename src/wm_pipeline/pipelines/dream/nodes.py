@@ -31,9 +31,9 @@ from wm_pipeline.models.mdn_rnn import MDNRNN
 from wm_pipeline.models.salience import SalienceRule
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, build_world_model
-from wm_pipeline.policies.policy import Policy, controls_for_dreams
 from wm_pipeline.policies.random_policy import RandomPolicy
 from wm_pipeline.policies.scripted_policy import CyclePolicy
+from wm_pipeline.policies.unseeing import UnseeingPolicy, controls_for_dreams
 from wm_pipeline.reporting.animations import animation
 from wm_pipeline.reporting.fidelity_figures import fidelity_figure, sweeps_figure
 from wm_pipeline.reporting.films import film_dream
@@ -153,7 +153,7 @@ def check_dream(
     logger.info("The dream environment passes Gymnasium's checker")
     world_model = world_model.to(choose_device(check.device))
 
-    def comes_to(policy: Policy, purpose: str) -> tuple[float, float]:
+    def comes_to(policy: UnseeingPolicy, purpose: str) -> tuple[float, float]:
         result = _dreamed(world_model, policy, options, check, purpose)
         steps = result.steps.double().mean().item() * mdn_rnn.frame_skip
         return steps, result.returns.double().mean().item()
@@ -221,7 +221,7 @@ def measure_dream(
     Returns:
         The rows of ``compared`` for each ``policy``; and a figure.
     """
-    policies: dict[str, Policy] = {
+    policies: dict[str, UnseeingPolicy] = {
         "random play": RandomPolicy(environment.actions, check.hold),
         "the best blind policy": _blind(blind_policies)[0].policy(),
     }
@@ -298,7 +298,7 @@ def measure_sweeps(
 
 def _dreamed(
     world_model: WorldModel,
-    policy: Policy,
+    policy: UnseeingPolicy,
     options: DreamOptions,
     check: DreamCheckOptions,
     purpose: str,
@@ -316,7 +316,7 @@ def _blind(blind_policies: dict[str, Any]) -> list[BlindPolicy]:
 
 
 def _scripted(
-    policy: Policy, seeds: Sequence[int], steps: int, frame_skip: int
+    policy: UnseeingPolicy, seeds: Sequence[int], steps: int, frame_skip: int
 ) -> Decision:
     """A policy without eyes as it acts in dreams side by side."""
     controls = iter(

@@ -29,6 +29,7 @@ from wm_pipeline.policies.blindfold import BlindfoldedPolicy
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.policy import Policy
 from wm_pipeline.policies.random_policy import RandomPolicy
+from wm_pipeline.policies.unseeing import UnseeingPolicy
 from wm_pipeline.reporting.fidelity_figures import fidelity_figure
 from wm_pipeline.reporting.figures import POLICY_NAMES, evaluation_histogram
 from wm_pipeline.reporting.films import controller_in_dreams
@@ -131,7 +132,7 @@ def evaluate(
         players["searched"] = (searched_world_model, searched_controller)
     if dreamed_controller is not None:
         players["dreamed"] = (world_model, dreamed_controller)
-    unseeing: dict[str, Policy] = {
+    unseeing: dict[str, UnseeingPolicy] = {
         "blind": BlindPolicy.of(blind_policies["policies"][0]).policy(),
         "random_held": RandomPolicy(environment.actions, options.hold),
         "random_uniform": RandomPolicy(environment.actions, (1, 1)),
@@ -285,7 +286,7 @@ def _dream_with(name: str, evaluator: DreamEvaluator, episodes: int) -> pd.DataF
 
 def _dream_without_eyes(
     name: str,
-    policy: Policy,
+    policy: UnseeingPolicy,
     world_model: WorldModel,
     dream_options: DreamOptions,
     options: EvaluationOptions,
