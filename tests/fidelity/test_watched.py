@@ -18,19 +18,21 @@ from wm_pipeline.models.world_model import WorldModel
 RED = ColourOptions(kind="colour", channel=0, threshold=0.65)
 
 
-def episode(red: list[int], terminated: bool = True) -> Episode:
-    """Frames with so many red pixels."""
+def episode(
+    red: list[int], terminated: bool = True, steps: int | None = None
+) -> Episode:
+    """Frames with so many red pixels, of an episode of so many steps."""
     frames = np.zeros((len(red), 64, 64, 3), np.uint8)
     for frame, count in zip(frames, red, strict=True):
         frame.reshape(-1, 3)[:count, 0] = 255
-    steps = len(red)
+    steps = len(red) if steps is None else steps
     return Episode(
         1, frames, np.zeros((steps, 1), np.float32), np.ones(steps), terminated
     )
 
 
-def test_every_so_many_frames_of_an_episode_are_looked_at() -> None:
-    episodes = [episode([1, 2, 3, 4, 5]), episode([9, 0], terminated=False)]
+def test_all_frames_that_were_kept_are_looked_at() -> None:
+    episodes = [episode([1, 3, 5], steps=5), episode([9], terminated=False, steps=2)]
     found = watch_episodes(episodes, look_for(RED, episodes), 2)
     np.testing.assert_array_equal(found.pixels, [[1, 3, 5], [9, np.nan, np.nan]])
     assert found.steps.tolist() == [5, 2]
@@ -87,7 +89,11 @@ def test_ends_are_foreseen_where_m_calls_them(
 ) -> None:
     with torch.no_grad():
         world_model.mdn_rnn.head.bias[-1] = bias
-    episodes = [episode([3] * 7), episode([3] * 6), episode([0] * 5, terminated=False)]
+    episodes = [
+        episode([3] * 4, steps=7),
+        episode([3] * 3, steps=6),
+        episode([0] * 3, terminated=False, steps=5),
+    ]
     assert ends_foreseen(world_model, episodes) == share
 
 

@@ -384,6 +384,29 @@ def test_without_frames_games_are_the_same(
     assert longest == {"blind": 30, "constant": AHEAD, "controller": 2}
 
 
+@pytest.mark.parametrize("every", [1, 3, 4])
+def test_each_frame_behind_so_many_steps_is_kept(
+    doom: EnvironmentOptions, world_model: WorldModel, every: int
+) -> None:
+    controller = Controller(ControllerOptions(inputs="zh"), 4, 8, 1)
+    random = torch.Generator().manual_seed(1)
+    controller.set_parameters(torch.randn(controller.size, generator=random))
+    policies = {
+        "random": RandomPolicy(doom.actions, (1, 5)),
+        "blind": CyclePolicy(np.array([[[-1], [1]]], np.float32), (30, 30)),
+        "controller": ControllerPolicy(world_model, controller, doom.actions, True),
+    }
+    with closing(Player(doom, policies)) as player:
+        for name, policy in policies.items():
+            played = player.play(name, SEEDS[:2], frames=every)
+            for found, alone in zip(
+                played, play_alone(doom, policy, SEEDS[:2]), strict=True
+            ):
+                assert alone.frames is not None
+                np.testing.assert_array_equal(found.frames, alone.frames[::every])
+                np.testing.assert_array_equal(found.actions, alone.actions)
+
+
 def test_a_policy_of_somebody_elses_plays_in_the_workers(doom: EnvironmentOptions):
     """Each control is held as it asks for, and answers the frame it was shown."""
     policy, seeds = Brightness(), [7, 3, 9, 1, 4, 6]

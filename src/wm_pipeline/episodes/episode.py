@@ -15,8 +15,8 @@ class Episode:
 
     Attributes:
         seed: What it was reset with.
-        frames: (T, 64, 64, 3) uint8, the frame each action answered; or only those that
-            were decided on, (decisions, 64, 64, 3); None when not kept.
+        frames: (T, 64, 64, 3) uint8, the frame each action answered; or only some of
+            them, as ``play_episodes`` was asked; None when not kept.
         actions: (T, size) float32 controls.
         rewards: (T,) float32; of steps that were taken together, at the last of them.
         terminated: Whether the game ended it, rather than the cap on its length.

@@ -43,13 +43,15 @@ def compare_worlds(
         engine: Where the games are played.
 
     Returns:
-        The rows of ``compared``, with the ``policy``; and the games, with their frames.
+        The rows of ``compared``, with the ``policy``; and the games, with a frame a step of
+        M.
     """
     random = stream(seed, f"watched games of {name}")
     games = [(name, int(s)) for s in random.integers(2**31, size=dreams.count)]
-    episodes = list(play_episodes(environment, {name: policy}, games, engine, "all"))
+    every = dreams.world_model.mdn_rnn.frame_skip
+    episodes = list(play_episodes(environment, {name: policy}, games, engine, every))
     look = look_for(things or SurpriseOptions(), episodes)
-    game = watch_episodes(episodes, look, dreams.world_model.mdn_rnn.frame_skip)
+    game = watch_episodes(episodes, look, every)
     dreamed = watch_dreams(dreams, choose, most_steps, look, seed)
     table = compared(game, dreamed, seed).assign(policy=name)
     for sentence in sentences(table, name):

@@ -59,9 +59,9 @@ def look_for(rule: SalienceRule, episodes: Sequence[Episode]) -> Look:
         rule: Which pixels are.
         episodes: Of the game, with their frames, by which it is known what is usual.
     """
-    stride = max(1, sum(len(each.rewards) for each in episodes) // SAMPLED)
-    frames = [each.frames[::stride] for each in episodes if each.frames is not None]
-    statistics = Statistics.of(np.concatenate(frames))
+    frames = [each.frames for each in episodes if each.frames is not None]
+    stride = max(1, sum(map(len, frames)) // SAMPLED)
+    statistics = Statistics.of(np.concatenate([some[::stride] for some in frames]))
     return Salience(SalienceOptions(rule=rule), statistics).seen_in
 
 
@@ -69,14 +69,14 @@ def watch_episodes(episodes: Sequence[Episode], look: Look, every: int) -> Watch
     """Look at episodes of the game.
 
     Args:
-        episodes: With their frames.
+        episodes: With some of their frames, from the first on.
         look: At a frame.
-        every: Steps from one frame looked at to the next.
+        every: Steps from one of these frames to the next.
     """
     counts = []
     for episode in episodes:
         assert episode.frames is not None, "nothing to look at"
-        counts.append(look(episode.frames[::every]).sum((1, 2)))
+        counts.append(look(episode.frames).sum((1, 2)))
     pixels = np.full((len(episodes), max(map(len, counts))), np.nan)
     for row, found in zip(pixels, counts, strict=True):
         row[: len(found)] = found
@@ -125,7 +125,7 @@ def ends_foreseen(world_model: WorldModel, episodes: Sequence[Episode]) -> float
 
     Args:
         world_model: V and M.
-        episodes: With their frames.
+        episodes: With a frame a step of M.
 
     Returns:
         0 to 1; NaN if the game ended none of them.
@@ -141,7 +141,7 @@ def _last_logit(world_model: WorldModel, episode: Episode) -> Tensor:
     skip, total = mdn_rnn.frame_skip, len(episode.rewards)
     # The last step of M begins where the last control was chosen.
     starts = np.arange(0, total, skip)
-    means, _ = vae.encode_frames(episode.frames[starts])
+    means, _ = vae.encode_frames(episode.frames)
     counts = np.minimum(starts + skip, total) - starts
     controls = np.add.reduceat(episode.actions, starts, axis=0) / counts[:, None]
     actions = torch.from_numpy(controls.astype(np.float32))

@@ -23,8 +23,9 @@ ATTEMPTS = 3
 SIDE_BY_SIDE = 4
 """Games of a process whose policy decides for all of them at once."""
 
-Frames = Literal["none", "decided", "all"]
-"""Which frames of an episode are kept: those that a policy with eyes decided on, or all."""
+Frames = Literal["none", "decided", "all"] | int
+"""Which frames of an episode are kept: those that a policy with eyes decided on, all, or the
+first and each behind so many steps."""
 
 AHEAD = 64
 """Steps for which a policy that does not see decides at once; more would gain nothing."""
@@ -110,7 +111,9 @@ class _Rollout:
         keep_states: bool,
     ) -> None:
         self.env, self.seed, self.over = env, seed, False
-        self._sees, self._kept = policy.sees, frames
+        self._sees, self._keeps_decided = policy.sees, frames == "decided"
+        # Steps from one frame that is kept to the next, whoever decides.
+        self._every = frames if isinstance(frames, int) else int(frames == "all")
         self._keeps_states = keep_states
         self._decided: np.ndarray | None = None
         self._frames: list[np.ndarray] = []
@@ -154,8 +157,11 @@ class _Rollout:
         left = steps
         while left:
             # Steps whose frames nobody keeps are taken together.
+            together = left
+            if self._every:
+                together = min(left, self._every - len(self._actions) % self._every)
             taken, reward, self._terminated, truncated, _ = self.env.hold(
-                control, 1 if self._kept == "all" else left
+                control, together
             )
             self._actions.extend([control] * taken)
             self._rewards.extend([0.0] * (taken - 1) + [reward])
@@ -178,10 +184,11 @@ class _Rollout:
 
     def _look(self, decides: bool) -> None:
         """Make the frame, which takes a third of a step, only where it is needed."""
-        every, decided = self._kept == "all", decides and self._sees
-        if every or decided:
+        kept = self._every and len(self._actions) % self._every == 0
+        decided = decides and self._sees
+        if kept or decided:
             self.frame = self.env.frame()
-        if every or (decided and self._kept == "decided"):
+        if kept or (decided and self._keeps_decided):
             self._frames.append(self.frame)
 
 
