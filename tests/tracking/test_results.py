@@ -87,12 +87,13 @@ def test_a_resumed_stage_took_the_seconds_of_both_runs(
     del began["stage_seconds"], began["evaluation_summary"]
     began["run_record"]["stages"] = ["vision", "controller"]
     began["run_record"]["seconds"] = {"vision": 12.0, "controller": 3600.0}
-    # It has the same options, and is no part of the chain.
+    # In between, with the same options: one of it is no part of the chain.
     for left in (other, ended):
         for name in NEEDED:
             if name != "stage_seconds":
                 del left[name]
-    other["stage_seconds"] = {"elsewhere": 300.0}
+    other["run_record"]["stages"] = ["compare", "rounds"]
+    other["stage_seconds"] = {"compare": 300.0, "rounds": 40.0}
     ended["evaluation_summary"] = whole["evaluation_summary"]
     ended["stage_seconds"] = {"controller": 5.0, "evaluation": 20.0}
     versions = (f"2999-01-0{day}T00.00.00.000Z" for day in (1, 2, 3))
@@ -100,7 +101,8 @@ def test_a_resumed_stage_took_the_seconds_of_both_runs(
     assert "2999-01-03" in page
     assert "| controller | 3605.0 |" in page
     assert "| vision | 12.0 |" in page
-    assert "elsewhere" not in page
+    assert "| rounds | 40.0 |" in page  # alone, and part of the chain
+    assert "| compare |" not in page
 
 
 def test_what_others_took_is_not_the_chains(documents: dict[str, Any]) -> None:

@@ -42,14 +42,19 @@ def hold(game: gymnasium.Env[Any, Any], action: Any, steps: int) -> Held:
     """
     doom = _doom_in(game)
     if doom is not None and steps > 1:
-        return _hold_in_doom(game, doom, action, steps)
+        held = _hold_in_doom(game, doom, action, steps)
+    else:
+        held = _hold_step_by_step(game, action, steps)
+    return held._replace(terminated=False) if _outlived(game, held) else held
+
+
+def _hold_step_by_step(game: gymnasium.Env[Any, Any], action: Any, steps: int) -> Held:
     total, taken, over = 0.0, 0, False
     while taken < steps and not over:
         observation, reward, terminated, truncated, info = game.step(action)
         total, taken = total + float(reward), taken + 1
         over = terminated or truncated
-    ended = bool(terminated) and not _outlived(game, bool(truncated))
-    return Held(taken, observation, total, ended, bool(truncated), info)
+    return Held(taken, observation, total, bool(terminated), bool(truncated), info)
 
 
 def _doom_in(game: gymnasium.Env[Any, Any]) -> Any:
@@ -65,10 +70,10 @@ def _is_doom(game: gymnasium.Env[Any, Any]) -> bool:
     return type(game).__module__.startswith("vizdoom.")
 
 
-def _outlived(game: gymnasium.Env[Any, Any], truncated: bool) -> bool:
+def _outlived(game: gymnasium.Env[Any, Any], held: Held) -> bool:
     """Whether a cap alone ended an episode that VizDoom says has ended."""
     doom: Any = game.unwrapped
-    return truncated and _is_doom(doom) and not doom.game.is_player_dead()
+    return held.truncated and _is_doom(doom) and not doom.game.is_player_dead()
 
 
 def _hold_in_doom(
@@ -81,5 +86,6 @@ def _hold_in_doom(
     finally:
         doom.frame_skip = tics
     taken = -(-(doom.game.get_episode_time() - before) // tics)
-    ended = bool(terminated) and not _outlived(doom, bool(truncated))
-    return Held(taken, observation, float(reward), ended, bool(truncated), info)
+    return Held(
+        taken, observation, float(reward), bool(terminated), bool(truncated), info
+    )

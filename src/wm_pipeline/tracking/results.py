@@ -26,6 +26,9 @@ NEEDED = (
 """What a run of the whole chain leaves; older ones have no ``run_record``, and those whose
 C is of rounds alone no ``controller_choice``."""
 
+ASIDE = {"ablation", "baselines", "benchmark", "compare", "export", "play", "tune"}
+"""Stages that are no part of a chain which earlier runs began."""
+
 OF_STAGES = {
     "rounds": ("count", "games", "memory.steps", "gradient.iterations"),
     "finetune": ("gradient.games", "gradient.iterations"),
@@ -109,15 +112,9 @@ def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
             if whole.keys() >= set(NEEDED):
                 break
             earlier = documents[version]
-            if made_of is None or _made_of(earlier) != made_of:
-                continue
-            # One that finished belongs to the chain by what it left, e.g. not `compare`.
-            if "stage_seconds" in earlier and not set(NEEDED) & (
-                earlier.keys() - whole.keys()
-            ):
-                continue
-            seconds = _together(earlier, whole["stage_seconds"])
-            whole = {**earlier, **whole, "stage_seconds": seconds}
+            if made_of is not None and _made_of(earlier) == made_of:
+                seconds = _together(earlier, whole["stage_seconds"])
+                whole = {**earlier, **whole, "stage_seconds": seconds}
         if whole.keys() >= set(NEEDED):
             return versions[number], whole
     raise InputError(
@@ -145,7 +142,7 @@ def _together(
     earlier: Mapping[str, Any], later: Mapping[str, float]
 ) -> dict[str, float]:
     """The seconds of a run's stages and of those of a later one that went on with it."""
-    known = _seconds(earlier)
+    known = {n: s for n, s in _seconds(earlier).items() if n not in ASIDE}
     together = {**known, **later}
     if "stage_seconds" not in earlier and known:
         interrupted = earlier["run_record"]["stages"][-1]

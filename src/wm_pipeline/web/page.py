@@ -150,10 +150,8 @@ def _discrete(actions: Actions, options: PageOptions) -> tuple[dict[str, int], i
     keys = keys if options.keys is None else options.keys
     idle = idle if options.idle is None else options.idle
     count = len(actions.constants)
-    for name, number in [
-        *(("keys." + key, n) for key, n in keys.items()),
-        ("idle", idle),
-    ]:
+    given = {f"keys.{key}": number for key, number in keys.items()}
+    for name, number in {**given, "idle": idle}.items():
         if number >= count:
             raise InputError(
                 f"play.{name}: expected an action below {count}, found {number}"
