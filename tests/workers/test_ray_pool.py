@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import pytest
 import ray
+import torch
 from ray.cluster_utils import Cluster
 
 from tests.small_dream import assert_same
@@ -292,6 +293,30 @@ def test_dreams_are_the_same_to_the_last_bit(
             assert STEPS.taken() - before == {"dream": int(theirs.steps.sum())}
             ours = evaluator.evaluate(candidates, 3, "test", generation)
             assert_same(theirs, ours)
+
+
+def visible_gpus(_: Any) -> str | None:
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_workers_start_where_ray_has_a_gpu(
+    cluster: Cluster, engine: EngineOptions, evaluator: DreamEvaluator
+) -> None:
+    half = engine.model_copy(update={"gpus_per_worker": 0.5})
+    node = cluster.add_node(num_cpus=3, num_gpus=1)
+    try:
+        with open_pool(half, 1, 1, identity, 1) as pool:
+            assert pool.size == 2
+            found = list(pool.map(visible_gpus, [()] * 4, described))
+        assert found == ["0"] * 4
+        if not torch.cuda.is_available():  # Ray is told that there is one
+            with (
+                with_workers(evaluator, half, None, 5) as shared,
+                pytest.raises(InputError, match=r"gpus_per_worker: expected 0"),
+            ):
+                shared.conditions()
+    finally:
+        cluster.remove_node(node)
 
 
 def test_games_are_the_same_to_the_last_pixel(

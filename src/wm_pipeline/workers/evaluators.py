@@ -1,14 +1,17 @@
 """Where candidates run: in this process, or in workers that share a population."""
 
 import math
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from wm_pipeline.common.devices import Device
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.machine import cores
 from wm_pipeline.common.options import Options
 from wm_pipeline.dreaming.evaluator import (
@@ -178,6 +181,11 @@ def evaluator_in(
 
 def _there(evaluator: DreamEvaluator, device: Device | None) -> DreamEvaluator:
     """What a worker holds."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "engine.gpus_per_worker: expected 0, as torch finds no GPU on "
+            f"{socket.gethostname()}, where Ray counts some, found more"
+        )
     return evaluator if device is None else evaluator.on(device)
 
 
