@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
+from ray.autoscaler._private.util import prepare_config, validate_config
 
 from tests.kedro_runs import KEDRO, ROOT, copy_project
 from tests.kedro_runs import run as run_stages
@@ -130,6 +132,15 @@ def test_no_page_uses_the_deprecated_option() -> None:
         path.name for path, text in PAGES.items() if re.search(r"--pipeline\b", text)
     ]
     assert old == ["CHANGELOG.md"]
+
+
+def test_the_example_of_a_cluster_is_one_that_ray_takes() -> None:
+    config = yaml.safe_load((ROOT / "examples/cluster.yaml").read_text())
+    install = next(each for each in config["setup_commands"] if "pip install" in each)
+    extras = set(re.findall(r"\.\[([\w,]+)\]", install)[0].split(","))
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert extras <= set(pyproject["project"]["optional-dependencies"])
+    validate_config(prepare_config(config))
 
 
 @pytest.mark.parametrize(
