@@ -16,6 +16,7 @@ from wm_pipeline.episodes import sequences
 from wm_pipeline.episodes.sequences import (
     latent_statistics,
     longest_episode,
+    reward_range,
     side_by_side,
     to_sequence,
     training_windows,
@@ -271,14 +272,23 @@ def test_statistics_are_those_of_numpy(stored: EpisodeShards):
     )
     assert found.reward_mean == pytest.approx(rewards.mean())
     assert found.reward_scale == pytest.approx(np.sqrt((rewards**2).mean()))
-    assert found.reward_range == (rewards.min(), rewards.max())
+
+
+def test_the_reward_range_is_that_of_all_phases(stored: EpisodeShards) -> None:
+    chosen = np.array([0, 3, 4])
+    rewards = [
+        to_sequence(stored.read(int(episode)), phase, 3).rewards
+        for episode in chosen
+        for phase in range(min(3, int(stored.lengths[episode])))
+    ]
+    every = np.concatenate(rewards)
+    assert reward_range(stored, chosen, 3) == (every.min(), every.max())
 
 
 def test_the_reward_scale_of_a_game_that_never_pays_is_one(tmp_path: Path):
     steps = latents(6) | {"reward": np.zeros(6, np.float32)}
     found = latent_statistics(write(tmp_path / "x", [steps]), np.array([0]), 2)
     assert (found.reward_mean, found.reward_scale) == (0, 1)
-    assert found.reward_range == (0, 0)
 
 
 def test_steps_longer_than_every_episode_are_refused(stored: EpisodeShards):

@@ -3,7 +3,9 @@
 import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +18,13 @@ from kedro.io import DataCatalog
 from tests.kedro_runs import load, run
 from tests.playing import play_alone
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.episodes.columns import Steps
+from wm_pipeline.episodes.sequences import training_windows
+from wm_pipeline.episodes.shards import EpisodeShards
 from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.mdn_rnn_training import Window
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.pipelines.rounds import create_pipeline
+from wm_pipeline.pipelines.rounds import create_pipeline, nodes
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.search.policy_gradient import exploring
 from wm_pipeline.workers.here import games_here
@@ -90,6 +96,45 @@ def test_a_round_trains_m_and_nothing_else(catalog: DataCatalog) -> None:
     history = catalog.load("round_1_mdn_rnn_history")
     assert history["step"].max() == 4
     assert {"nll", "done_loss"} <= set(history["metric"])
+
+
+class Richer:
+    """C's games, four times as long, and a step pays five times as much."""
+
+    def __init__(self, games: EpisodeShards) -> None:
+        self._games, self.lengths = games, games.lengths * 4
+
+    def __len__(self) -> int:
+        return len(self._games)
+
+    def read(self, episode: int, columns: list[str] | None = None) -> Steps:
+        steps = self._games.read(episode, columns)
+        longer = {name: np.concatenate([each] * 4) for name, each in steps.items()}
+        return {**longer, "reward": 5 * longer["reward"]}
+
+
+def test_m_learns_from_games_longer_and_richer_than_any_before(
+    catalog: DataCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As C's are: its dreams have to pay what it found."""
+    world_model, played = (catalog.load(n) for n in ("world_model", "round_1_latents"))
+    latents, options = catalog.load("latents"), catalog.load("params:rounds")
+    memory = options.memory.model_copy(update={"sequence_length": 10_000})
+    skip, lengths = world_model.mdn_rnn.frame_skip, []
+    richer = Richer(played)
+    assert richer.lengths.max() > latents.lengths.max()
+
+    def windows(*arguments: Any) -> Iterator[Window]:
+        lengths.append(arguments[4])
+        return training_windows(*arguments)
+
+    monkeypatch.setattr(nodes, "training_windows", windows)
+    after, _ = nodes.train_memory_on(
+        world_model, latents, options.model_copy(update={"memory": memory}), richer
+    )
+    assert world_model.mdn_rnn.reward_range.tolist() == [1, skip]
+    assert after.mdn_rnn.reward_range.tolist() == [1, 5 * skip]
+    assert set(lengths) == {-(-richer.lengths.max() // skip)}
 
 
 def test_the_logs_of_practice_have_a_row_an_iteration(catalog: DataCatalog) -> None:

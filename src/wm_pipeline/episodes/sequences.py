@@ -182,13 +182,11 @@ class LatentStatistics:
         trivial: The predictors that M is compared with.
         reward_mean: Of a step of M.
         reward_scale: Root mean square of a step's reward; 1 where it is always zero.
-        reward_range: The least and the largest reward of a step.
     """
 
     trivial: TrivialPredictors
     reward_mean: float
     reward_scale: float
-    reward_range: tuple[float, float]
 
 
 def latent_statistics(
@@ -202,7 +200,6 @@ def latent_statistics(
         frame_skip: Steps of the environment in one of M's.
     """
     sums: dict[str, np.ndarray] = {}
-    low, high = np.inf, -np.inf
 
     def add(name: str, values: np.ndarray) -> None:
         for power in (0, 1, 2):
@@ -218,10 +215,6 @@ def latent_statistics(
         add("variance", variances)
         add("change", np.diff(sequence.means, axis=0))
         add("reward", sequence.rewards[:, None])
-        low, high = (
-            min(low, sequence.rewards.min()),
-            max(high, sequence.rewards.max()),
-        )
 
     def moments(name: str) -> tuple[np.ndarray, np.ndarray]:
         mean = sums[f"{name}1"] / sums[f"{name}0"]
@@ -246,8 +239,26 @@ def latent_statistics(
         trivial,
         float(reward_mean[0]),
         reward_scale if reward_scale > 0 else 1.0,
-        (float(low), float(high)),
     )
+
+
+def reward_range(
+    latents: Episodes, chosen: np.ndarray, frame_skip: int
+) -> tuple[float, float]:
+    """The least and the largest reward of a step of M, over all phases of episodes.
+
+    Args:
+        latents: The stored latents; their rewards alone are read.
+        chosen: Which episodes.
+        frame_skip: Steps of the environment in one of M's.
+    """
+    found = [
+        np.add.reduceat(rewards, np.arange(phase, len(rewards), frame_skip))
+        for rewards in (latents.read(int(n), ["reward"])["reward"] for n in chosen)
+        for phase in range(min(frame_skip, len(rewards)))
+    ]
+    every = np.concatenate(found).astype(np.float32)
+    return float(every.min()), float(every.max())
 
 
 class _Pool:

@@ -20,6 +20,7 @@ from wm_pipeline.episodes.sequences import (
     check_latents,
     latent_statistics,
     longest_episode,
+    reward_range,
     training_windows,
     validation_windows,
 )
@@ -101,7 +102,9 @@ def train_memory(
     statistics = latent_statistics(latents, training, frame_skip)
     mdn_rnn.reward_mean.fill_(statistics.reward_mean)
     mdn_rnn.reward_scale.fill_(statistics.reward_scale)
-    mdn_rnn.reward_range.copy_(torch.tensor(statistics.reward_range))
+    mdn_rnn.reward_range.copy_(
+        torch.tensor(reward_range(latents, training, frame_skip))
+    )
     mdn_rnn.to(choose_device(settings.device))
     states = train_mdn_rnn(
         mdn_rnn,

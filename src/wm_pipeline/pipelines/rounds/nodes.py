@@ -30,6 +30,7 @@ from wm_pipeline.episodes.sequences import (
     check_latents,
     latent_statistics,
     longest_episode,
+    reward_range,
     side_by_side,
     training_windows,
     validation_windows,
@@ -231,17 +232,23 @@ def train_memory_on(
     mdn_rnn, skip = world_model.mdn_rnn, world_model.mdn_rnn.frame_skip
     games = JoinedEpisodes(played)
     held_out = np.arange(len(games))[-min(VALIDATED, max(1, len(games) // 4)) :]
+    learned = np.arange(len(games) - len(held_out))
     settings = options.memory
+    # C may be paid what nobody was in the collection.
+    least, most = reward_range(games, learned, skip)
+    mdn_rnn.reward_range[0].clamp_(max=least)
+    mdn_rnn.reward_range[1].clamp_(min=most)
     mdn_rnn.to(choose_device(settings.device))
     chosen = np.arange(len(latents))
-    length = min(settings.sequence_length, longest_episode(latents, skip))
+    longest = max(longest_episode(latents, skip), -(-int(games.lengths.max()) // skip))
+    length = min(settings.sequence_length, longest)
     half = settings.batch_size // 2
 
     def windows(first: int) -> Iterator[Window]:
         # C decides once a step of M, from the first on: between its decisions M would
         # read the mean of two, which no dream of C has.
         sources: tuple[tuple[Episodes, np.ndarray, int, int], ...] = (
-            (games, np.arange(len(games) - len(held_out)), half, 1),
+            (games, learned, half, 1),
             (latents, chosen, settings.batch_size - half, skip),
         )
         return side_by_side(
