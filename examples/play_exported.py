@@ -14,6 +14,8 @@ import onnxruntime
 agent, frame = (onnxruntime.InferenceSession(path) for path in sys.argv[1:3])
 about = json.loads(agent.get_modelmeta().custom_metadata_map["wm_pipeline"])
 game = about["environment"]
+if game["backend"] != "gymnasium":
+    sys.exit(f"expected a game of Gymnasium's, found one of {game['backend']}'s")
 rendered = game["frame_key"] == "render"
 keywords = {"render_mode": "rgb_array"} if rendered else {}
 env = gymnasium.make(game["id"], **game["kwargs"], **keywords)

@@ -16,6 +16,7 @@ from wm_pipeline.search import EvolutionOptions, StrategyOptions, evolve, select
 world_model = load_checkpoint(sys.argv[1], WorldModel)
 # It knows how it is dreamed: its actions, its temperature and its cap.
 known = dict(world_model.dream)
+known["max_steps"] *= world_model.mdn_rnn.frame_skip  # of the game, not of M
 actions = TypeAdapter(ActionOptions).validate_python(known.pop("actions"))
 linear = Controller.for_world(ControllerOptions(), world_model, actions.outputs)
 evaluator = DreamEvaluator(world_model, linear, actions, DreamOptions(**known), seed=1)

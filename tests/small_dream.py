@@ -28,3 +28,4 @@ def build_controller(**changes: Any) -> Controller:
 def assert_same(found: RolloutResult, expected: RolloutResult) -> None:
     assert torch.equal(found.steps, expected.steps)
     assert torch.equal(found.returns, expected.returns)
+    assert torch.equal(found.ended, expected.ended)

@@ -103,7 +103,7 @@ class Case(NamedTuple):
             self.world_model, population, len(vectors), noise, TEMPERATURE, max_steps
         )
         shape = (len(vectors), len(noise.starts))
-        return RolloutResult(result.returns.view(shape), result.steps.view(shape))
+        return RolloutResult(*(part.view(shape) for part in vars(result).values()))
 
 
 def make_deadly(world_model: WorldModel) -> WorldModel:
@@ -184,8 +184,8 @@ def case(
 @torch.no_grad()
 def plain_dream(
     case: Case, vector: Tensor, rollout: int, max_steps: int
-) -> tuple[float, int]:
-    """One dream of one candidate, step by step."""
+) -> tuple[float, int, bool]:
+    """Return and steps of one dream of one candidate, and whether it ended."""
     world_model, controller = case.world_model, case.controller
     controller.set_parameters(vector)
     noise = case.noise()
@@ -212,7 +212,7 @@ def plain_dream(
         )
         total += float(reward)
         length += 1
-    return total, length
+    return total, length, done
 
 
 def test_a_batch_of_dreams_equals_plain_loops(case: Case) -> None:
@@ -223,18 +223,23 @@ def test_a_batch_of_dreams_equals_plain_loops(case: Case) -> None:
     ]
     expected = torch.tensor(plain)
     assert torch.equal(found.steps, expected[..., 1].long())
+    assert torch.equal(found.ended, expected[..., 2].bool())
     # In 25 steps a dream magnifies the rounding of floats.
     torch.testing.assert_close(found.returns, expected[..., 0], rtol=1e-3, atol=1e-3)
     # Dreams leave the batch at many times, some early, some never.
     assert len(found.steps.unique()) > 4
     assert found.steps.min() < MAX_STEPS / 2
     assert found.steps.max() == MAX_STEPS
+    # Those that end in the very step of a cap have ended.
+    cap = int(found.steps[found.ended].max())
+    assert torch.equal(case.dreamed(case.vectors, max_steps=cap).ended, found.ended)
 
 
 def equal(found: RolloutResult, expected: RolloutResult, *where: Any) -> bool:
     """Whether results are those of a part of others, to the last digit."""
-    return torch.equal(found.steps, expected.steps[where]) and torch.equal(
-        found.returns, expected.returns[where]
+    return all(
+        torch.equal(part, vars(expected)[name][where])
+        for name, part in vars(found).items()
     )
 
 

@@ -6,6 +6,7 @@ from contextlib import closing
 import gymnasium
 import numpy as np
 import pytest
+import vizdoom
 
 from wm_pipeline.environments.game import make_game
 from wm_pipeline.environments.holding import Held, hold
@@ -96,6 +97,14 @@ def test_a_cap_where_the_game_has_its_own_is_no_end(
             _, _, terminated, truncated, _ = env.step(control)
             met += 1
         assert (met, terminated, truncated) == (min(cap, 10), False, True)
+
+
+def test_a_closed_doom_says_so(doom: EnvironmentOptions) -> None:
+    game = make_game(doom.id, doom.kwargs, ())
+    game.reset(seed=1)
+    game.close()
+    with pytest.raises(vizdoom.ViZDoomIsNotRunningException):
+        hold(game, 1, 4)
 
 
 def test_who_counts_the_steps_sees_all_of_them(game: gymnasium.Env) -> None:

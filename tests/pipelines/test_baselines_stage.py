@@ -8,6 +8,7 @@ import pytest
 from kedro.io import DataCatalog
 
 from tests.pipelines.in_memory import catalog_of, options, run_node
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.pipelines.baselines.nodes import (
     TRAINED_IN,
@@ -239,6 +240,13 @@ def test_a_training_is_resumed_if_asked_for(
     before = first["cmaes_dream"].fitness_log
     pd.testing.assert_frame_equal(state.fitness_log[: len(before)], before)
     assert log["steps"].iloc[-1] >= 8192
+    search = given["search"] | {"sigma": 0.3}
+    catalog["params:baselines"] = BaselinesOptions.model_validate(
+        given | more | {"search": search}
+    )
+    with pytest.raises(InputError, match=r"^baselines\.resume: .* strategy\.sigma"):
+        run_node(catalog, "baselines", search_cmaes_in_dream)
+    catalog["params:baselines"] = BaselinesOptions.model_validate(given | more)
     catalog["earlier_ppo_dream_training"] = lambda: first["ppo_dream"]
     log, state = run_node(catalog, "baselines", train_in_dream)
     assert log["steps"].tolist() == list(range(1024, 8193, 1024))

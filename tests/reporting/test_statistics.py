@@ -1,8 +1,11 @@
 """Tests of means with bootstrap intervals, and of whether samples differ."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from wm_pipeline.reporting import statistics
 from wm_pipeline.reporting.statistics import (
     RESAMPLES,
     difference_interval,
@@ -127,3 +130,35 @@ def test_superiority_counts_pairs_and_half_of_ties():
     assert superiority(values, others) == pytest.approx(2.5 / 4)
     assert superiority(others, values) == pytest.approx(1.5 / 4)
     assert superiority(values + 9, others) == 1
+
+
+@pytest.mark.parametrize("together", [1, 7 * 13, 10**9])
+def test_parts_make_no_difference(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values, others = np.arange(13.0) ** 2, np.arange(20.0)
+
+    def found() -> tuple[dict[str, float], float, float]:
+        random = np.random.default_rng(3)
+        interval = mean_interval(values, random)
+        return interval, permutation_test(values, others, random), random.random()
+
+    expected = found()
+    monkeypatch.setattr(statistics, "TOGETHER", together)
+    assert found() == expected
+
+
+def test_the_most_episodes_of_an_evaluation_take_little_memory(
+    random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "RESAMPLES", 200)
+    values = random.normal(size=100_000)
+    tracemalloc.start()
+    try:
+        mean_interval(values, random)
+        permutation_test(values, values + 1, random)
+        assert superiority(values, values) == 0.5
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 100e6  # these 200 resamples at once would take 320 MB

@@ -121,6 +121,14 @@ def test_finished_runs_are_kept_and_others_are_not(tmp_path: Path) -> None:
     assert len(made) == 6
 
 
+def test_variants_that_change_the_same_are_kept_apart(tmp_path: Path) -> None:
+    alike = options(variants={"first": {}, "again": {}})
+    *_, before = run(tmp_path / "calls", alike)[0]
+    assert len(before) == 2 * 2 * 5
+    *_, after = run(tmp_path / "calls", alike, before)[0]
+    pd.testing.assert_frame_equal(after, before)
+
+
 def test_nothing_is_left_of_a_finished_ablation(tmp_path: Path) -> None:
     tables, _ = run(tmp_path / "calls", options(seeds=[3]))
     (again,), made = run(tmp_path / "calls", options(seeds=[3]), tables[-1])

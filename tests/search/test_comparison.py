@@ -209,5 +209,8 @@ def test_a_strategy_that_is_not_for_its_architecture_is_refused_before_any_searc
         linear=ArchitectureOptions(model=ControllerOptions(), strategy="full"),
         tiny=ArchitectureOptions(model=ControllerOptions(), strategy="vd"),
     )
-    with pytest.raises(InputError, match="at least 10 parameters for 'vd'"):
+    with pytest.raises(
+        InputError,
+        match=r"compare\.architectures\.tiny\.strategy: .*at least 10 parameters for 'vd'",
+    ):
         next(train_architectures(mock_world_model(), ACTIONS, LOCAL, DREAMS, unfit))

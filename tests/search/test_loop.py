@@ -92,7 +92,8 @@ class Hill(DreamEvaluator):
         # The rollouts differ, around the height.
         spread = torch.arange(rollouts) - (rollouts - 1) / 2
         returns = self.spoiled(heights[:, None] + spread, purpose)
-        return RolloutResult(returns, torch.full(returns.shape, 7))
+        ended = torch.ones_like(returns, dtype=torch.bool)
+        return RolloutResult(returns, torch.full(returns.shape, 7), ended)
 
     def spoiled(self, returns: torch.Tensor, purpose: str) -> torch.Tensor:
         return returns

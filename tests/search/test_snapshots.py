@@ -87,6 +87,16 @@ def test_whatever_the_search_it_goes_on_bit_for_bit(
     assert_goes_on(kind, size, population, generations, fitness)
 
 
+@pytest.mark.parametrize("kind", sorted({*get_args(Kind)} - {"random"}))
+def test_a_search_that_pycma_ended_has_ended_when_it_is_restored(kind: Kind) -> None:
+    subject = search(kind)
+    while not subject.stop():
+        candidates = subject.ask()
+        subject.tell(candidates, -np.square(candidates).sum(1))
+    restored = search(kind, snapshot=travelled(subject.snapshot()))
+    assert restored.stop() == subject.stop()
+
+
 def test_directions_that_vkd_gains_go_on() -> None:
     subject = search("vkd", 2, 5)
     course(subject, 5)

@@ -229,9 +229,9 @@ def test_a_vector_that_is_not_finite_is_refused(path: Path, name: str) -> None:
 
 def test_a_log_without_a_column_that_is_read_again_is_refused(path: Path) -> None:
     state = load_state(path)
-    state.check(CONDITIONS, ["generation", "mean"])
+    state.check("controller.resume", CONDITIONS, ["generation", "mean"])
     with pytest.raises(InputError, match=rf"{path}: expected .* with sigma, found gen"):
-        state.check(CONDITIONS, ["mean", "sigma"])
+        state.check("controller.resume", CONDITIONS, ["mean", "sigma"])
 
 
 def test_flipped_bits_are_refused(path: Path) -> None:
@@ -273,12 +273,14 @@ def test_a_full_disk_leaves_the_older_state(path: Path, state: SearchState) -> N
 
 
 def test_a_state_fits_its_own_conditions(path: Path) -> None:
-    load_state(path).check(json.loads(json.dumps(CONDITIONS)))
+    load_state(path).check("baselines.resume", json.loads(json.dumps(CONDITIONS)))
 
 
 def test_a_state_that_does_not_fit_is_named_with_its_file(path: Path) -> None:
-    with pytest.raises(InputError, match=rf"resume: the search state {path} was"):
-        load_state(path).check({**CONDITIONS, "seed": 2})
+    with pytest.raises(
+        InputError, match=rf"baselines\.resume: the search state {path} was"
+    ):
+        load_state(path).check("baselines.resume", {**CONDITIONS, "seed": 2})
 
 
 @pytest.mark.parametrize(
@@ -310,14 +312,14 @@ def test_a_differing_condition_is_named_with_both_values(
         match=rf"controller\.resume: .*options\. {name}: it has {old}, the "
         rf"options {new}$",
     ):
-        state.check(conditions)
+        state.check("controller.resume", conditions)
 
 
 def test_every_differing_condition_is_named(state: SearchState) -> None:
     conditions = {**CONDITIONS, "seed": 5, "rollouts": 9, "device": "new"}
     del conditions["parameters"]
     with pytest.raises(ValueError, match="other options") as caught:
-        state.check(conditions)
+        state.check("controller.resume", conditions)
     text = str(caught.value)
     assert "seed: it has 1, the options 5" in text
     assert "rollouts: it has 3, the options 9" in text

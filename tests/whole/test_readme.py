@@ -253,7 +253,11 @@ def test_an_example_takes_the_world_that_comes_along(
     file = ROOT / f"examples/{script}.py"
     monkeypatch.setattr(sys, "argv", [str(file), *map(str, arguments)])
     with contextlib.chdir(tmp_path):
-        runpy.run_path(str(file), run_name="__main__")
+        left = runpy.run_path(str(file), run_name="__main__")
+    if script == "search":  # its dreams are as long as those of the environment
+        skip = left["world_model"].mdn_rnn.frame_skip
+        expected = left["world_model"].dream["max_steps"]
+        assert left["evaluator"].options.steps(skip) == expected
     assert "score" in capsys.readouterr().out or script == "search"
     assert (tmp_path / "controller.safetensors").is_file() == (script == "search")
 

@@ -193,7 +193,7 @@ class DreamEvaluator:
             self.options.steps(world_model.mdn_rnn.frame_skip),
         )
         shape = (len(candidates), part.stop - part.start)
-        return RolloutResult(result.returns.view(shape), result.steps.view(shape))
+        return RolloutResult(*(part.view(shape) for part in vars(result).values()))
 
     def conditions(self) -> dict[str, Any]:
         """All that a candidate's fitness depends on; see ``Evaluator``."""
@@ -209,7 +209,5 @@ class DreamEvaluator:
 
 def joined(results: list[RolloutResult], axis: int) -> RolloutResult:
     """Results, each (population, rollouts), side by side along an axis."""
-    return RolloutResult(
-        torch.cat([result.returns for result in results], axis),
-        torch.cat([result.steps for result in results], axis),
-    )
+    parts = zip(*(vars(result).values() for result in results), strict=True)
+    return RolloutResult(*(torch.cat(part, axis) for part in parts))

@@ -36,10 +36,12 @@ class RolloutResult:
     Attributes:
         returns: Sum of rewards, float32.
         steps: Steps of M until the end, int64.
+        ended: Whether the world ended them, rather than the cap, bool.
     """
 
     returns: Tensor
     steps: Tensor
+    ended: Tensor
 
 
 @torch.inference_mode()
@@ -62,7 +64,7 @@ def dream(
         max_steps: The cap on a dream, in steps of M.
 
     Returns:
-        Returns and lengths, in the order of the rows.
+        What came of them, in the order of the rows.
     """
     mdn_rnn, kernel = world_model.mdn_rnn, step_kernel_for(world_model)
     features = mdn_rnn.latent_size + mdn_rnn.hidden_size
@@ -84,7 +86,7 @@ def dream(
 
     batch = Batch.begin(mdn_rnn, noise.starts, copies)
     row = torch.arange(batch.dreams, device=device)
-    result = RolloutResult(batch.returns.clone(), batch.steps.clone())
+    result = RolloutResult(batch.returns.clone(), batch.steps.clone(), ~batch.alive)
     do_step = step_of(batch)
     noises = noise.steps(mdn_rnn.options.mixtures, mdn_rnn.choices)
     for step, drawn in enumerate(noises, 1):
@@ -95,9 +97,12 @@ def dream(
         over = step == max_steps or finished == batch.dreams
         if over or finished > FINISHED_SHARE[device.type] * batch.dreams:
             result.returns[row], result.steps[row] = batch.returns, batch.steps
+            result.ended[row] = ~batch.alive
             if over:
                 STEPS.add("dream", int(result.steps.sum()))
-                return RolloutResult(result.returns.cpu(), result.steps.cpu())
+                return RolloutResult(
+                    result.returns.cpu(), result.steps.cpu(), result.ended.cpu()
+                )
             kept = batch.alive.nonzero()[:, 0]
             row = row[kept]
             batch = batch.kept(kept)

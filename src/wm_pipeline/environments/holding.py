@@ -41,7 +41,8 @@ def hold(game: gymnasium.Env[Any, Any], action: Any, steps: int) -> Held:
         steps: 1 or more.
     """
     doom = _doom_in(game)
-    if doom is not None and steps > 1:
+    # Of a closed game VizDoom itself says so; to ask it for its time ends the process.
+    if doom is not None and steps > 1 and doom.game.is_running():
         held = _hold_in_doom(game, doom, action, steps)
     else:
         held = _hold_step_by_step(game, action, steps)

@@ -1,9 +1,14 @@
 """Means with bootstrap intervals, and whether two samples differ."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+
+TOGETHER = 2_000_000
+"""Values drawn together, 30 MB of them; in parts or not, the draws are the same."""
 
 
 def mean_interval(values: np.ndarray, random: np.random.Generator) -> dict[str, float]:
@@ -75,15 +80,14 @@ def permutation_test(
         The p-value, above 0 and at most 1.
     """
     together = np.concatenate((values, others)).astype(np.float64)
-    dealt = random.permuted(np.tile(together, (RESAMPLES, 1)), axis=1)
-    first, second = dealt[:, : len(values)], dealt[:, len(values) :]
-    apart = np.abs(first.mean(1) - second.mean(1))
-    found = abs(values.mean() - others.mean())
-    # Equal differences differ in their last digits, by the order of their terms; and
-    # the samples as they are count as one more deal.
-    return float(
-        (1 + (apart >= found - 1e-9 * np.ptp(together)).sum()) / (1 + RESAMPLES)
-    )
+    # Equal differences differ in their last digits, by the order of their terms.
+    found = abs(values.mean() - others.mean()) - 1e-9 * np.ptp(together)
+    as_far = 1  # the samples as they are count as one more deal
+    for deals in _parts(len(together)):
+        dealt = random.permuted(np.tile(together, (deals, 1)), axis=1)
+        first, second = dealt[:, : len(values)], dealt[:, len(values) :]
+        as_far += (np.abs(first.mean(1) - second.mean(1)) >= found).sum()
+    return float(as_far / (1 + RESAMPLES))
 
 
 def superiority(values: np.ndarray, others: np.ndarray) -> float:
@@ -96,13 +100,26 @@ def superiority(values: np.ndarray, others: np.ndarray) -> float:
     Returns:
         0 to 1; Mann and Whitney's U, divided by n m.
     """
-    differences = np.sign(values[:, None] - others[None, :])
-    return float((1 + differences.mean()) / 2)
+    ordered = np.sort(others)
+    below, up_to = (ordered.searchsorted(values, side) for side in ("left", "right"))
+    return float((below + up_to).mean() / (2 * len(others)))
 
 
 def _resampled_means(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    drawn = random.integers(len(values), size=(RESAMPLES, len(values)))
-    return values[drawn].mean(1)
+    count = len(values)
+    return np.concatenate(
+        [
+            values[random.integers(count, size=(rows, count))].mean(1)
+            for rows in _parts(count)
+        ]
+    )
+
+
+def _parts(values: int) -> Iterator[int]:
+    """How many resamples of so many values each are drawn together, part after part."""
+    rows = max(1, TOGETHER // values)
+    for first in range(0, RESAMPLES, rows):
+        yield min(rows, RESAMPLES - first)
 
 
 def _interval(resampled: np.ndarray) -> tuple[float, float]:

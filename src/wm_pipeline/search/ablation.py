@@ -105,8 +105,12 @@ def run_variants(
     finished: dict[tuple[str, int], pd.DataFrame] = {}
     if before is not None:
         for conditions, rows in before.groupby("conditions"):
+            # Variants that change the same are under the same conditions.
+            by_variant = dict(tuple(rows.groupby("variant", sort=False)))
+            some = next(iter(by_variant.values()))
             for run in (run for run, key in keys.items() if key == conditions):
-                finished[run] = rows.assign(variant=run[0])
+                kept = by_variant.get(run[0], some)
+                finished[run] = kept.assign(variant=run[0])
     left = [run for run in runs if run not in finished]
     if finished:
         yield _table(runs, finished)

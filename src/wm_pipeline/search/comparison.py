@@ -121,7 +121,8 @@ def train_architectures(
         for name, entry in options.architectures.items()
     }
     for name, controller in controllers.items():
-        check_size(options.architectures[name].strategy, controller.size)
+        option = f"compare.architectures.{name}.strategy"
+        check_size(options.architectures[name].strategy, controller.size, option)
 
     def evaluator(name: str, seed: int) -> DreamEvaluator:
         return DreamEvaluator(

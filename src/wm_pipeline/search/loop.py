@@ -81,6 +81,7 @@ def evolve(
     before: SearchState | None = None,
     name: str = "C",
     start: np.ndarray | None = None,
+    group: str = "controller",
 ) -> Iterator[SearchState]:
     """Search for the parameters of a controller with the highest return.
 
@@ -94,6 +95,7 @@ def evolve(
         before: A state to resume from; the result is that of an uninterrupted search.
         name: Of what is trained, for progress and curves.
         start: The parameters at which a new search begins, (size,) float64; None: zero.
+        group: Of the options by which it is resumed, for errors.
 
     Yields:
         The state, ``save_every`` seconds or more after the one before, and at the end,
@@ -106,7 +108,7 @@ def evolve(
 
     Source: World Models, sec. 2.3; Hansen 2006 for CMA-ES.
     """
-    search = _Search(evaluator, options, seed, before, name, start)
+    search = _Search(evaluator, options, seed, before, name, start, group)
     state, reason, saved = before, search.reason_to_stop(), True
     last = time.monotonic()
     with search.task() as task:
@@ -128,8 +130,8 @@ def evolve(
     if not search.any_finite:
         raise InputError(
             f"{name}: expected candidates of finite fitness, found none in "
-            f"{search.generation} generations: the world model's dreams are not finite. "
-            "Look at dream.temperature, or train V and M anew"
+            f"{search.generation} generations. Of dreams look at dream.temperature, or "
+            "train V and M anew; of games at their rewards"
         )
     if state is not None and state is before:
         yield state.over(reason)
@@ -193,6 +195,7 @@ class _Search:
         before: SearchState | None,
         name: str,
         start: np.ndarray | None,
+        group: str,
     ) -> None:
         self._evaluator, self._options, self._name = evaluator, options, name
         pycma_seed = int(stream(seed, "cma-es").integers(1, 2**31))
@@ -206,7 +209,7 @@ class _Search:
             **_beginning(evaluator, before, start),
         }
         if before is not None:
-            before.check(self._conditions, _READ_AGAIN)
+            before.check(f"{group}.resume", self._conditions, _READ_AGAIN)
         snapshot = None if before is None else before.snapshot
         self._strategy = CMAES(options.strategy, size, pycma_seed, snapshot, start)
         self._best = self._strategy.mean

@@ -30,6 +30,8 @@ _LEFT_OUT = {
     "opts", "_es_opts", "inopts", "inputargs", "gp", "boundary_handler",
     # Records that the search does not read again.
     "logger", "more_to_write", "_tell2_args", "pop_sorted", "ary",
+    # Which criteria are met: asked again, since of its answers only their time is state.
+    "_stopdict",
 }  # fmt: skip
 """Attributes of pycma's objects that are no state."""
 

@@ -61,17 +61,20 @@ class SearchState:
         """The same, stopped for a reason."""
         return replace(self, stopped=reason)
 
-    def check(self, conditions: dict[str, Any], columns: Sequence[str] = ()) -> None:
+    def check(
+        self, option: str, conditions: dict[str, Any], columns: Sequence[str] = ()
+    ) -> None:
         """Refuse a state that a search cannot resume.
 
         Args:
+            option: By which it was to be resumed, for the error.
             conditions: Those of the search.
             columns: Of the fitness log, which it reads.
 
         Raises:
             InputError: The state is of other conditions, or its log has no such columns.
         """
-        what = f"controller.resume: {self.snapshot.source}"
+        what = f"{option}: {self.snapshot.source}"
         check_same(what, self.conditions, conditions)
         if missing := [name for name in columns if name not in self.fitness_log]:
             raise InputError(

@@ -162,21 +162,32 @@ def check_population(kind: Kind, population: int) -> None:
         )
 
 
-def check_size(kind: Kind, size: int) -> None:
-    """Raise ValueError unless a kind of CMA-ES is for that many parameters."""
+def check_size(
+    kind: Kind, size: int, option: str = "controller.evolution.strategy.kind"
+) -> None:
+    """Refuse a kind of CMA-ES that is not for so many parameters.
+
+    Args:
+        kind: Of CMA-ES.
+        size: How many parameters there are.
+        option: The kind's name, for the error.
+
+    Raises:
+        InputError: They are too many, or too few.
+    """
     if size > LARGEST:
         raise InputError(
-            f"controller.model.hidden_sizes: expected a controller of at most "
-            f"{LARGEST:,} parameters, found {size:,}"
+            f"{option}: expected a controller of at most {LARGEST:,} parameters, found "
+            f"{size:,}. Choose fewer `hidden_sizes`"
         )
     if kind == "full" and size > LARGEST_FULL:
         raise InputError(
-            f"strategy.kind: expected at most {LARGEST_FULL:,} parameters for 'full', "
+            f"{option}: expected at most {LARGEST_FULL:,} parameters for 'full', "
             f"found {size:,}, whose covariance alone takes {8e-9 * size**2:.1f} GB. "
             "Choose 'separable', or 'vd' or 'vkd'"
         )
     if kind == "vd" and size < LEAST_VD:
         raise InputError(
-            f"strategy.kind: expected at least {LEAST_VD} parameters for 'vd', found "
+            f"{option}: expected at least {LEAST_VD} parameters for 'vd', found "
             f"{size}. Choose 'full'"
         )

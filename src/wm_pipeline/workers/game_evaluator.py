@@ -73,12 +73,11 @@ class GameEvaluator:
 
         given = [(candidates[number], seeds) for number, seeds in tasks]
         played = self._pool.map(_CandidatePlayer.play, given, describe)
-        shape = len(candidates), rollouts, 2
-        returns, steps = np.concatenate(list(played)).reshape(shape).transpose(2, 0, 1)
-        decisions = -(-steps // self._policy.hold)
-        return RolloutResult(
-            torch.from_numpy(returns).float(), torch.from_numpy(decisions).long()
-        )
+        shape = len(candidates), rollouts, 3
+        found = np.concatenate(list(played)).reshape(shape).transpose(2, 0, 1)
+        returns, steps, ended = map(torch.from_numpy, found)
+        decisions = -(-steps.long() // self._policy.hold)
+        return RolloutResult(returns.float(), decisions, ended.bool())
 
     def conditions(self) -> dict[str, Any]:
         """All that a candidate's fitness depends on; see ``Evaluator``."""
@@ -101,12 +100,16 @@ class _CandidatePlayer:
         self._player = Player(environment, {_CANDIDATE: policy})
 
     def play(self, parameters: np.ndarray, seeds: list[int]) -> np.ndarray:
-        """Return and steps of each game of a candidate, (games, 2) float64."""
+        """Each game's return and steps, and whether it ended, (games, 3) float64."""
         self._controller.set_parameters(torch.from_numpy(parameters).float())
         played = self._player.play(_CANDIDATE, seeds, frames="none")
         return np.array(
             [
-                (episode.rewards.sum(dtype=np.float64), len(episode.rewards))
+                (
+                    episode.rewards.sum(dtype=np.float64),
+                    len(episode.rewards),
+                    episode.terminated,
+                )
                 for episode in played
             ]
         )

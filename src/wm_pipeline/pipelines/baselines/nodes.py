@@ -39,7 +39,12 @@ from wm_pipeline.reporting.statistics import mean_interval, paired_interval
 from wm_pipeline.search.loop import EvolutionOptions, StopOptions, evolve
 from wm_pipeline.search.ppo_options import PPOOptions
 from wm_pipeline.search.state import SearchState
-from wm_pipeline.search.strategies import Kind, StrategyOptions, check_population
+from wm_pipeline.search.strategies import (
+    Kind,
+    StrategyOptions,
+    check_population,
+    check_size,
+)
 from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.evaluators import EvaluatorOptions, World, evaluator_in
 from wm_pipeline.workers.here import games_here
@@ -172,7 +177,17 @@ def search_for(baseline: str) -> Callable[..., Searched]:
             evolution, before = _evolution(kind, options), None
             if options.resume:
                 before = earlier()
-            for state in evolve(evaluator, evolution, options.seed, before, baseline):
+            size = evaluator.controller.size
+            check_size(evolution.strategy.kind, size, "baselines.search.strategy")
+            searched = evolve(
+                evaluator,
+                evolution,
+                options.seed,
+                before,
+                baseline,
+                group="baselines",
+            )
+            for state in searched:
                 log = _log(state.fitness_log, how.population * how.rollouts)
                 yield log, state
 

@@ -278,10 +278,10 @@ def _dream_with(name: str, evaluator: DreamEvaluator, episodes: int) -> pd.DataF
     vector = evaluator.controller.parameters_vector.numpy()
     result = evaluator.evaluate(vector[None], episodes, "evaluation dreams")
     frame_skip = evaluator.world_model.mdn_rnn.frame_skip
-    cap = evaluator.options.steps(frame_skip)
     seeds = [evaluator.seed] * episodes
     (returns,), (steps,) = result.returns.numpy(), result.steps.numpy()
-    return score_rows(name, "dream", seeds, returns, steps * frame_skip, steps < cap)
+    ended = result.ended.numpy()[0]
+    return score_rows(name, "dream", seeds, returns, steps * frame_skip, ended)
 
 
 def _dream_without_eyes(
@@ -300,8 +300,8 @@ def _dream_without_eyes(
     result = dream(world_model, script, 1, noise, dream_options.temperature, steps)
     seeds = [options.seed] * options.episodes
     returns, lengths = result.returns.numpy(), result.steps.numpy()
-    over = lengths < steps
-    return score_rows(name, "dream", seeds, returns, lengths * frame_skip, over)
+    ended = result.ended.numpy()
+    return score_rows(name, "dream", seeds, returns, lengths * frame_skip, ended)
 
 
 def _blindfolded(
