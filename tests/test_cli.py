@@ -56,6 +56,11 @@ def refused(*arguments: str) -> str:
         (["--load-versions", "nothing:nonsense"], "nothing"),
         (["--pipelines", "evalution"], "no pipeline evalution; there are ablation, baselines, benchmark, blind"),
         (["--nodes", "nothing"], "nothing"),
+        (["--pipelines", "dream,import"], "'world_model'] are returned by more than one nodes"),
+        (["--runner", "Fast"], "--runner: Kedro has no Fast."),
+        (["--async"], "--async: Kedro has it for stages that save once"),
+        (["--load-versions", "vae"], "Expected the form of 'load_versions'"),
+        (["--params", "environment=null"], "environment: expected these options, found none"),
         (["--env", "nowhere"], "conf/nowhere"),
         (["--pipelines", "runs"], "Found no run of this task. Run the whole chain first"),
         (["--pipelines", "results"], "Found no finished run of the whole chain"),
@@ -77,6 +82,22 @@ def test_a_fresh_clone_says_what_is_wrong(
 def test_a_folder_without_conf_is_said(fresh_clone: Path, tmp_path: Path) -> None:
     with contextlib.chdir(tmp_path):
         assert f"no conf folder in {tmp_path}" in refused()
+
+
+def test_a_folder_that_kedro_takes_for_a_pattern_is_said(
+    fresh_clone: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(fresh_clone, tmp_path / "try[1]")
+    with contextlib.chdir(copy):
+        assert f"{copy}: Kedro takes [ ] in a folder's path" in refused()
+    with contextlib.chdir(fresh_clone):
+        assert "takes [ ]" in refused("--conf-source", str(copy / "conf"))
+
+
+def test_a_damaged_file_of_options_is_a_sentence(clone: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.yml"
+    file.write_text("run: {params: [")
+    assert "--params or --config: expected YAML" in refused("--config", str(file))
 
 
 def test_a_game_that_nobody_knows_is_said(fresh_clone: Path, tmp_path: Path) -> None:

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import kedro.runner
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.project import settings
 from kedro.io import DatasetError
+from kedro.pipeline.pipeline import CircularDependencyError, OutputNotUniqueError
 from kedro.utils import find_kedro_project
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
@@ -32,6 +35,8 @@ BAD_REQUESTS = (
     MissingConfigException,
     OmegaConfBaseException,
     YAMLError,
+    CircularDependencyError,
+    OutputNotUniqueError,
 )
 """What Kedro raises before a stage begins is about the command and the conf files."""
 
@@ -47,7 +52,10 @@ class Run(click.Command):
         **extra: Any,
     ) -> click.Context:
         """Read the command line."""
-        with _sentences("-v" in args or "--verbose" in args, "--params"):
+        where = "--params"
+        if any(each == "-c" or each.startswith("--config") for each in args):
+            where += " or --config"
+        with _sentences("-v" in args or "--verbose" in args, where):
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -62,6 +70,20 @@ class Run(click.Command):
                 f"Found no conf folder in {project}. The package holds the code only: run "
                 "it in the project's folder, or name that folder's conf (--conf-source)."
             )
+        for folder in (project.resolve(), ctx.params["conf_source"]):
+            if folder is not None and (signs := set("*?[]{}") & set(str(folder))):
+                raise click.ClickException(
+                    f"{folder}: Kedro takes {' '.join(sorted(signs))} in a folder's path "
+                    "for a pattern. Give the folder another name."
+                )
+        if ctx.params["is_async"]:
+            raise click.ClickException(
+                "--async: Kedro has it for stages that save once; these save what they "
+                "have come to. Leave it out."
+            )
+        runner = ctx.params["runner"] or "SequentialRunner"
+        if "." not in runner and not hasattr(kedro.runner, runner):
+            raise click.ClickException(f"--runner: Kedro has no {runner}.")
         asked = {ctx.params["pipeline"] or "__default__", *ctx.params["pipelines"]}
         if unknown := asked - {"__default__", *known_stages()}:
             raise click.ClickException(
@@ -88,6 +110,11 @@ def _sentences(verbose: bool, where: str = "") -> Iterator[None]:
     """
     try:
         yield
+    except KedroCliError as error:
+        if verbose:
+            raise
+        # Shown by itself, it tells of a traceback that there is not.
+        raise click.ClickException(error.message) from error
     except (click.exceptions.Exit, click.ClickException):
         raise
     except Exception as error:

@@ -102,12 +102,12 @@ def test_a_terminal_gets_a_bar_and_no_lines(
     terminal: io.StringIO, caplog: pytest.LogCaptureFixture, clock: Clock
 ):
     caplog.set_level(logging.INFO, logger="wm_pipeline.common.progress")
-    with progress.task("Training M", 1000, "steps") as task:
+    with progress.task("Training [/M]", 1000, "steps") as task:
         clock.now += 60
-        task.advance(750, note="nll 1.32")
+        task.advance(750, note="nll [1.32]")
         assert not caplog.messages
     last = drawn(terminal)[-1]
-    for part in ("Training M", "━", "750/1000", "12/s", "nll 1.32"):
+    for part in ("Training [/M]", "━", "750/1000", "12/s", "nll [1.32]"):
         assert part in last
 
 

@@ -12,6 +12,7 @@ from kedro.io import AbstractDataset, DatasetError, Version
 
 from tests.full_disk import files_of_at_most
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.files import UNFINISHED
 from wm_pipeline.datasets import (
     CSVDataset,
     FigureDataset,
@@ -169,3 +170,23 @@ def test_a_preview_of_text_is_the_text(tmp_path: Path):
     dataset = TextDataset(filepath=str(tmp_path / "t.md"))
     dataset.save("# Träume\n")
     assert dataset.preview() == "# Träume\n"
+
+
+def test_a_table_of_work_under_way_counts_as_missing(tmp_path: Path) -> None:
+    dataset = TableDataset(filepath=str(tmp_path / "t.parquet"))
+    part = TABLE.copy()
+    part.attrs = {UNFINISHED: True}
+    dataset.save(part)
+    assert not dataset.exists()
+    assert len(dataset.load()) == len(TABLE)
+    dataset.save(TABLE)
+    assert dataset.exists()
+    (tmp_path / "t.parquet").write_bytes(b"damaged")
+    assert dataset.exists()
+
+
+def test_a_figure_is_read_in_any_locale(tmp_path: Path) -> None:
+    dataset = FigureDataset(filepath=str(tmp_path / "f.json"))
+    dataset.save(go.Figure(layout={"title": {"text": "1 ± 2"}}))
+    assert (tmp_path / "f.json").read_bytes().isascii()
+    assert dataset.load().layout.title.text == "1 ± 2"

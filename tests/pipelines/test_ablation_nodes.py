@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.pipelines.ablation.nodes import compare_variants
 from wm_pipeline.search.ablation import AblationOptions
 
@@ -31,7 +32,7 @@ def episodes(seeds: list[int]) -> pd.DataFrame:
     return pd.concat(runs, ignore_index=True)
 
 
-def table(seeds: list[int]) -> pd.DataFrame:
+def table(seeds: list[int], played: list[int] | None = None) -> pd.DataFrame:
     options = AblationOptions.model_validate(
         {
             "seeds": seeds,
@@ -41,7 +42,7 @@ def table(seeds: list[int]) -> pd.DataFrame:
             "workers": 1,
         }
     )
-    return compare_variants(episodes(seeds), options)[0]
+    return compare_variants(episodes(played or seeds), options)[0]
 
 
 def test_seeds_that_play_alike_make_no_interval_narrower() -> None:
@@ -56,3 +57,10 @@ def test_seeds_that_play_alike_make_no_interval_narrower() -> None:
     )
     assert together["gain"].iloc[1] == pytest.approx(10)
     assert together["gain_low"].iloc[1] == pytest.approx(10)
+
+
+def test_an_ablation_that_was_interrupted_is_not_compared() -> None:
+    with pytest.raises(
+        InputError, match=r"found none of first with seed 2, second with seed 2\. Go on"
+    ):
+        table([1, 2], played=[1])

@@ -11,7 +11,8 @@ from kedro.pipeline import Node
 from kedro.runner import AbstractRunner, SequentialRunner, ThreadRunner
 
 from tests.kedro_runs import copy_project, run
-from wm_pipeline.project.hooks import ALL_STAGES, TimeStages, stage_of
+from wm_pipeline.project.hooks import ALL_STAGES, TimeStages
+from wm_pipeline.project.stages import stage_of
 from wm_pipeline.tracking import curves
 from wm_pipeline.tracking.stage_clock import StageClock
 

@@ -93,6 +93,19 @@ def test_where_nothing_is_missing_nothing_runs(
     assert "Scores" not in said
 
 
+def test_what_looks_back_at_runs_looks_anew_and_names_what_it_wrote(
+    own_project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = own_project / "data/08_reporting/test/runs.parquet"
+    before = runs.stat().st_mtime_ns
+    shutil.rmtree(newest(own_project, "evaluation_histogram.json").parent)
+    run(own_project, "evaluation,runs", only_missing_outputs=True)
+    said = capsys.readouterr().out
+    assert runs.stat().st_mtime_ns > before
+    assert "evaluation_histogram.json" in said
+    assert "evaluation_episodes" not in said
+
+
 def test_another_seed_makes_all_of_it_again(
     own_project: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

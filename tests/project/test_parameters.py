@@ -247,6 +247,7 @@ def test_a_long_value_is_cut_short() -> None:
         ("ablation.variants", {"a": {}, "b": {"dream.temprature": 1}}, "ablation.variants.b: dream.temprature is no option; did you mean dream.temperature?"),
         ("ablation.variants", {"a": {}, "b": {"dream.temperature": 0}}, "ablation.variants.b.dream.temperature: Input should be greater than"),
         ("ablation.variants", {"a": {}, "b": {"none.x": 0}}, "ablation.variants.b: none.x is no option"),
+        ("ablation.variants", {"a": {}, "b": {"seed": 5}}, "ablation.variants.b: expected options of stages, such as controller.seed, found seed."),
         ("ablation.variants", {"a": {}, "b": {"vision.pool_frames": 10}}, "ablation.variants.b.vision: "),
         ("ablation.variants", {"a": {}, "b": {"vision.pool_frames": 10, "vision.training.batch_size": 5}}, ""),
         ("benchmark.population", 3, "population: expected at least 4 for 'vd'"),

@@ -85,15 +85,15 @@ def test_a_policy_that_does_not_dream_has_no_dream_score(summary: dict[str, Any]
 
 
 def test_agents_made_elsewhere_come_behind_ours(summary: dict[str, Any]):
-    for name, first in (("zeta", 210), ("ppo", 550)):
+    for name, first in (("zeta", 210), ("ppo [/v2]", 550)):
         keys = ("mean", "std", "low", "high")
         summary["real"][name] = {key: first + n for n, key in enumerate(keys)}
         summary["gains"][name] = {"mean": first, "low": -first, "high": 2 * first}
     lines = drawn(scores_table(summary))
-    assert row(lines, "ppo") == ["550 ± 551", "552 to 553", "-"]
-    assert list(score_cells(summary)) == [*POLICY_NAMES, "ppo", "zeta"]
+    assert row(lines, "ppo [/v2]") == ["550 ± 551", "552 to 553", "-"]
+    assert list(score_cells(summary)) == [*POLICY_NAMES, "ppo [/v2]", "zeta"]
     assert gain_lines(summary)[-2:] == [
-        "ppo: +550 (95% -550 to +1100)",
+        "ppo [/v2]: +550 (95% -550 to +1100)",
         "zeta: +210 (95% -210 to +420)",
     ]
 

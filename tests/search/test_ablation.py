@@ -9,6 +9,7 @@ import torch
 from kedro.pipeline import Node
 from pydantic import ValidationError
 
+from wm_pipeline.common.files import UNFINISHED
 from wm_pipeline.common.options import Options
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.actions import ThresholdActions
@@ -88,6 +89,7 @@ def test_every_variant_plays_the_same_games_with_every_seed(tmp_path: Path) -> N
     tables, made = run(tmp_path / "calls", options())
     assert made == sorted(f"{w}, {s}" for w in (0.0, 1.0, -1.0) for s in (3, 4))
     assert [len(table) for table in tables] == [5, 10, 15, 20, 25, 30]
+    assert [UNFINISHED in table.attrs for table in tables] == 5 * [True] + [False]
     table = tables[-1]
     assert list(table.columns) == list(COLUMNS)
     runs = table.groupby(["variant", "seed"], sort=False)

@@ -1,5 +1,6 @@
 """Studies: pinned by their seed, killed and continued, pruned, failing; real workers."""
 
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from optuna.distributions import (
 )
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.datasets import TableDataset
 from wm_pipeline.search.chain import Report
 from wm_pipeline.search.tuning import Study, distribution
 from wm_pipeline.search.tuning_options import RangeOptions, TuneOptions
@@ -236,3 +238,16 @@ def test_a_cluster_has_to_be_told_how_many_trials(tmp_path: Path) -> None:
     engine = EngineOptions(kind="ray")
     with pytest.raises(InputError, match=r"tune\.workers: expected how many trials"):
         study(tmp_path / "tune.db", options(workers=None)).run(engine, Parabola)
+
+
+def test_choices_of_several_kinds_are_one_column(tmp_path: Path) -> None:
+    space = {
+        "a.x": {"low": 0.0, "high": 1.0},
+        "a.hidden": {"choices": [[], "many", {}, {"k": None}]},
+    }
+    found = run(tmp_path / "tune.db", options(space=space, trials=8))
+    file = tmp_path / "trials.parquet"
+    TableDataset(filepath=str(file)).save(found)
+    kept = pd.read_parquet(file)["a.hidden"]
+    assert set(kept) <= {json.dumps(each) for each in space["a.hidden"]["choices"]}
+    assert kept.nunique() > 1

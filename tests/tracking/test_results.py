@@ -87,6 +87,11 @@ def test_a_resumed_stage_took_the_seconds_of_both_runs(
     del began["stage_seconds"], began["evaluation_summary"]
     began["run_record"]["stages"] = ["vision", "controller"]
     began["run_record"]["seconds"] = {"vision": 12.0, "controller": 3600.0}
+    began["run_record"]["cpu"] = {"vision": 0.5, "controller": 1.0}
+    began["run_record"]["steps"] = {
+        "vision": {},
+        "controller": {"dream": 7000, "game": 80},
+    }
     # In between, with the same options: one of it is no part of the chain.
     for left in (other, ended):
         for name in NEEDED:
@@ -94,14 +99,19 @@ def test_a_resumed_stage_took_the_seconds_of_both_runs(
                 del left[name]
     other["run_record"]["stages"] = ["compare", "rounds"]
     other["stage_seconds"] = {"compare": 300.0, "rounds": 40.0}
+    other["run_record"]["cpu"] = {"compare": 0.9, "rounds": 0.7}
+    other["run_record"]["steps"] = {"compare": {}, "rounds": {"game": 500}}
     ended["evaluation_summary"] = whole["evaluation_summary"]
-    ended["stage_seconds"] = {"controller": 5.0, "evaluation": 20.0}
+    ended["stage_seconds"] = {"controller": 1200.0, "evaluation": 20.0}
+    ended["run_record"]["stages"] = ["controller", "evaluation"]
+    ended["run_record"]["cpu"] = {"controller": 0.2, "evaluation": 0.3}
+    ended["run_record"]["steps"] = {"controller": {"dream": 11}, "evaluation": {}}
     versions = (f"2999-01-0{day}T00.00.00.000Z" for day in (1, 2, 3))
     page = results_page(dict(zip(versions, (began, other, ended), strict=True)))
     assert "2999-01-03" in page
-    assert "| controller | 3605.0 |" in page
-    assert "| vision | 12.0 |" in page
-    assert "| rounds | 40.0 |" in page  # alone, and part of the chain
+    assert "| controller | 4800.0 | 80% | 80 | 7,011 |" in page
+    assert "| vision | 12.0 | 50% | 0 | 0 |" in page
+    assert "| rounds | 40.0 | 70% | 500 | 0 |" in page  # alone, and of the chain
     assert "| compare |" not in page
 
 
@@ -219,3 +229,14 @@ def test_c_of_the_rounds_is_not_taken_for_that_of_the_search(
 def test_without_a_whole_run_there_is_no_page() -> None:
     with pytest.raises(InputError, match="`kedro run`"):
         results_page({"2026-01-01T00.00.00.000Z": {"vae_scores": {}}})
+
+
+def test_a_chain_that_trains_no_v_is_said_to_have_no_page(
+    documents: dict[str, Any],
+) -> None:
+    run = copy.deepcopy(documents[newest_whole(documents)])
+    del run["vae_scores"], run["mdn_rnn_scores"]
+    with pytest.raises(
+        InputError, match=r"a chain without vae_scores, mdn_rnn_scores: the page is of"
+    ):
+        results_page({"2999-01-01T00.00.00.000Z": run})

@@ -161,6 +161,15 @@ def test_what_all_runs_share_is_said_once(documents: dict[str, Any]):
     )
 
 
+def test_lists_are_shown_as_they_are(documents: dict[str, Any]) -> None:
+    for version, mark in ((FIRST, "[first]"), (SECOND, "[/second]")):
+        documents[version].setdefault("run_record", record(1, [], 1.15))
+        documents[version]["run_record"]["options"]["dream"] = {"mark": mark}
+    text = drawn(list_runs(documents))
+    assert "[first]" in text
+    assert "[/second]" in text
+
+
 def test_without_a_run_there_is_no_table():
     with pytest.raises(InputError, match="`kedro run`"):
         list_runs({})

@@ -130,12 +130,12 @@ def task(name: str, total: int, unit: str, done: int = 0) -> Iterator[Task]:
     console = rich.get_console()
     if console.is_terminal:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("left,"),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=console, transient=True) as bar:
             running = Task(name, total, unit, done, bar)

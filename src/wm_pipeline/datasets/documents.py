@@ -4,6 +4,7 @@ kedro-datasets writes straight to the final name; a full disk or a killed proces
 leave a truncated file there that looks like a finished one.
 """
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -19,13 +20,18 @@ from kedro_datasets.pandas import ParquetDataset
 from kedro_datasets.plotly import JSONDataset as KedroPlotlyDataset
 from kedro_datasets.text import TextDataset as KedroTextDataset
 from pyarrow import ArrowInvalid
+from pyarrow.parquet import read_schema
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.files import UNFINISHED
 from wm_pipeline.datasets.local_file import LocalFile
 
 
 class TableDataset(LocalFile, ParquetDataset):
     """A pandas data frame as Parquet, on a local path.
+
+    One whose ``attrs`` have ``UNFINISHED`` counts as missing, so that Kedro's
+    ``--only-missing-outputs`` does not take interrupted work for finished.
 
     Example:
         .. code-block:: yaml
@@ -62,6 +68,16 @@ class TableDataset(LocalFile, ParquetDataset):
     def write(self, path: Path, data: pd.DataFrame) -> None:
         """Write the frame; its index is not kept."""
         data.to_parquet(path, index=False)
+
+    def _exists(self) -> bool:
+        if not super()._exists():
+            return False
+        with contextlib.suppress(
+            ArrowInvalid
+        ):  # a damaged one is named when it is read
+            about = read_schema(self._get_load_path()).metadata or {}
+            return UNFINISHED not in json.loads(about.get(b"PANDAS_ATTRS", "{}"))
+        return True
 
 
 class CSVDataset(LocalFile, KedroCSVDataset):
@@ -145,5 +161,5 @@ class FigureDataset(LocalFile, KedroPlotlyDataset):
     """A plotly figure as JSON, on a local path; kedro-viz draws it."""
 
     def write(self, path: Path, data: go.Figure) -> None:
-        """Write the figure."""
-        path.write_text(data.to_json())
+        """Write the figure, in ASCII: Kedro reads it in the locale's encoding."""
+        path.write_text(json.dumps(json.loads(data.to_json())), encoding="ascii")

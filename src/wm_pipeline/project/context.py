@@ -45,10 +45,12 @@ class StagesContext(KedroContext):
         parameters = self.config_loader["parameters"]
         if parameters.get("environment") is None:
             game = self.config_loader["globals"].get("game")
+            games = parameters.get("_games") or {}
             raise InputError(
-                f"globals.yml: found the game {game}, but no `environment` in the "
-                "parameters, and no such game among "
-                f"{', '.join(sorted(parameters.get('_games') or {}))}"
+                "environment: expected these options, found none"
+                if game in games
+                else f"globals.yml: found the game {game}, but no `environment` in the "
+                f"parameters, and no such game among {', '.join(sorted(games))}"
             )
         check_parameters(parameters, self._runtime_params or {}, self._stages)
         # Kedro makes models of the groups only that the asked pipelines read.

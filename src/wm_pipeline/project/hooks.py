@@ -14,6 +14,7 @@ from rich.table import Table
 
 from wm_pipeline.common import progress
 from wm_pipeline.datasets.curves import CurvesDataset
+from wm_pipeline.project.stages import LOOKING_BACK, stage_of
 from wm_pipeline.reporting.tables import (
     benchmark_tables,
     fidelity_table,
@@ -25,9 +26,6 @@ from wm_pipeline.tracking.curves import Curves
 from wm_pipeline.tracking.record import now, run_record
 from wm_pipeline.tracking.runs import runs_tables
 from wm_pipeline.tracking.stage_clock import StageClock
-
-LOOKING_BACK = {"runs", "results"}
-"""Stages that only read what runs have left; they leave no record of their own."""
 
 ALL_STAGES = "all stages"
 """What is clocked where stages do not run one after the other."""
@@ -177,6 +175,17 @@ class PrintSummary:
 
     def __init__(self, clock: StageClock) -> None:
         self._clock = clock
+        self._saved: set[str] = set()
+
+    @hook_impl
+    def before_pipeline_run(self) -> None:
+        """Nothing is saved yet."""
+        self._saved.clear()
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str) -> None:
+        """Note what is saved."""
+        self._saved.add(dataset_name)
 
     @hook_impl(trylast=True)
     def after_pipeline_run(
@@ -193,6 +202,8 @@ class PrintSummary:
             if ran & {stage_of(node), ALL_STAGES}
             for output in node.outputs
         }
+        if self._saved:  # by this process; other runners save elsewhere
+            outputs &= self._saved
         tables: list[Table] = []
         if "runs" in pipeline.outputs():
             tables += runs_tables(catalog.load("runs"))
@@ -219,11 +230,6 @@ def one_by_one(run_params: dict[str, Any]) -> bool:
     # Kedro's name of none is that of its default, the sequential one.
     runner = run_params["runner"]
     return runner in (None, "None") or "SequentialRunner" in runner
-
-
-def stage_of(node: Node) -> str:
-    """The stage that a node belongs to: the first part of its namespace."""
-    return (node.namespace or node.name).split(".")[0]
 
 
 def is_recorded(pipeline: Pipeline, catalog: DataCatalog) -> bool:

@@ -14,6 +14,7 @@ from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.files import sha256
 from wm_pipeline.common.options import Options
 from wm_pipeline.common.origins import ORIGIN, Origin
+from wm_pipeline.project.stages import LOOKING_BACK, stage_of
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,11 @@ class KeepOrigins:
                 logger.warning("%s is not of these options: %s", name, why)
         if self._remakes:
             _outdate_followers(pipeline, catalog)
+            # There may be runs that it has not looked back at.
+            for node in pipeline.nodes:
+                for name in node.outputs if stage_of(node) in LOOKING_BACK else ():
+                    if (dataset := _tracked(catalog, name)) is not None:
+                        dataset.outdated = True
 
     @hook_impl
     def before_dataset_loaded(self, dataset_name: str) -> None:

@@ -143,6 +143,12 @@ def _refused_values(
     by_group: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         group, _, path = name.partition(".")
+        if not path:
+            yield (
+                f"{where}: expected options of stages, such as controller.seed, found "
+                f"{name}."
+            )
+            continue
         try:
             options = option_groups()[group].model_validate(parameters[group])
             option(options, path)

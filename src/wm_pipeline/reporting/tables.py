@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 from rich.table import Table
+from rich.text import Text
 
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.steps import Kind
@@ -34,8 +35,10 @@ def scores_table(summary: Mapping[str, Any]) -> Table:
     """
     table = Table(
         title="Scores (return of an episode)",
-        caption="The controller's gain in the same games\n"
-        + "\n".join(f"over {line}" for line in gain_lines(summary)),
+        caption=Text(
+            "The controller's gain in the same games\n"
+            + "\n".join(f"over {line}" for line in gain_lines(summary))
+        ),
     )
     table.add_column("policy")
     for name in ("real game", "95% of the mean", "dream"):
@@ -43,7 +46,7 @@ def scores_table(summary: Mapping[str, Any]) -> Table:
     names = policy_names(summary["real"])
     for policy, cells in score_cells(summary).items():
         style = "bold" if policy == "controller" else None
-        table.add_row(names[policy], *cells, style=style)
+        table.add_row(Text(names[policy]), *cells, style=style)
     return table
 
 

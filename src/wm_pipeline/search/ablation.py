@@ -9,6 +9,7 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from wm_pipeline.common import progress
+from wm_pipeline.common.files import UNFINISHED
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Seed, Workers
 from wm_pipeline.search.chain import ENDLESS, PARAMS, Chain, ChainRuns, Judge, Report
@@ -91,7 +92,8 @@ def run_variants(
             are kept.
 
     Yields:
-        The episodes so far, after each run: ``COLUMNS``, sorted by variant and seed;
+        The episodes so far, after each run, ``UNFINISHED`` in their ``attrs`` but for
+        the last ones: ``COLUMNS``, sorted by variant and seed;
         ``conditions`` stands for all on which the run depends, ``game`` is a game's
         seed, and the cost of a run stands in each of its rows.
     """
@@ -105,12 +107,12 @@ def run_variants(
     finished: dict[tuple[str, int], pd.DataFrame] = {}
     if before is not None:
         for conditions, rows in before.groupby("conditions"):
-            # Variants that change the same are under the same conditions.
-            by_variant = dict(tuple(rows.groupby("variant", sort=False)))
-            some = next(iter(by_variant.values()))
+            # Runs that change the same are under the same conditions.
+            kept = dict(tuple(rows.groupby(["variant", "seed"], sort=False)))
+            some = next(iter(kept.values()))
             for run in (run for run, key in keys.items() if key == conditions):
-                kept = by_variant.get(run[0], some)
-                finished[run] = kept.assign(variant=run[0])
+                name, seed = run
+                finished[run] = kept.get(run, some).assign(variant=name, seed=seed)
     left = [run for run in runs if run not in finished]
     if finished:
         yield _table(runs, finished)
@@ -171,7 +173,9 @@ def _table(
 ) -> pd.DataFrame:
     """What is finished, in the order in which it is wanted."""
     wanted = (finished[run] for run in runs if run in finished)
-    return pd.concat(wanted, ignore_index=True)[list(COLUMNS)]
+    table = pd.concat(wanted, ignore_index=True)[list(COLUMNS)]
+    table.attrs = {} if finished.keys() >= runs.keys() else {UNFINISHED: True}
+    return table
 
 
 def _digest(conditions: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import optuna
 import pandas as pd
 import plotly.graph_objects as go
+import pyarrow as pa
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -154,9 +155,11 @@ class Study:
         Returns:
             trial, state (complete, pruned, killed, failed), value, error, generation,
             dream_steps, game_steps, seconds, repeats (the killed trial that it repeats,
-            or NaN), reason (of a failure), began, and each option by its dotted name.
+            or NaN), reason (of a failure), began, and each option by its dotted name, as
+            JSON where its choices are of several types.
         """
         rows = []
+        mixed = {*filter(self._is_mixed, self._space)}
         for trial in self._study.get_trials(deepcopy=False):
             if trial.state in (TrialState.RUNNING, TrialState.WAITING):
                 continue
@@ -175,9 +178,22 @@ class Study:
                     "reason": trial.user_attrs.get(_ERROR, ""),
                     "began": trial.datetime_start,
                     **self._decoded(trial.params),
+                    **{n: text for n, text in trial.params.items() if n in mixed},
                 }
             )
         return pd.DataFrame(rows)
+
+    def _is_mixed(self, option: str) -> bool:
+        """Whether an option's choices have no type in common, as a column has one."""
+        distribution = self._space[option]
+        if not isinstance(distribution, CategoricalDistribution):
+            return False
+        choices = [json.loads(str(choice)) for choice in distribution.choices]
+        try:
+            pa.array(choices)
+        except pa.ArrowException:
+            return True
+        return any(isinstance(choice, dict) for choice in choices)
 
     def best(self) -> tuple[int, dict[str, float], dict[str, Any]]:
         """The number of the best trial, its value and error, and its options.

@@ -1,9 +1,12 @@
 """A task's page of results, from what a run of the whole chain left."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
@@ -102,7 +105,7 @@ def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
     Raises:
         InputError: No chain has finished.
     """
-    versions = list(documents)
+    versions, lacking = list(documents), ""
     for number in reversed(range(len(versions))):
         whole = dict(documents[versions[number]])
         if not {"evaluation_summary", "stage_seconds"} <= whole.keys():
@@ -113,12 +116,16 @@ def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
                 break
             earlier = documents[version]
             if made_of is not None and _made_of(earlier) == made_of:
-                seconds = _together(earlier, whole["stage_seconds"])
-                whole = {**earlier, **whole, "stage_seconds": seconds}
+                whole = {**earlier, **whole, **_cost_together(earlier, whole)}
         if whole.keys() >= set(NEEDED):
             return versions[number], whole
+        missing = [name for name in NEEDED if name not in whole]
+        lacking = lacking or (
+            f" (the newest evaluation is of a chain without {', '.join(missing)}: the "
+            "page is of chains that train V and M)"
+        )
     raise InputError(
-        "Found no finished run of the whole chain. Run it first: `kedro run`."
+        f"Found no finished run of the whole chain{lacking}. Run it first: `kedro run`."
     )
 
 
@@ -138,17 +145,45 @@ def _seconds(left: Mapping[str, Any]) -> dict[str, float]:
     return dict.fromkeys(record["stages"], math.nan) | known
 
 
-def _together(
-    earlier: Mapping[str, Any], later: Mapping[str, float]
-) -> dict[str, float]:
-    """The seconds of a run's stages and of those of a later one that went on with it."""
-    known = {n: s for n, s in _seconds(earlier).items() if n not in ASIDE}
-    together = {**known, **later}
-    if "stage_seconds" not in earlier and known:
-        interrupted = earlier["run_record"]["stages"][-1]
-        if interrupted in later:
-            together[interrupted] = known[interrupted] + later[interrupted]
-    return together
+def _cost_together(
+    earlier: Mapping[str, Any], later: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the stages of a run and of a later one that went on with it have cost.
+
+    Args:
+        earlier: What the one has left.
+        later: What the other has.
+
+    Returns:
+        The seconds of all stages, and the record of the later run with the stages, the
+        busy share and the steps of both.
+    """
+    record, last = earlier["run_record"], later["run_record"]
+    before, after = (
+        {"seconds": seconds, "cpu": of.get("cpu", {}), "steps": of.get("steps", {})}
+        for of, seconds in (
+            (record, _seconds(earlier)),
+            (last, later["stage_seconds"]),
+        )
+    )
+    both: dict[str, dict[str, Any]] = {
+        name: {stage: cost for stage, cost in costs.items() if stage not in ASIDE}
+        | after[name]
+        for name, costs in before.items()
+    }
+    at = record["stages"][-1]
+    parts = [of["seconds"][at] for of in (before, after) if at in of["seconds"]]
+    if "stage_seconds" not in earlier and len(parts) == 2:  # noqa: PLR2004
+        both["seconds"][at] = sum(parts)  # it was interrupted, and went on
+        shares = [of["cpu"][at] for of in (before, after) if at in of["cpu"]]
+        if len(shares) == len(parts):
+            both["cpu"][at] = float(np.average(shares, weights=parts))
+        counts = [Counter(of["steps"].get(at, {})) for of in (before, after)]
+        both["steps"][at] = dict(sum(counts, Counter()))
+    stages = [stage for stage in record["stages"] if stage not in ASIDE]
+    stages += [stage for stage in last["stages"] if stage not in stages]
+    kept = {"stages": stages, "cpu": both["cpu"], "steps": both["steps"]}
+    return {"stage_seconds": both["seconds"], "run_record": {**last, **kept}}
 
 
 def _with_what(record: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ import pandas as pd
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
@@ -139,7 +140,7 @@ def runs_tables(runs: pd.DataFrame) -> list[Table]:
     made = Table(
         title="What they were made of",
         width=80,
-        caption="In all: " + _said(shared, same) if same else None,
+        caption=Text("In all: " + _said(shared, same)) if same else None,
         box=SIMPLE_HEAD,
     )
     made.add_column("#", justify="right")
@@ -149,7 +150,8 @@ def runs_tables(runs: pd.DataFrame) -> list[Table]:
         stages = run["stages"].split(", ") if run["stages"] else []
         if len(stages) > 2:  # noqa: PLR2004
             stages = [f"{stages[0]} to {stages[-1]}"]
-        made.add_row(str(number), ", ".join(stages), _said(run, list(differing)))
+        options = Text(_said(run, list(differing)))
+        made.add_row(str(number), ", ".join(stages), options)
     return [scores, made]
 
 

@@ -1,5 +1,6 @@
 """Variants of the options, compared in the same games."""
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -73,9 +74,23 @@ def compare_variants(
         game_steps and seconds. Intervals are of 95%. Those over all seeds are of
         games, each the mean of the seeds' returns: they say what these controllers are
         worth, not what another seed would be. And a figure.
+
+    Raises:
+        InputError: A run is missing.
     """
     random = stream(options.games_seed, "bootstrap")
     first, *_ = options.variants
+    played = set(
+        ablation_episodes[["variant", "seed"]].itertuples(index=False, name=None)
+    )
+    wanted = itertools.product(options.variants, options.seeds)
+    if missing := [run for run in wanted if run not in played]:
+        lacking = ", ".join(f"{name} with seed {seed}" for name, seed in missing)
+        raise InputError(
+            f"ablation_episodes: expected every variant with every seed, found none of "
+            f"{lacking}. Go on with `kedro run --pipelines ablation --params "
+            "ablation.resume=true`"
+        )
     rows = []
     by_seed = [*((seed,) for seed in options.seeds), options.seeds]
     for seeds in by_seed[: None if len(options.seeds) > 1 else -1]:
