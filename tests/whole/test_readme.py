@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import yaml
@@ -260,6 +261,24 @@ def test_an_example_takes_the_world_that_comes_along(
         assert left["evaluator"].options.steps(skip) == expected
     assert "score" in capsys.readouterr().out or script == "search"
     assert (tmp_path / "controller.safetensors").is_file() == (script == "search")
+
+
+def test_an_exported_agent_of_another_backend_is_told_from_gymnasiums(
+    world_model: Path,
+) -> None:
+    """Its game would be one of the same name, with other pictures."""
+    file = world_model.parent / "agent.onnx"
+    agent = onnx.load(file)
+    (about,) = agent.metadata_props
+    told = json.loads(about.value)
+    told["environment"]["backend"] = "envpool"
+    about.value = json.dumps(told)
+    onnx.save(agent, file)
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples/play_exported.py", "agent.onnx", "frame.onnx", "1"],
+        cwd=world_model.parent, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.stderr == "expected a game of Gymnasium's, found one of envpool's\n"
 
 
 def test_an_agent_made_elsewhere_plays_the_same_games(
