@@ -115,6 +115,22 @@ def test_a_resumed_stage_took_the_seconds_of_both_runs(
     assert "| compare |" not in page
 
 
+def test_a_run_that_ended_before_its_first_stage_costs_nothing(
+    documents: dict[str, Any],
+) -> None:
+    began = copy.deepcopy(documents[newest_whole(documents)])
+    ended = copy.deepcopy(began)
+    for name in ("stage_seconds", "evaluation_summary"):
+        del began[name]
+    began["run_record"] |= {"stages": [], "seconds": {}, "cpu": {}, "steps": {}}
+    del ended["vae_scores"]
+    page = results_page(
+        {"2999-01-01T00.00.00.000Z": began, "2999-01-02T00.00.00.000Z": ended}
+    )
+    for stage, seconds in ended["stage_seconds"].items():
+        assert f"| {stage} | {seconds:.1f} |" in page
+
+
 def test_what_others_took_is_not_the_chains(documents: dict[str, Any]) -> None:
     whole = documents[newest_whole(documents)]
     other = copy.deepcopy(whole)

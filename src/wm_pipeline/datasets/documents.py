@@ -4,7 +4,6 @@ kedro-datasets writes straight to the final name; a full disk or a killed proces
 leave a truncated file there that looks like a finished one.
 """
 
-import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -72,12 +71,11 @@ class TableDataset(LocalFile, ParquetDataset):
     def _exists(self) -> bool:
         if not super()._exists():
             return False
-        with contextlib.suppress(
-            ArrowInvalid
-        ):  # a damaged one is named when it is read
+        try:
             about = read_schema(self._get_load_path()).metadata or {}
-            return UNFINISHED not in json.loads(about.get(b"PANDAS_ATTRS", "{}"))
-        return True
+        except ArrowInvalid:
+            return True  # a damaged one is named when it is read
+        return UNFINISHED not in json.loads(about.get(b"PANDAS_ATTRS", "{}"))
 
 
 class CSVDataset(LocalFile, KedroCSVDataset):

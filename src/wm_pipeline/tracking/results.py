@@ -158,29 +158,30 @@ def _cost_together(
         The seconds of all stages, and the record of the later run with the stages, the
         busy share and the steps of both.
     """
-    record, last = earlier["run_record"], later["run_record"]
+    first, last = earlier["run_record"], later["run_record"]
+    stages = [stage for stage in first["stages"] if stage not in ASIDE]
     before, after = (
         {"seconds": seconds, "cpu": of.get("cpu", {}), "steps": of.get("steps", {})}
         for of, seconds in (
-            (record, _seconds(earlier)),
+            (first, _seconds(earlier)),
             (last, later["stage_seconds"]),
         )
     )
     both: dict[str, dict[str, Any]] = {
-        name: {stage: cost for stage, cost in costs.items() if stage not in ASIDE}
+        name: {stage: cost for stage, cost in costs.items() if stage in stages}
         | after[name]
         for name, costs in before.items()
     }
-    at = record["stages"][-1]
-    parts = [of["seconds"][at] for of in (before, after) if at in of["seconds"]]
-    if "stage_seconds" not in earlier and len(parts) == 2:  # noqa: PLR2004
-        both["seconds"][at] = sum(parts)  # it was interrupted, and went on
-        shares = [of["cpu"][at] for of in (before, after) if at in of["cpu"]]
-        if len(shares) == len(parts):
+    # A stage that was interrupted, and went on.
+    at = stages[-1] if stages and "stage_seconds" not in earlier else ""
+    if at in before["seconds"] and at in after["seconds"]:
+        parts = [of["seconds"][at] for of in (before, after)]
+        both["seconds"][at] = sum(parts)
+        if at in before["cpu"] and at in after["cpu"]:
+            shares = [of["cpu"][at] for of in (before, after)]
             both["cpu"][at] = float(np.average(shares, weights=parts))
         counts = [Counter(of["steps"].get(at, {})) for of in (before, after)]
         both["steps"][at] = dict(sum(counts, Counter()))
-    stages = [stage for stage in record["stages"] if stage not in ASIDE]
     stages += [stage for stage in last["stages"] if stage not in stages]
     kept = {"stages": stages, "cpu": both["cpu"], "steps": both["steps"]}
     return {"stage_seconds": both["seconds"], "run_record": {**last, **kept}}
