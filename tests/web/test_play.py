@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests import chromium
 from tests.kedro_runs import copy_project, run
@@ -91,6 +91,21 @@ def test_the_sliders_say_what_they_set(page: Page) -> None:
     expect(page.locator("output[for=temperature]")).to_have_text("2.00")
     page.locator("#speed").fill("3")
     expect(page.locator("output[for=speed]")).to_have_text("8\u00d7")
+
+
+@pytest.mark.parametrize("temperature", ["0.05", "1.17", "3.25"])
+def test_the_page_begins_at_the_temperature_of_its_dream(
+    page: Page, temperature: str
+) -> None:
+    def warmer(route: Route) -> None:
+        game = route.fetch().json() | {"temperature": float(temperature)}
+        route.fulfill(json=game)
+
+    page.route("**/game.json", warmer)
+    page.reload()
+    page.wait_for_function("document.body.dataset.steps > 0")
+    page.unroute("**/game.json")
+    expect(page.locator("output[for=temperature]")).to_have_text(temperature)
 
 
 def test_a_dream_ends_and_another_begins(page: Page) -> None:

@@ -201,6 +201,8 @@ async function play() {
 
   $("about").textContent =
     `${game.title}: a model of the game dreams it; the game itself is not here.`;
+  temperature.min = Math.min(temperature.min, game.temperature);
+  temperature.max = Math.max(temperature.max, game.temperature);
   temperature.value = game.temperature;
   const show = () => {
     told(temperature, Number(temperature.value).toFixed(2));
