@@ -115,7 +115,7 @@ def test_a_killed_study_goes_on_and_loses_no_trial(copy: Path) -> None:
     ("space", "expected"),
     [
         ({"controler.seed": {"low": 1, "high": 2}}, "tune.space: controler.seed is no option; did you mean controller.seed?"),
-        ({"seed": {"low": 1, "high": 2}}, "tune.space: seed is no option"),
+        ({"seed": {"low": 1, "high": 2}}, "tune.space: expected options of stages, such as controller.seed, found seed"),
         ({"dream.temperature": {"low": 0, "high": 2}}, "tune.space.dream.temperature: Input should be greater than or equal to 0.001; found [0]."),
         ({"dream.temperature": {"low": 2, "high": 1}}, "tune.space.dream.temperature: expected low below high, found 2 and 1"),
         ({"dream.temperature": {"low": 0, "high": 1, "log": True}}, "tune.space.dream.temperature: expected low above 0, as log is true, found 0: a log"),
