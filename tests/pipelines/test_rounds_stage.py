@@ -99,18 +99,23 @@ def test_a_round_trains_m_and_nothing_else(catalog: DataCatalog) -> None:
 
 
 class Richer:
-    """C's games, four times as long, and a step pays five times as much."""
+    """C's games, four times as long, and a step pays five times as much.
+
+    The last decision is cut short, as where a game ends.
+    """
 
     def __init__(self, games: EpisodeShards) -> None:
-        self._games, self.lengths = games, games.lengths * 4
+        self._games, self.lengths = games, games.lengths * 4 - 1
 
     def __len__(self) -> int:
         return len(self._games)
 
     def read(self, episode: int, columns: list[str] | None = None) -> Steps:
         steps = self._games.read(episode, columns)
-        longer = {name: np.concatenate([each] * 4) for name, each in steps.items()}
-        return {**longer, "reward": 5 * longer["reward"]}
+        longer = {n: np.concatenate([each] * 4)[:-1] for n, each in steps.items()}
+        rewards = 5 * longer["reward"]
+        rewards[-1] = 5
+        return {**longer, "reward": rewards}
 
 
 def test_m_learns_from_games_longer_and_richer_than_any_before(

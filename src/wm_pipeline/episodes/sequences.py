@@ -243,22 +243,24 @@ def latent_statistics(
 
 
 def reward_range(
-    latents: Episodes, chosen: np.ndarray, frame_skip: int
+    latents: Episodes, chosen: np.ndarray, frame_skip: int, phases: int | None = None
 ) -> tuple[float, float]:
-    """The least and the largest reward of a step of M, over all phases of episodes.
+    """The least and the largest reward of a step of M.
 
     Args:
         latents: The stored latents; their rewards alone are read.
         chosen: Which episodes.
         frame_skip: Steps of the environment in one of M's.
+        phases: How many phases of an episode are sequences; None takes all.
     """
+    every = frame_skip if phases is None else phases
     found = [
         np.add.reduceat(rewards, np.arange(phase, len(rewards), frame_skip))
         for rewards in (latents.read(int(n), ["reward"])["reward"] for n in chosen)
-        for phase in range(min(frame_skip, len(rewards)))
+        for phase in range(min(every, len(rewards)))
     ]
-    every = np.concatenate(found).astype(np.float32)
-    return float(every.min()), float(every.max())
+    met = np.concatenate(found).astype(np.float32)
+    return float(met.min()), float(met.max())
 
 
 class _Pool:

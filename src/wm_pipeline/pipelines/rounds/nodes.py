@@ -234,8 +234,9 @@ def train_memory_on(
     held_out = np.arange(len(games))[-min(VALIDATED, max(1, len(games) // 4)) :]
     learned = np.arange(len(games) - len(held_out))
     settings = options.memory
-    # C may be paid what nobody was in the collection.
-    least, most = reward_range(games, learned, skip)
+    # C may be paid what nobody was in the collection. From its decisions on: what it was
+    # paid for one stands in a single step.
+    least, most = reward_range(games, learned, skip, phases=1)
     mdn_rnn.reward_range[0].clamp_(max=least)
     mdn_rnn.reward_range[1].clamp_(min=most)
     mdn_rnn.to(choose_device(settings.device))
