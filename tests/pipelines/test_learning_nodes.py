@@ -34,6 +34,17 @@ from wm_pipeline.pipelines.vision.nodes import (
 )
 
 
+class Still:
+    """An agent that sees a frame and always does the same."""
+
+    def __init__(self, action: int) -> None:
+        self.action = action
+
+    def act(self, frame: np.ndarray) -> int:
+        assert frame.shape == (64, 64, 3)
+        return self.action
+
+
 def nothing() -> None:
     """No earlier state."""
 
@@ -93,25 +104,30 @@ def test_the_collection_makes_shards_of_episodes(learned: DataCatalog) -> None:
     assert len(set(seeds)) == 8
 
 
-def test_held_actions_and_sweeps_take_turns(
+def test_held_actions_sweeps_and_agents_take_turns(
     tiny: dict[str, Any], tmp_path: Path
 ) -> None:
     stage = tiny["collection"]
-    changes = {"episodes": 6, "holds": ((5, 5),), "sweeps": ((1, 1), (2, 2))}
-    catalog = catalog_of(
-        tiny | {"collection": stage.model_copy(update=changes)}, tmp_path
+    still = {"kind": "python", "name": f"{__name__}.Still", "kwargs": {"action": 1}}
+    changed = type(stage).model_validate(
+        stage.model_dump()
+        | {"episodes": 8, "holds": [[5, 5]], "sweeps": [[1, 1], [2, 2]]}
+        | {"policies": {"still": still}}
     )
+    catalog = catalog_of(tiny | {"collection": changed}, tmp_path)
     catalog["unfinished_episodes"] = none_begun
     run_node(catalog, "collection", collect_episodes)
     episodes = catalog.load("episodes")
-    for number in range(6):
+    for number in range(8):
         actions = episodes.read(number)["action"][:, 0].tolist()
         lengths = [len(list(run)) for _, run in itertools.groupby(actions)][:-1]
-        if number % 3 == 0:
+        if number % 4 == 3:
+            assert set(actions) == {0}
+        elif number % 4 == 0:
             # The same action may be drawn twice.
             assert all(length % 5 == 0 for length in lengths)
         else:
-            assert set(lengths) == {number % 3}
+            assert set(lengths) == {number % 4}
             assert set(actions) == {-1, 1}
 
 

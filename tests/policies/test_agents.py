@@ -20,7 +20,7 @@ from wm_pipeline.common.errors import InputError
 from wm_pipeline.environments.actions import Actions, BoxActions, DiscreteActions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.policies.agents import AgentOptions, agent_policy
+from wm_pipeline.policies.agents import AgentOptions, agent_policies
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.policy import Policy
 
@@ -67,7 +67,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def policy_of(world_model: WorldModel, actions: Actions = ACTIONS, **options: Any):
     agent = TypeAdapter(AgentOptions).validate_python(options)
-    return agent_policy(agent, world_model, actions, sample_latents=False)
+    return agent_policies({"it": agent}, actions, "policies", world_model)["it"]
 
 
 def film(policy: Policy, frames: np.ndarray, seed: int = 1) -> list[float]:
@@ -334,6 +334,14 @@ def test_agents_of_other_games_and_files_are_refused(
     PPO("MlpPolicy", Blank(LATENTS, four), device="cpu").save(file)
     with pytest.raises(InputError, match=r"Discrete\(4\); expected Discrete\(3\)"):
         policy_of(world_model, kind="sb3", file=str(file))
+    PPO("MlpPolicy", Blank(LATENTS, ACTIONS.space), device="cpu").save(file)
+    dreamer = TypeAdapter(AgentOptions).validate_python(
+        {"kind": "sb3", "file": str(file)}
+    )
+    # Where nothing has been learned yet, nobody can see [z, h].
+    said = rf"^here\.it: the agent sees \({SEEN},\); expected frames, [^[]*$"
+    with pytest.raises(InputError, match=said):
+        agent_policies({"it": dreamer}, ACTIONS, "here")
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(InputError, match="expected the zip of an agent by PPO"):
         policy_of(world_model, kind="sb3", file=str(file))

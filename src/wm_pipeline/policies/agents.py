@@ -6,6 +6,7 @@ Of Stable-Baselines3, as ONNX files, or classes of one's own. One sees either fr
 
 import hashlib
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -94,24 +95,41 @@ AgentOptions = Annotated[
 """Any agent."""
 
 
-def agent_policy(
-    options: AgentOptions,
-    world_model: WorldModel,
+def agent_policies(
+    options: Mapping[str, AgentOptions],
     actions: Actions,
-    sample_latents: bool,
-) -> Policy:
-    """The policy that plays as an agent does.
+    setting: str,
+    world_model: WorldModel | None = None,
+    sample_latents: bool = False,
+) -> dict[str, Policy]:
+    """The policies that play as some agents do, by their names.
 
     Args:
-        options: Which agent.
-        world_model: V and M, for agents that see [z, h].
+        options: Which agents.
         actions: The action mapping.
+        setting: The option that names them, for errors.
+        world_model: V and M, for agents that see [z, h]; None where there are none yet.
         sample_latents: As ``LatentPolicy``.
 
     Raises:
         InputError: There is no such agent, the package that it needs is missing, or what
             it sees or does is not of this game.
     """
+    policies = {}
+    for name, agent in options.items():
+        try:
+            policies[name] = _agent_policy(agent, actions, world_model, sample_latents)
+        except InputError as error:
+            raise InputError(f"{setting}.{name}: {error}") from error
+    return policies
+
+
+def _agent_policy(
+    options: AgentOptions,
+    actions: Actions,
+    world_model: WorldModel | None,
+    sample_latents: bool,
+) -> Policy:
     agent: Agent
     hold = options.hold
     if isinstance(options, PythonAgentOptions):
@@ -122,16 +140,16 @@ def agent_policy(
     else:
         content = _content(options, "stable_baselines3", "sb3")
         agent = Sb3Agent(content, options.algorithm, actions)
-    mdn_rnn = world_model.mdn_rnn
-    latents = (mdn_rnn.latent_size + mdn_rnn.hidden_size,)
-    if agent.shape == latents:
-        return LatentAgentPolicy(agent, world_model, sample_latents)
-    if agent.shape not in (FRAME_SHAPE, CHANNELS_FIRST):
-        raise InputError(
-            f"the agent sees {agent.shape}; expected frames, {FRAME_SHAPE} or "
-            f"{CHANNELS_FIRST}, or [z, h] of V and M, {latents}"
-        )
-    return FrameAgentPolicy(agent, hold or 1)
+    if agent.shape in (FRAME_SHAPE, CHANNELS_FIRST):
+        return FrameAgentPolicy(agent, hold or 1)
+    expected = f"frames, {FRAME_SHAPE} or {CHANNELS_FIRST}"
+    if world_model is not None:
+        mdn_rnn = world_model.mdn_rnn
+        latents = (mdn_rnn.latent_size + mdn_rnn.hidden_size,)
+        if agent.shape == latents:
+            return LatentAgentPolicy(agent, world_model, sample_latents)
+        expected += f", or [z, h] of V and M, {latents}"
+    raise InputError(f"the agent sees {agent.shape}; expected {expected}")
 
 
 def _content(

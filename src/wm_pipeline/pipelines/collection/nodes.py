@@ -1,4 +1,4 @@
-"""Play the real game at random, or to and fro."""
+"""Play the real game at random, to and fro, or as agents do."""
 
 import itertools
 import logging
@@ -14,6 +14,7 @@ from wm_pipeline.common.options import Options, Seed, StepRange, Workers
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.shards import Shard
+from wm_pipeline.policies.agents import AgentOptions, agent_policies
 from wm_pipeline.policies.policy import Policy
 from wm_pipeline.policies.random_policy import RandomPolicy
 from wm_pipeline.policies.scripted_policy import CyclePolicy, opposites
@@ -35,6 +36,8 @@ class CollectionOptions(Options):
         sweeps: Ranges likewise, of the steps for which an action and then its opposite
             are held: episodes that last longer, and show what comes late. They take
             turns with the others.
+        policies: Agents that were made elsewhere, by name, which see frames. They take
+            turns with the others.
         workers: Games played side by side, each in a process; null: one a core.
         episodes_per_shard: Episodes in one file.
         resume: Whether to resume an interrupted collection after its last file.
@@ -45,6 +48,7 @@ class CollectionOptions(Options):
     episodes: int = Field(ge=1, le=1_000_000)
     holds: tuple[StepRange, ...] = Field(min_length=1, max_length=1000)
     sweeps: tuple[StepRange, ...] = Field(default=(), max_length=1000)
+    policies: dict[str, AgentOptions] = Field(default={})
     workers: Workers | None
     episodes_per_shard: int = Field(ge=1, le=1000)
     resume: bool
@@ -56,7 +60,7 @@ def collect_episodes(
     options: CollectionOptions,
     unfinished_episodes: Callable[[int, dict[str, Any]], int],
 ) -> Iterator[Shard]:
-    """Play episodes of the real game with randomly chosen, held actions, or sweeps.
+    """Play episodes of the real game with randomly chosen, held actions, sweeps, or agents.
 
     Args:
         environment: The game.
@@ -66,6 +70,9 @@ def collect_episodes(
 
     Yields:
         Shards of episodes: frame, action, reward, terminated, truncated, seed.
+
+    Raises:
+        InputError: An agent does not fit the game, or sees no frames.
     """
     random = stream(options.seed, "collection")
     seeds = random.integers(2**31, size=options.episodes).tolist()
@@ -78,6 +85,10 @@ def collect_episodes(
         f"sweeps of {least} to {most}": CyclePolicy(pairs, (least, most))
         for least, most in options.sweeps
     }
+    agents = agent_policies(
+        options.policies, environment.actions, "collection.policies"
+    )
+    policies |= {f"agent {name}": agent for name, agent in agents.items()}
     games = list(zip(itertools.cycle(policies), seeds, strict=False))
     of = -(-options.episodes // options.episodes_per_shard)
     metadata = {

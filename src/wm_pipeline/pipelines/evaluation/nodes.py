@@ -24,7 +24,7 @@ from wm_pipeline.fidelity.watched import ends_foreseen
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.salience import SalienceRule
 from wm_pipeline.models.world_model import WorldModel
-from wm_pipeline.policies.agents import AgentOptions, agent_policy
+from wm_pipeline.policies.agents import AgentOptions, agent_policies
 from wm_pipeline.policies.blindfold import BlindfoldedPolicy
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.policy import Policy
@@ -116,10 +116,13 @@ def evaluate(
         world ended it (terminated) rather than a cap. ``blindfolded`` is the controller
         at the frames of other games; in dreams there is none.
     """
-    agents = {
-        name: _agent(name, agent, world_model, environment, options)
-        for name, agent in options.policies.items()
-    }
+    agents = agent_policies(
+        options.policies,
+        environment.actions,
+        "evaluation.policies",
+        world_model,
+        options.sample_latents,
+    )
     untrained = Controller.from_config(controller.config())
     random = stream(options.seed, "untrained controller")
     weights = random.normal(0, options.untrained_sigma, untrained.size)
@@ -257,21 +260,6 @@ def summarise(
             *rounded(*gains["blindfolded"].values(), sign="+"),
         )
     return summary, evaluation_histogram(episodes)
-
-
-def _agent(
-    name: str,
-    agent: AgentOptions,
-    world_model: WorldModel,
-    environment: EnvironmentOptions,
-    options: EvaluationOptions,
-) -> Policy:
-    try:
-        return agent_policy(
-            agent, world_model, environment.actions, options.sample_latents
-        )
-    except InputError as error:
-        raise InputError(f"evaluation.policies.{name}: {error}") from error
 
 
 def _dream_with(name: str, evaluator: DreamEvaluator, episodes: int) -> pd.DataFrame:
