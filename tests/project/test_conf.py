@@ -10,7 +10,8 @@ from kedro.config import MissingConfigException
 from tests.kedro_runs import ROOT
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.project.conf import ConfLoader, check_globals
-from wm_pipeline.project.parameters import check_parameters
+from wm_pipeline.project.parameters import check_parameters, option_groups
+from wm_pipeline.search.chain import changed_options
 
 ENVIRONMENTS = sorted(
     path.parent.name for path in (ROOT / "conf").glob("*/globals.yml")
@@ -64,6 +65,51 @@ def test_the_command_line_comes_last(conf: Path) -> None:
     assert found["seed"] == 9
     assert found["controller"] == {"seed": 8, "steps": 4}
     assert found["pictures"]["seed"] == 8
+
+
+def test_who_refers_to_whom_is_known(conf: Path) -> None:
+    follows = {"controller.seed": "seed", "pictures.seed": "controller.seed"}
+    assert loader(conf, "base").references() == follows
+    (conf / "mine/parameters.yml").write_text(
+        'controller: {seed: 8}\nlate: {steps: "${oc.select:controller.steps,null}"}\n'
+        'pictures: {name: "of ${seed}"}\n'
+    )
+    late = {"late.steps": "controller.steps"}
+    mine = {"pictures.seed": "controller.seed"} | late
+    assert loader(conf, "mine").references() == mine
+    asked = {"pictures": {"seed": 3}, "controller": {"steps": 1}}
+    assert loader(conf, "mine", asked).references() == late
+
+
+@pytest.mark.parametrize(
+    ("env", "name", "value"),
+    [
+        ("rounds", "memory.training.own_samples", 0.0),
+        ("rounds", "rounds.memory.steps", 1500),
+        ("big", "environment.max_steps", 500),
+        ("base", "memory.training.batch_size", 4),
+    ],
+)
+def test_options_of_a_run_are_changed_as_by_params(
+    env: str, name: str, value: float
+) -> None:
+    group, *path, last = name.split(".")
+    asked: dict[str, Any] = {last: value}
+    for part in reversed(path):
+        asked = {part: asked}
+
+    def groups(asked: Any) -> dict[str, Any]:
+        found = parameters(ROOT / "conf", env, asked)
+        return {
+            name: model.model_validate(found[name])
+            for name, model in option_groups().items()
+            if name in ("environment", "dream", "memory", "rounds")
+        }
+
+    references = loader(ROOT / "conf", env).references()
+    wanted = groups({group: asked})
+    assert changed_options(groups(None), {name: value}, references) == wanted
+    assert changed_options(groups(None), {name: value}, {}) != wanted
 
 
 def test_an_environment_without_parameters_is_base(conf: Path) -> None:

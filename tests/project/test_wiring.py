@@ -116,6 +116,13 @@ def test_baselines_know_what_rounds_cost(searched: bool) -> None:
     assert "round_scores" not in plain["baselines"].inputs()
 
 
+def test_a_chain_knows_which_options_follow_others() -> None:
+    parameters = base_parameters() | {"tune": {"space": {"memory.seed": ONE}}}
+    follows = {"rounds.memory.device": "memory.training.device"}
+    (node,) = wired({"tune"}, STAGES, parameters, follows)["tune"].nodes
+    assert chain_of(node).references == follows
+
+
 def test_a_search_beside_rounds_has_the_dream_before_them() -> None:
     stages = [*STAGES[:-1], "rounds"]
     read = wired({"controller"}, stages, base_parameters())["controller"].inputs()

@@ -1,6 +1,7 @@
 """Runs with some options changed: what they set, make, report and depend on."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from kedro.pipeline import Node
 
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
@@ -19,7 +21,13 @@ from wm_pipeline.episodes.shards import EpisodeShards, Shard
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.policies.controller_policy import ControllerPolicy
-from wm_pipeline.search.chain import ENDLESS, Chain, ChainRuns, Judge
+from wm_pipeline.search.chain import (
+    ENDLESS,
+    Chain,
+    ChainRuns,
+    Judge,
+    changed_options,
+)
 from wm_pipeline.search.loop import EvolutionOptions, evolve
 from wm_pipeline.search.selection import select
 from wm_pipeline.search.state import SearchState
@@ -230,6 +238,74 @@ def test_what_c_depends_on_is_told_and_the_rest_is_not(inputs: dict[str, Any]) -
     ):
         assert CHAIN.conditions({**inputs, name: value}) != found
     assert Chain().conditions(inputs) != found
+
+
+def test_where_a_search_begins_counts(inputs: dict[str, Any]) -> None:
+    def conditions(earlier: Controller | None) -> dict[str, Any]:
+        return CHAIN.conditions({**inputs, "earlier_controller": lambda: earlier})
+
+    controller = Controller.for_world(ControllerOptions(), mock_world_model(), 1)
+    before = conditions(controller)
+    assert before != conditions(None) == CHAIN.conditions(inputs)
+    controller.set_parameters(torch.ones(controller.size))
+    assert conditions(controller) != before
+
+
+class Followed(Options):
+    """Options that others take."""
+
+    steps: int = 1
+    push: float = 0.5
+    model: ControllerOptions = ControllerOptions()
+
+
+FOLLOWS = {
+    "second.steps": "first.steps",
+    "first.steps": "zeroth.steps",
+    "second.push": "first.push",
+    "second.model": "first.model",
+    "second.seed": "seed",  # of no group
+    "other.steps": "first.steps",  # of a group that nobody reads
+}
+
+
+def test_who_refers_to_a_changed_option_follows_it() -> None:
+    groups = {name: Followed() for name in ("zeroth", "first", "second")}
+    assert changed_options(groups, {}, FOLLOWS) == groups
+    found = changed_options(groups, {"zeroth.steps": 3}, FOLLOWS)
+    assert [each.steps for each in found.values()] == [3, 3, 3]
+    # Whoever is given a value of its own has that.
+    given = {"first.push": 0.1, "second.push": 0.2, "first.steps": 4}
+    found = changed_options(groups, given, FOLLOWS)
+    assert [each.push for each in found.values()] == [0.5, 0.1, 0.2]
+    assert [each.steps for each in found.values()] == [1, 4, 4]
+    found = changed_options(groups, {"first.model.hidden_sizes": [4]}, FOLLOWS)
+    sizes = [each.model.hidden_sizes for each in found.values()]
+    assert sizes == [(), (4,), (4,)]
+    own = {"first.model.hidden_sizes": [4], "second.model.hidden_sizes": [5]}
+    found = changed_options(groups, own, FOLLOWS)
+    assert found["second"].model.hidden_sizes == (5,)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_run_follows_what_refers_to_its_options(inputs: dict[str, Any]) -> None:
+    follows = {"dream.max_steps": "environment.max_steps"}
+    chain = replace(CHAIN, references=follows)
+    inputs["params:dream"] = DreamOptions(temperature=1, max_steps=60)
+    runs = ChainRuns(chain, inputs, JUDGE)
+    report = runs.advance(0, {"environment.max_steps": 5}, ENDLESS, 2)
+    assert report.dream_steps <= 4 * 4 * 2 * 5
+    assert chain.conditions(inputs) != CHAIN.conditions(inputs)
+
+
+def test_what_no_run_can_change_is_refused() -> None:
+    CHAIN.check("here", "controller.seed")
+    with pytest.raises(InputError, match=r"^here: .*found vision.seed: no stage"):
+        CHAIN.check("here", "vision.seed")
+    rounds = Chain((Node(read, "params:rounds", "count", name="count"),))
+    rounds.check("here", "rounds.games")
+    with pytest.raises(InputError, match=r"^here: .*--params rounds.count=N"):
+        rounds.check("here", "rounds.count")
 
 
 def test_games_that_judge_are_nobody_elses() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ ASKED = Path("--params")
 """Where the parameters of the command line stand, as it were."""
 
 GLOBALS = ("task", "game", "stages")
+REFERENCE = re.compile(r"\$\{(?:oc\.select:)?([a-z][\w.]*)(?:, *null)?\}")
+"""A value that is another option's."""
+
 TASK = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
 """A task is a folder's name in every path of the catalog."""
 
@@ -34,7 +38,16 @@ class ConfLoader(OmegaConfigLoader):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """As Kedro makes it."""
         self._found: dict[str, dict[str, Any]] = {}
+        self._references: dict[str, str] = {}
         super().__init__(*args, **kwargs)
+
+    def references(self) -> dict[str, str]:
+        """The parameters that take another's value, and that other one, by dotted names.
+
+        Those that ``--params`` gives a value of their own are none.
+        """
+        self["parameters"]
+        return dict(self._references)
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """A group of the conf files; a copy, to be changed."""
@@ -58,6 +71,10 @@ class ConfLoader(OmegaConfigLoader):
                 if path != ASKED:  # Kedro merges these itself
                     together = OmegaConf.unsafe_merge(together, given)
             base_configs, env_configs = {Path(): together}, {}
+            (_, asked), *_ = self._asked()
+            self._references = dict(
+                _references(OmegaConf.unsafe_merge(copy.deepcopy(together), asked))
+            )
         return super()._resolve_from_raw_config(key, base_configs, env_configs, *others)
 
     def _read_dir_configs(self, conf_path: str, *others: Any) -> dict[Path, DictConfig]:
@@ -97,6 +114,16 @@ def _check_shape(path: Path, known: Any, given: Any, name: str = "") -> None:
             )
         if pair == (DictConfig, DictConfig) and ours is not None:
             _check_shape(path, theirs, ours, f"{here}.")
+
+
+def _references(config: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Of values that are nothing but another one: both names."""
+    for key in config:
+        node, here = config._get_node(key), f"{name}{key!s}"  # noqa: SLF001  as written
+        if isinstance(node, DictConfig) and not node._is_interpolation():  # noqa: SLF001
+            yield from _references(node, f"{here}.")
+        elif found := REFERENCE.fullmatch(str(node._value())):  # noqa: SLF001
+            yield here, found[1]
 
 
 def check_globals(found: dict[str, Any]) -> list[str]:

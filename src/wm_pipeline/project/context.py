@@ -28,7 +28,11 @@ class StagesContext(KedroContext):
             )  # a user's games, wrappers, policies
         self._stages = check_globals(self.config_loader["globals"])
         parameters = self.config_loader["parameters"]
-        for name, made in wired(pipelines, self._stages, parameters).items():
+        loader: Any = self.config_loader  # the one of settings.py
+        references = loader.references()
+        for name, made in wired(
+            pipelines, self._stages, parameters, references
+        ).items():
             if name in pipelines:
                 pipelines[name] = made
         # Kedro loads only the pipelines asked for.

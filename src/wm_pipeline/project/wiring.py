@@ -32,7 +32,10 @@ JUDGED_BY = ("environment", "engine", "dream", "controller")
 
 
 def wired(
-    asked: Container[str], stages: list[str], parameters: Mapping[str, Any]
+    asked: Container[str],
+    stages: list[str],
+    parameters: Mapping[str, Any],
+    references: Mapping[str, str] | None = None,
 ) -> dict[str, Pipeline]:
     """The stages that options wire.
 
@@ -46,6 +49,7 @@ def wired(
         stages: Of the conf environment, in the order in which they run.
         parameters: As the conf files and ``--params`` have them; where they are wrong,
             which their check says, nothing is wired.
+        references: Which of them take another's value; see ``Chain``.
     """
     count = _asked_for(parameters, ROUNDS, "count")
     if not isinstance(count, int) or not 1 <= count <= MOST_ROUNDS:
@@ -81,7 +85,7 @@ def wired(
     for stage in needed:
         groups = {name.split(".")[0] for name in _names(parameters, stage)}
         changed = _between(down_to_c, groups, agent["controller"])
-        chain = Chain(tuple(changed.nodes), **agent)
+        chain = Chain(tuple(changed.nodes), **agent, references=references or {})
         judged_by = {PARAMS + group for group in JUDGED_BY}
         reads = sorted(changed.inputs() | judged_by | {agent["world_model"]})
         made[stage] = OF_CHAINS[stage](chain, reads)

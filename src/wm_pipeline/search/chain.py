@@ -3,7 +3,7 @@
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from wm_pipeline.common import progress
-from wm_pipeline.common.options import Options, with_options
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.options import Options, option, with_options
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamEvaluator
 from wm_pipeline.episodes.shards import EpisodeShards, Shard
@@ -25,6 +26,12 @@ from wm_pipeline.workers.playing import Player
 
 PARAMS = "params:"
 """What the names of options begin with."""
+
+EARLIER = "earlier_controller"
+"""Where a search begins by ``controller.start``: newest; the only earlier result of use."""
+
+COUNT = "rounds.count"
+"""The option by which there are more or fewer nodes."""
 
 ENDLESS = 1_000_000_000
 """Generations that no search has."""
@@ -61,11 +68,14 @@ class Chain:
         nodes: In the order in which they run.
         world_model: The name of the world model of which C is.
         controller: C's name.
+        references: The options that take another's value unless they are given, and
+            that other one, by their dotted names.
     """
 
     nodes: Sequence[Step] = ()
     world_model: str = "world_model"
     controller: str = "controller"
+    references: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def groups(self) -> set[str]:
@@ -79,13 +89,37 @@ class Chain:
         made = {name for node in self.nodes for name in node.outputs}
         return bool(made & ({"vae", "mdn_rnn", self.world_model} - {"world_model"}))
 
+    def check(self, setting: str, name: str) -> None:
+        """Refuse an option that no run can change.
+
+        Args:
+            setting: Which option wants it changed.
+            name: Its dotted name.
+
+        Raises:
+            InputError: C does not depend on it, or it decides which nodes there are.
+        """
+        if name.split(".", 1)[0] not in self.groups:
+            raise InputError(
+                f"{setting}: expected options on which C depends, found {name}: no stage "
+                "down to the controller reads it"
+            )
+        if name == COUNT:
+            raise InputError(
+                f"{setting}: expected options that leave the stages as they are, found "
+                f"{name}. Give it for all runs: --params {name}=N"
+            )
+
     def conditions(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """What C depends on, as JSON values.
 
         Args:
             inputs: What the nodes read and the judge, by name.
         """
-        conditions: dict[str, Any] = {"nodes": [node.name for node in self.nodes]}
+        conditions: dict[str, Any] = {
+            "nodes": [node.name for node in self.nodes],
+            "references": dict(self.references),
+        }
         for name, value in inputs.items():
             if isinstance(value, Options):
                 # What a run changes by itself does not count.
@@ -96,6 +130,8 @@ class Chain:
                 conditions[name] = value.digest
             elif not callable(value):
                 conditions[name] = value
+            elif name == EARLIER and (controller := value()) is not None:
+                conditions[name] = digest(controller)
         return conditions
 
 
@@ -186,7 +222,7 @@ class ChainRuns:
             Exception: Whatever a node raised.
         """
         if number != self._number:
-            self._held = {**self._inputs, **_changed(self._inputs, values)}
+            self._held = {**self._inputs, **self._changed(values)}
             self._states = _run(self._chain.nodes, self._held, self._folder)
             self._began, self._game_steps = time.monotonic(), 0
             self._state: SearchState | None = None
@@ -203,6 +239,16 @@ class ChainRuns:
         except Exception:
             self._number = None
             raise
+
+    def _changed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a run, by the names of the nodes' inputs."""
+        options = {
+            name.removeprefix(PARAMS): value
+            for name, value in self._inputs.items()
+            if name.startswith(PARAMS)
+        }
+        changed = changed_options(options, values, self._chain.references)
+        return {f"{PARAMS}{group}": _alone(each) for group, each in changed.items()}
 
     def _report(self, controller: Controller, episodes: int, over: bool) -> Report:
         judged = self._play if self._judge.world == "real" else self._dream
@@ -265,19 +311,64 @@ def _alone(options: Any) -> Any:
     return with_options(options, changes)
 
 
-def _changed(inputs: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a run, by the names of the nodes' inputs."""
-    changed = {}
-    for name, options in inputs.items():
-        if name.startswith(PARAMS):
-            group = name.removeprefix(PARAMS)
-            own = {
-                each.removeprefix(f"{group}."): value
-                for each, value in values.items()
-                if each.startswith(f"{group}.")
-            }
-            changed[name] = _alone(with_options(options, own) if own else options)
+def changed_options(
+    options: Mapping[str, Any],
+    values: Mapping[str, Any],
+    references: Mapping[str, str],
+) -> dict[str, Any]:
+    """Groups of options with some options changed, as a conf file would change them.
+
+    Args:
+        options: The groups by their names.
+        values: Of the options that are changed, by their dotted names; those of groups
+            that are not there are left out.
+        references: See ``Chain``: who refers to a changed option follows it.
+
+    Raises:
+        KeyError: There is no option of a name.
+        ValidationError: A value is refused.
+    """
+    changed = _with_values(options, values)
+    followers = {
+        name: other
+        for name, other in references.items()
+        if {name.split(".")[0], other.split(".")[0]} <= options.keys()
+        and not any(_overlap(name, given) for given in values)
+    }
+    for _ in followers:  # some follow others
+        following = {
+            name: _value(changed, other)
+            for name, other in followers.items()
+            if _value(changed, other) != _value(options, other)
+        }
+        changed = _with_values(changed, following)
     return changed
+
+
+def _with_values(
+    options: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    changed = dict(options)
+    for group in options:
+        own = {
+            name.removeprefix(f"{group}."): value
+            for name, value in values.items()
+            if name.startswith(f"{group}.")
+        }
+        if own:
+            changed[group] = with_options(options[group], own)
+    return changed
+
+
+def _value(options: Mapping[str, Any], name: str) -> Any:
+    group, path = name.split(".", 1)
+    value = option(options[group], path)
+    return value.model_dump() if isinstance(value, Options) else value
+
+
+def _overlap(name: str, other: str) -> bool:
+    """Whether one is the other, or a part of it."""
+    return f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}.")
 
 
 def _run(

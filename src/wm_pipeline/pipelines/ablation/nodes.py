@@ -42,15 +42,11 @@ def run_ablation(
         The episodes so far; see ``run_variants``.
 
     Raises:
-        InputError: A variant changes what C does not depend on.
+        InputError: A variant changes what no run can change.
     """
     for name, changes in options.variants.items():
         for option in changes:
-            if option.split(".", 1)[0] not in chain.groups:
-                raise InputError(
-                    f"ablation.variants.{name}: expected options on which C depends, "
-                    f"found {option}: no stage down to the controller reads it"
-                )
+            chain.check(f"ablation.variants.{name}", option)
     before = earlier() if options.resume else None
     if options.resume and before is None:
         logger.info("The ablation begins: there is nothing to resume")

@@ -84,11 +84,7 @@ def _check(chain: Chain, options: TuneOptions) -> None:
         InputError: It is so.
     """
     for name in options.ranges:
-        if name.split(".", 1)[0] not in chain.groups:
-            raise InputError(
-                f"tune.space: expected options on which C depends, found {name}: no stage "
-                "down to the controller reads it"
-            )
+        chain.check("tune.space", name)
     if options.objective.world == "dream" and chain.trains_the_world:
         raise InputError(
             "tune.objective.world: expected real, as options of the world model are tuned "
