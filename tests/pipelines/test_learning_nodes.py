@@ -11,6 +11,7 @@ from kedro.io import DataCatalog
 
 from tests.pipelines.in_memory import catalog_of, options, run_node
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.models.training_state import TrainingState
 from wm_pipeline.models.world_model import WorldModel, digest
 from wm_pipeline.pipelines.collection.nodes import collect_episodes
@@ -181,7 +182,7 @@ def test_dreams_begin_where_episodes_did(learned: DataCatalog) -> None:
     scores = learned.load("dream_scores")
     assert scores["collected_real"] == pytest.approx(latents.lengths.mean())
     # conf/test: dreams of 80 steps at most.
-    for name in ("still_dream", "longest_constant_dream", "random_held_dream"):
+    for name in ("shortest_constant_dream", "longest_constant_dream", "random_held_dream"):
         assert 0 < scores[name] <= 80
     film = learned.load("dreamed_episode")
     assert film.ndim == 4
@@ -214,8 +215,8 @@ class Paying:
 @pytest.mark.parametrize(
     ("reward", "told"),
     [
-        (1.0, ("standing still lasts", "lasted")),
-        (-5.0, ("standing still pays", "paid")),
+        (1.0, ("a constant action lasts", "lasted")),
+        (-5.0, ("a constant action pays", "paid")),
     ],
 )
 def test_the_dream_is_told_by_return_where_that_is_not_survival(
@@ -226,17 +227,21 @@ def test_the_dream_is_told_by_return_where_that_is_not_survival(
     told: tuple[str, str],
 ) -> None:
     latents = Paying(learned.load("latents"), reward)
-    world_model = learned.load("world_model")
     options = (tiny[name] for name in ("environment", "dream", "dream_check"))
+    world_model = mock_world_model()
     with caplog.at_level("INFO"):
         scores = check_dream(world_model, latents, *options)  # type: ignore[arg-type]
     said = next(m for m in caplog.messages if m.startswith("In the dream"))
     assert all(words in said for words in told)
     paid = latents.lengths.mean() - 1 + reward
     assert scores["collected_return"] == pytest.approx(paid)
-    # M's rewards are nearly 1 a step.
-    assert scores["best_constant_return"] <= 1.5 * scores["longest_constant_dream"]
-    assert scores["still_return"] != scores["still_dream"]
+    # Pushed to and fro the pole falls sooner or later than left alone.
+    assert 0 < scores["shortest_constant_dream"] < scores["longest_constant_dream"]
+    assert scores["longest_constant_dream"] <= 80
+    # M pays 1 a step.
+    for which, paid in (("shortest", "worst"), ("longest", "best")):
+        steps = scores[f"{which}_constant_dream"]
+        assert scores[f"{paid}_constant_return"] == pytest.approx(steps)
 
 
 def test_play_that_meets_no_reward_says_what_to_do(

@@ -205,17 +205,15 @@ def test_where_return_is_not_survival_the_page_says_return(
     documents: dict[str, Any],
 ) -> None:
     version = newest_whole(documents)
-    assert "standing still lasts" in results_page(documents)
+    assert "the best constant action lasts" in results_page(documents)
     other = copy.deepcopy(documents[version])
     other["dream_scores"] |= {
-        "still_return": -1.5,
+        "best_constant_return": -1.5,
         "random_held_return": 3.25,
         "collected_return": 2.0,
     }
     page = results_page({"2999-01-01T00.00.00.000Z": other})
-    line = (
-        "standing still pays -1.50, and random play 3.25; the collected episodes paid"
-    )
+    line = "constant action pays -1.50, and random play 3.25; the collected episodes paid"
     assert line in page
 
 

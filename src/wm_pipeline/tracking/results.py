@@ -294,19 +294,20 @@ def _seen(vae: Mapping[str, float | None]) -> list[str]:
 
 def _lived(dream: Mapping[str, float]) -> str:
     """What simple policies come to, in returns where those are not the steps."""
-    lengths = [dream[n] for n in ("still_dream", "random_held_dream", "collected_real")]
-    names = ("still_return", "random_held_return", "collected_return")
+    names = ("longest_constant_dream", "random_held_dream", "collected_real")
+    lengths = [dream[name] for name in names]
+    names = ("best_constant_return", "random_held_return", "collected_return")
     returns = [dream.get(name) for name in names]
     if None not in returns and returns[-1] != lengths[-1]:
-        still, random, collected = rounded(*(x for x in returns if x is not None))
+        constant, random, collected = rounded(*(x for x in returns if x is not None))
         return (
-            f"- In the dream standing still pays {still}, and random play {random}; the "
-            f"collected episodes paid {collected}."
+            f"- In the dream the best constant action pays {constant}, and random play "
+            f"{random}; the collected episodes paid {collected}."
         )
-    still, random, collected = rounded(*lengths)
+    constant, random, collected = rounded(*lengths)
     return (
-        f"- In the dream standing still lasts {still} steps, and random play {random}; "
-        f"the collected episodes lasted {collected}."
+        f"- In the dream the best constant action lasts {constant} steps, and random "
+        f"play {random}; the collected episodes lasted {collected}."
     )
 
 

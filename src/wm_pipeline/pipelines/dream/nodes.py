@@ -51,7 +51,7 @@ class DreamCheckOptions(Options):
 
     Attributes:
         seed: Of the dreams.
-        rollouts: Dreams of standing still, and of the random policy.
+        rollouts: Dreams of each constant action, and of the random policy.
         hold: The least and the most steps a random action is held.
         animation_steps: The most steps of M in the animation.
         things: Which pixels are of things, by whose number and growth the dream is
@@ -134,18 +134,18 @@ def check_dream(
         check: How many dreams.
 
     Returns:
-        Mean steps of the environment: ``still_dream`` (all controls zero),
-        ``longest_constant_dream`` (the one action that lasts longest when it never
-        changes), ``random_held_dream`` and ``collected_real``. And mean returns:
-        ``still_return``, ``best_constant_return``, ``random_held_return`` and
+        Mean steps of the environment: ``shortest_constant_dream`` and
+        ``longest_constant_dream`` (of the actions, when one never changes),
+        ``random_held_dream`` and ``collected_real``. And mean returns:
+        ``worst_constant_return``, ``best_constant_return``, ``random_held_return`` and
         ``collected_return``.
 
     Raises:
         AssertionError: Gymnasium's checker finds fault with the environment.
     """
     mdn_rnn = world_model.mdn_rnn
-    steps = options.steps(mdn_rnn.frame_skip)
-    env = DreamEnv(world_model, environment.actions, options.temperature, steps)
+    cap = options.steps(mdn_rnn.frame_skip)
+    env = DreamEnv(world_model, environment.actions, options.temperature, cap)
     with warnings.catch_warnings():
         # Latents have no bounds, which Gymnasium warns of.
         warnings.filterwarnings("ignore", ".*Box observation space")
@@ -159,32 +159,31 @@ def check_dream(
         return steps, result.returns.double().mean().item()
 
     held = RandomPolicy(environment.actions, check.hold)
-    constants = environment.actions.constants
-    still = comes_to(CyclePolicy(np.zeros_like(constants[None, :1]), (1, 1)), "still")
-    each = [
+    constant = [
         comes_to(CyclePolicy(control[None, None], (1, 1)), "constant")
-        for control in constants
+        for control in environment.actions.constants
     ]
+    steps, paid = zip(*constant, strict=True)
     random = comes_to(held, "random held")
     rewards, pays_for_time = _rewards(latents)
     lengths = {
-        "still_dream": still[0],
-        "longest_constant_dream": max(steps for steps, _ in each),
+        "shortest_constant_dream": min(steps),
+        "longest_constant_dream": max(steps),
         "random_held_dream": random[0],
         "collected_real": float(latents.lengths.mean()),
     }
     returns = {
-        "still_return": still[1],
-        "best_constant_return": max(paid for _, paid in each),
+        "worst_constant_return": min(paid),
+        "best_constant_return": max(paid),
         "random_held_return": random[1],
         "collected_return": rewards,
     }
     said = (
-        "In the dream standing still lasts %s steps, the best constant action %s, random "
-        "play %s; the collected episodes lasted %s"
+        "In the dream a constant action lasts %s to %s steps, random play %s; the "
+        "collected episodes lasted %s"
         if pays_for_time
-        else "In the dream standing still pays %s, the best constant action %s, random "
-        "play %s; the collected episodes paid %s"
+        else "In the dream a constant action pays %s to %s, random play %s; the "
+        "collected episodes paid %s"
     )
     logger.info(said, *rounded(*(lengths if pays_for_time else returns).values()))
     return lengths | returns
