@@ -116,6 +116,23 @@ def test_a_dream_that_is_too_kind_and_too_empty_is_said() -> None:
     assert any("pixels of things a frame" in sentence for sentence in others)
 
 
+@pytest.mark.parametrize(("ends", "is_off"), [(60, True), (8, True), (1, False)])
+def test_ends_that_the_game_has_not_are_said_unless_by_chance(
+    ends: int, is_off: bool
+) -> None:
+    game = watched([[0.0] * 75] * 60, [False] * 60)
+    dream = watched([[0.0] * 75] * 60, [True] * ends + [False] * (60 - ends))
+    table = compared(game, dream, 1)
+    hazard = table.query("measure == 'hazard' and at == 0").iloc[0]
+    assert (hazard["game"], hazard["ratio"]) == (0, np.inf)
+    assert hazard["off"] == is_off
+    said = [each for each in sentences(table, "somebody") if "ends per 100" in each]
+    assert len(said) == is_off
+    # Neither ever shows anything.
+    shown = table.query("measure == 'frames' and at == 0").iloc[0]
+    assert (shown["ratio"], shown["low"], shown["high"], shown["off"]) == (1, 1, 1, False)
+
+
 def test_few_episodes_are_not_enough_to_say_it_is_off() -> None:
     table = compared(played(3, 400, 10), played(3, 900, 10, seed=4), 1)
     hazard = table.query("measure == 'hazard'")

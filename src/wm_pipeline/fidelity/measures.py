@@ -63,7 +63,8 @@ def compared(game: Watched, dream: Watched, seed: int) -> pd.DataFrame:
         or after which a thing is looked at again), ``game``, ``dream``, their ``ratio``,
         dream over game, with its 95% interval, ``low`` and ``high``; and whether the
         dream is ``off``: by a factor of ``OFF`` or more, and not by chance. NaN where
-        there was nothing to measure.
+        there was nothing to measure; where the game alone has none, the ratio is
+        infinite, and where neither has any, 1.
     """
     random = stream(seed, "fidelity")
     theirs, ours = measured(game), measured(dream)
@@ -77,7 +78,8 @@ def compared(game: Watched, dream: Watched, seed: int) -> pd.DataFrame:
         found = found[~np.isnan(found)]
         low, high = (float("nan"),) * 2
         if len(found) > RESAMPLES / 2:
-            low, high = np.quantile(found, (0.025, 0.975)).tolist()
+            # Between infinite ratios there is nothing to interpolate.
+            low, high = np.quantile(found, (0.025, 0.975), method="nearest").tolist()
         reached = at if name in _BY_TIME else 0
         enough = min((each.steps > reached).sum() for each in (game, dream)) >= ENOUGH
         is_off = enough and (
@@ -164,11 +166,14 @@ def _mean(values: np.ndarray) -> float:
 def _ratios(
     game: Mapping[Value, float], dream: Mapping[Value, float]
 ) -> dict[Value, float]:
-    """Dream over game; NaN where the game has nothing."""
-    return {
-        key: dream[key] / value if value > 0 else float("nan")
-        for key, value in game.items()
-    }
+    """Dream over game; NaN where one was not measured."""
+    return {key: _ratio(value, dream[key]) for key, value in game.items()}
+
+
+def _ratio(game: float, dream: float) -> float:
+    if game > 0 or np.isnan(game) or np.isnan(dream):
+        return dream / game
+    return float("inf") if dream > 0 else 1.0
 
 
 def _resampled(watched: Watched, random: np.random.Generator) -> Watched:
