@@ -139,6 +139,14 @@ def test_actions_are_drawn_only_if_asked_for(actions: Any, sampled: bool):
     assert actions.sampled is sampled
 
 
+def test_a_discrete_game_may_count_in_any_integer():
+    for kind in (np.int64, np.int32, np.uint8):
+        DISCRETE.check(Discrete(4, dtype=kind))
+    for space in (Discrete(5), Discrete(4, start=1), Box(0, 1)):
+        with pytest.raises(ValueError, match=r"needs the action space Discrete\(4\)"):
+            DISCRETE.check(space)
+
+
 def test_an_agent_chooses_left_stay_or_right():
     assert THRESHOLD.space == Discrete(3)
     assert THRESHOLD.constants.dtype == np.float32
@@ -248,6 +256,14 @@ def test_m_may_read_a_brake_as_the_game_does():
     actions = BOX.model_copy(update={"clipped": (False, True), "bounded": True})
     decided = actions.decide(torch.tensor([[-9.0, -9.0], [0.0, 9.0]]))
     np.testing.assert_allclose(decided, [[-1, 0], [0, 1]], atol=1e-6)
+    # Nor does anybody else give it another.
+    assert actions.constants.tolist() == [[0, 0], [1, 0], [0, 1], [-1, 0]]
+    random = np.random.default_rng(1)
+    drawn = np.stack([actions.sample(random) for _ in range(100)])
+    assert drawn.dtype == np.float32
+    np.testing.assert_array_less(drawn.min(0), [-0.9, 1e-9])
+    assert (drawn[:, 1] >= 0).all()
+    assert drawn.max() > 0.9
 
 
 @given(

@@ -8,7 +8,6 @@ import torch
 
 from tests.episodes.test_sequences import latents as encoded_episode
 from tests.episodes.test_sequences import write
-from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.randomness import seeded_initialisation
 from wm_pipeline.episodes import starts
 from wm_pipeline.episodes.joined import JoinedEpisodes
@@ -42,7 +41,7 @@ def test_moments_are_what_m_makes_of_all_that_came_before(
         sequence = to_sequence(steps, 0, SKIP)
         state = m.initial_state(1)
         kept = len(sequence.rewards) - TOO_LATE * bool(sequence.done.any())
-        for step in range(max(0, kept)):
+        for step in range(max(1, kept)):
             z = torch.from_numpy(sequence.means[step : step + 1])
             expected.append(torch.cat((z, *state), 1))
             control = torch.from_numpy(sequence.actions[step : step + 1])
@@ -81,10 +80,13 @@ def test_of_many_episodes_some_are_drawn(
     assert len(moments_of(m, stored, np.random.default_rng(1)).latents) == 6
 
 
-def test_episodes_that_are_over_at_once_are_refused(m: MDNRNN, tmp_path: Path) -> None:
+def test_an_episode_that_is_over_at_once_has_a_first_moment(
+    m: MDNRNN, tmp_path: Path
+) -> None:
     stored = write(tmp_path / "latents", [encoded_episode(3, 0), encoded_episode(2, 2)])
-    with pytest.raises(InputError, match="more than 2 steps of M, found 2 of 3 steps"):
-        moments_of(m, stored, np.random.default_rng(1))
+    found = moments_of(m, stored, np.random.default_rng(1))
+    assert len(found.latents) == 2
+    assert not found.h.any()
 
 
 def test_joined_sets_are_read_as_one(tmp_path: Path) -> None:

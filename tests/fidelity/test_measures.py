@@ -130,7 +130,12 @@ def test_ends_that_the_game_has_not_are_said_unless_by_chance(
     assert len(said) == is_off
     # Neither ever shows anything.
     shown = table.query("measure == 'frames' and at == 0").iloc[0]
-    assert (shown["ratio"], shown["low"], shown["high"], shown["off"]) == (1, 1, 1, False)
+    assert (shown["ratio"], shown["low"], shown["high"], shown["off"]) == (
+        1,
+        1,
+        1,
+        False,
+    )
 
 
 def test_few_episodes_are_not_enough_to_say_it_is_off() -> None:

@@ -441,6 +441,15 @@ def test_validation_weighs_every_step_alike(
         assert both[name] == pytest.approx(expected, rel=1e-4), name
 
 
+def test_episodes_that_are_over_at_once_leave_nothing_to_foresee(
+    mdn_rnn: MDNRNN, held_out: list[Window], trivial: TrivialPredictors
+) -> None:
+    over = [changed(w, has_next=np.zeros_like(w.has_next)) for w in held_out]
+    scores = validate_mdn_rnn(mdn_rnn, over, trivial, DONE_WEIGHT, seed=1)
+    assert scores["nll"] == scores["nll_unchanged"] == scores["nll_marginal"] == 0
+    assert scores["loss"] == scores["reward_error"] + scores["done_loss"] > 0
+
+
 def test_validation_is_the_same_at_each_call(
     mdn_rnn: MDNRNN, held_out: list[Window], trivial: TrivialPredictors
 ) -> None:

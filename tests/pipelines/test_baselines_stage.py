@@ -37,7 +37,7 @@ def mock(bare_project: Path) -> dict[str, Any]:
     blind = mock["blind"].model_copy(update={"games": 2, "workers": 1})
     ppo = {"steps": 4096, "update_steps": 1024, "batch_size": 256}
     search = {"population": 8, "rollouts": 2, "sigma": 1.0}
-    changed = {"ppo": ppo, "search": search, "workers": 1}
+    changed = {"ppo": ppo, "search": search, "workers": 1, "sample_latents": False}
     baselines = mock["baselines"].model_dump() | changed
     return mock | {
         "evaluation": evaluation,
@@ -89,6 +89,11 @@ def test_all_play_the_games_of_c(played: DataCatalog) -> None:
 
     drawn = {trace.name for trace in played.load("baseline_histogram").data}
     assert {*TRAINED_IN, "controller"} <= drawn
+
+
+def test_what_ppo_sees_of_z_is_remembered(played: DataCatalog) -> None:
+    assert played.load("ppo_game_training").conditions["sample_latents"] is False
+    assert "sample_latents" not in played.load("ppo_dream_training").conditions
 
 
 def test_each_is_compared_with_c_at_a_known_cost(played: DataCatalog) -> None:

@@ -182,7 +182,11 @@ def test_dreams_begin_where_episodes_did(learned: DataCatalog) -> None:
     scores = learned.load("dream_scores")
     assert scores["collected_real"] == pytest.approx(latents.lengths.mean())
     # conf/test: dreams of 80 steps at most.
-    for name in ("shortest_constant_dream", "longest_constant_dream", "random_held_dream"):
+    for name in (
+        "shortest_constant_dream",
+        "longest_constant_dream",
+        "random_held_dream",
+    ):
         assert 0 < scores[name] <= 80
     film = learned.load("dreamed_episode")
     assert film.ndim == 4

@@ -86,7 +86,9 @@ def test_torchs_stream_is_left_alone() -> None:
 
 
 def test_games_train_it_too() -> None:
-    envs = games(mock_world_model(), BALANCE, 2)
+    for sampled in (False, True):
+        envs = games(mock_world_model(), BALANCE, sampled, 2)
+        assert envs.get_attr("sample_latents") == [sampled] * 2
     *_, state = train_ppo(envs, options(), 1, "PPO", {})
     assert log_of(state)["steps"].tolist() == [64, 128]
     assert actor_of(state, options()).features == 6

@@ -213,7 +213,9 @@ def test_where_return_is_not_survival_the_page_says_return(
         "collected_return": 2.0,
     }
     page = results_page({"2999-01-01T00.00.00.000Z": other})
-    line = "constant action pays -1.50, and random play 3.25; the collected episodes paid"
+    line = (
+        "constant action pays -1.50, and random play 3.25; the collected episodes paid"
+    )
     assert line in page
 
 

@@ -180,7 +180,9 @@ class DiscreteActions(Options):
 
     def check(self, space: gymnasium.Space[Any]) -> None:
         """Raise ValueError unless the game has exactly ``count`` actions."""
-        if space != gymnasium.spaces.Discrete(self.count):
+        if not isinstance(space, gymnasium.spaces.Discrete) or (
+            (space.start, space.n) != (0, self.count)
+        ):
             raise InputError(
                 f"environment.actions: kind 'discrete' with count {self.count} needs "
                 f"the action space Discrete({self.count}), found {space}"
@@ -249,9 +251,14 @@ class BoxActions(Options):
 
     @property
     def constants(self) -> np.ndarray:
-        """The middle and both ends of each dimension, (1 + 2 dimensions, dimensions)."""
+        """The middle and both ends of each dimension, (1 + 2 dimensions, dimensions).
+
+        Those of a bounded box that are alike are one.
+        """
         axes = np.eye(self.size, dtype=np.float32)
-        return np.concatenate((np.zeros((1, self.size), np.float32), axes, -axes))
+        ends = np.concatenate((np.zeros((1, self.size), np.float32), axes, -axes))
+        different = dict.fromkeys(map(tuple, self._kept(ends)))
+        return np.array(list(different), np.float32)
 
     @property
     def space(self) -> gymnasium.spaces.Box:
@@ -279,7 +286,13 @@ class BoxActions(Options):
 
     def sample(self, random: np.random.Generator) -> np.ndarray:
         """A uniformly drawn control, (dimensions,) float32."""
-        return random.uniform(-1, 1, self.size).astype(np.float32)
+        return self._kept(random.uniform(-1, 1, self.size).astype(np.float32))
+
+    def _kept(self, controls: np.ndarray) -> np.ndarray:
+        """Of controls (..., dimensions): what M reads of them."""
+        return (
+            controls.clip(self.least).astype(np.float32) if self.bounded else controls
+        )
 
     def to_game(self, control: np.ndarray) -> np.ndarray:
         """The game's action for a control, (dimensions,) float32."""

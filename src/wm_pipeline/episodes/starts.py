@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wm_pipeline.common.errors import InputError
 from wm_pipeline.episodes.joined import Episodes
 from wm_pipeline.episodes.sequences import Sequence, to_sequence
 from wm_pipeline.models.mdn_rnn import MDNRNN
@@ -51,9 +50,6 @@ def moments_of(
         mdn_rnn: M, which reads the episodes from their starts, on the CPU.
         latents: The episodes' latents; of many, some episodes are drawn.
         random: Draws those, and z from the means and variances.
-
-    Raises:
-        InputError: Every episode is over at once.
     """
     lengths = latents.lengths
     found: list[Moments] = []
@@ -68,11 +64,6 @@ def moments_of(
             for episode in ordered[first : first + SIDE_BY_SIDE]
         ]
         found += _read(mdn_rnn, sequences, random)
-    if not found:
-        raise InputError(
-            f"latents: expected episodes of more than {TOO_LATE} steps of M, found "
-            f"{len(lengths)} of {lengths.max()} steps of the game at most"
-        )
     return Moments(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
@@ -95,7 +86,7 @@ def _read(
     state = mdn_rnn.initial_state(len(sequences))
     # An episode that the cap cut off goes on; that is no end to keep away from.
     ended = np.array([bool(sequence.done.any()) for sequence in sequences])
-    last = counts - TOO_LATE * ended
+    last = np.maximum(1, counts - TOO_LATE * ended)
     for step in range(int(last.max())):
         rows = torch.from_numpy(np.flatnonzero(step < last))
         yield Moments(latents[rows, step], state[0][rows], state[1][rows])

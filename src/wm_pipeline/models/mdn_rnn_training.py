@@ -304,7 +304,8 @@ def validate_mdn_rnn(
 
     Returns:
         ``loss``; ``nll``, ``nll_unchanged`` and ``nll_marginal`` in nats a dimension,
-        of M and of the two trivial predictors; ``reward_error``; ``done_loss``; and at
+        of M and of the two trivial predictors, 0 where every episode is over after a
+        step; ``reward_error``; ``done_loss``; and at
         logit 0 ``done_recall`` (share of the ends predicted) and ``done_false_alarms``
         (share of the other steps predicted to be one).
     """
@@ -327,9 +328,9 @@ def validate_mdn_rnn(
     joined = {name: torch.cat(some) for name, some in parts.items()}
     done, predicted = joined["done"].bool(), joined["done_logits"] > 0
     scores = {
-        "nll": joined["nll"].mean().item(),
-        "nll_unchanged": joined["unchanged"].mean().item(),
-        "nll_marginal": joined["marginal"].mean().item(),
+        "nll": _mean_or_zero(joined["nll"]),
+        "nll_unchanged": _mean_or_zero(joined["unchanged"]),
+        "nll_marginal": _mean_or_zero(joined["marginal"]),
         "reward_error": joined["reward_error"].mean().item(),
         "done_loss": joined["done_loss"].mean().item(),
         "done_recall": predicted[done].float().mean().item(),
@@ -337,6 +338,10 @@ def validate_mdn_rnn(
     }
     loss = scores["nll"] + scores["reward_error"] + scores["done_loss"]
     return {"loss": loss, **scores}
+
+
+def _mean_or_zero(values: Tensor) -> float:
+    return values.mean().item() if len(values) else 0.0
 
 
 def _gaussian_nll(deviations: Tensor, sigma: Tensor) -> Tensor:

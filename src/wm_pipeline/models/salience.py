@@ -72,9 +72,10 @@ class SalienceOptions(Options):
     Attributes:
         rule: Which; without one, those that are unlike themselves.
         weight: Of all salient pixels around one together: a lonely one has it alone, so
-            that small things count as much as large ones. 0 switches the weighting off.
+            that small things count as much as large ones.
         around: The side in pixels of the square that is around a pixel, odd.
-        imagined_weight: Of a pixel that is salient in the reconstruction.
+        imagined_weight: Of a pixel that is salient in the reconstruction. With it and
+            ``weight`` 0 all pixels weigh the same.
         together: All salient pixels of a frame weigh so many times ``weight`` at most.
             Otherwise the few frames that are wholly unlike the rest (a flash, another
             room, an emulator's first frame) have the loss to themselves, and V learns

@@ -55,13 +55,17 @@ def dreams(
 
 
 def games(
-    world_model: WorldModel, environment: EnvironmentOptions, count: int
+    world_model: WorldModel,
+    environment: EnvironmentOptions,
+    sample_latents: bool,
+    count: int,
 ) -> VecEnv:
     """Real games behind V and M, one after the other in this process.
 
     Args:
         world_model: V and M.
         environment: The game.
+        sample_latents: As ``LatentEnv``.
         count: How many.
 
     Raises:
@@ -69,7 +73,8 @@ def games(
     """
 
     def game() -> Monitor[np.ndarray, Any]:
-        return Monitor(LatentEnv(RealEnv(environment), world_model))
+        game = LatentEnv(RealEnv(environment), world_model, sample_latents)
+        return Monitor(game)
 
     return DummyVecEnv([game] * count)
 

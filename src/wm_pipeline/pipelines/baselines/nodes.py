@@ -298,9 +298,11 @@ def train_in_game(
     ppo = _sb3()
     check_controls(environment.actions, world_model)
     with games_here():
-        envs = ppo.games(world_model, environment, options.games)
+        sampled = options.sample_latents
+        envs = ppo.games(world_model, environment, sampled, options.games)
         conditions = {
             "games": options.games,
+            "sample_latents": sampled,
             "environment": environment.model_dump(mode="json"),
             **_conditions(world_model, environment),
         }
