@@ -30,6 +30,8 @@ from wm_pipeline.search.short_dreams import (
     improve,
 )
 
+DONE_WEIGHT = 10.0
+
 
 @pytest.fixture(scope="module")
 def world() -> WorldModel:
@@ -48,7 +50,7 @@ def options(**changes: Any) -> ShortDreamsOptions:
 
 
 def short_dreams(world: WorldModel, actions: Actions) -> ShortDreams:
-    return ShortDreams(world, begin_at(beginnings(world)), actions, 1.0)
+    return ShortDreams(world, begin_at(beginnings(world)), actions, 1.0, DONE_WEIGHT)
 
 
 def test_it_learns_to_balance(world: WorldModel) -> None:
@@ -165,7 +167,9 @@ def test_a_dream_is_broken_off_at_the_horizon_and_another_begins(
     chosen, made = options(dreams=50, steps=12, horizon=4), policy(world)
     learner = Learner(made, Critic.new(made, 1), ACTIONS, 1.0, chosen, 1)
     segment = Practice(learner, short_dreams(world, ACTIONS), chosen).dream()
-    over = (segment.ended | segment.broken).numpy()
+    assert set(segment.ended.unique().tolist()) <= {0, 1}
+    assert segment.broken[segment.ended == 1].all()
+    over = segment.broken.numpy()
     ages = np.diff(np.flatnonzero(np.concatenate(([True], over[:, 0]))))
     assert (ages <= 4).all()
     # Some of the first are of other ages, so that updates see all ages.
@@ -177,3 +181,31 @@ def test_a_dream_is_broken_off_at_the_horizon_and_another_begins(
     assert not torch.equal(
         segment.following[:-1][~goes_on], segment.features[1:][~goes_on]
     )
+
+
+@pytest.mark.parametrize("caution", [1.0, 3.0])
+def test_a_cautious_dream_ends_by_its_chance(world: WorldModel, caution: float) -> None:
+    chosen = options(dreams=2000, steps=6, horizon=1000, caution=caution)
+    made = policy(world, inputs="zhc")
+    learner = Learner(made, Critic.new(made, 1), ACTIONS, 1.0, chosen, 1)
+    blunt = copy.deepcopy(world)
+    with torch.no_grad():
+        # The chance of an end follows from where the pole is, and none is certain.
+        blunt.mdn_rnn.head.weight[-1] = torch.tensor([9.0, 9.0, 0.0, 0.0])
+        blunt.mdn_rnn.head.bias[-1] = 0
+    segment = Practice(learner, short_dreams(blunt, ACTIONS), chosen).dream()
+    features, actions = segment.features[0], learner.draws.controls(segment.drawn[0])
+    latents, h, c = features.split(
+        [world.vae.latent_size, *[world.mdn_rnn.hidden_size] * 2], 1
+    )
+    with torch.no_grad():
+        state = blunt.mdn_rnn.remember(latents, actions, (h, c))
+        odds = blunt.mdn_rnn.predict(state[0]).done.exp() / DONE_WEIGHT
+    chance = (caution * odds / (1 + odds)).clamp(max=1)
+    torch.testing.assert_close(segment.ended[0], chance)
+    assert chance.std() > 0
+    over = segment.broken.float()
+    assert over.mean().item() == pytest.approx(segment.ended.mean().item(), rel=0.1)
+    # Those that are likelier to be over are over more often.
+    likely = segment.ended > segment.ended.mean()
+    assert over[likely].mean() > over[~likely].mean()

@@ -7,6 +7,7 @@ cheap.
 Source: Sutton 1991 (Dyna) and Hafner et al. 2020 (Dreamer).
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -40,11 +41,15 @@ class ShortDreamsOptions(LearningOptions):
         dreams: Side by side.
         steps: Of M in each dream between two updates.
         horizon: Steps of M after which a dream is broken off and another begins.
+        caution: How many times as likely as M says an end is taken to be. Every step
+            then costs the chance of its end; null: a dream ends where M calls an end,
+            and what is less likely costs nothing.
     """
 
     dreams: int = Field(default=1024, ge=1, le=1_000_000)
     steps: int = Field(default=32, ge=1, le=10_000)
     horizon: int = Field(default=60, ge=1, le=1_000_000)
+    caution: float | None = Field(default=None, gt=0, le=1000)
 
 
 Begin = Callable[[int, torch.Generator], Moments]
@@ -59,12 +64,14 @@ class ShortDreams(NamedTuple):
         begin: Where they begin.
         actions: The action mapping.
         temperature: Above 0.
+        done_weight: Of ends in M's training, without which its chances are too high.
     """
 
     world_model: WorldModel
     begin: Begin
     actions: Actions
     temperature: float
+    done_weight: float
 
 
 def begin_at(*groups: Moments) -> Begin:
@@ -124,7 +131,7 @@ def improve(
             dreamed = time.perf_counter()
             learned = learner.learn(segment, iteration, "rounds.gradient")
             row = {
-                "ends_per_step": segment.ended.float().mean().item(),
+                "ends_per_step": segment.ended.mean().item(),
                 "reward_per_step": segment.rewards.mean().item(),
                 **learned,
                 "steps": segment.rewards.numel(),
@@ -152,7 +159,7 @@ class Practice:
     ) -> None:
         self._learner, self._options = learner, options
         self._world_model, self._begin = dreams.world_model, dreams.begin
-        self._temperature = dreams.temperature
+        self._temperature, self._done_weight = dreams.temperature, dreams.done_weight
         self._generator = learner.generator
         self._moments = self._begin(options.dreams, self._generator)
         # They begin at all ages, so that not all are broken off together.
@@ -174,7 +181,7 @@ class Practice:
             noise = torch.randn(
                 options.dreams, mdn_rnn.latent_size, generator=self._generator
             )
-            latents, rewards, ended, (h, c) = self._world_model.step(
+            latents, rewards, done, (h, c) = self._world_model.step(
                 self._moments.latents,
                 learner.draws.controls(drawn),
                 (self._moments.h, self._moments.c),
@@ -184,15 +191,24 @@ class Practice:
             )
             self._moments = Moments(latents, h, c)
             self._ages += 1
-            broken = (self._ages >= options.horizon) & ~ended
+            ended, over = self._ends(done)
+            over |= self._ages >= options.horizon
             odds = learner.draws.odds(values, drawn)
             following = self._features()
             steps.append(
-                Segment(features, drawn, odds, rewards, ended, broken, following)
+                Segment(features, drawn, odds, rewards, ended, over, following)
             )
-            self._replace(ended | broken)
+            self._replace(over)
         STEPS.add("dream", options.steps * options.dreams)
         return Segment(*(torch.stack(parts) for parts in zip(*steps, strict=True)))
+
+    def _ends(self, done: Tensor) -> tuple[Tensor, Tensor]:
+        """Of logits: the chance that a dream ends, and whether it does; (dreams,)."""
+        if self._options.caution is None:
+            return (done > 0).float(), done > 0
+        chance = torch.sigmoid(done - math.log(self._done_weight))
+        ended = (self._options.caution * chance).clamp(max=1)
+        return ended, torch.rand(len(ended), generator=self._generator) < ended
 
     def _features(self) -> Tensor:
         """What C sees now, (dreams, features)."""

@@ -371,7 +371,11 @@ def _practised(
         explorer,
         critic,
         ShortDreams(
-            world_model, begin_at(*groups), environment.actions, dream.temperature
+            world_model,
+            begin_at(*groups),
+            environment.actions,
+            dream.temperature,
+            options.memory.done_weight,
         ),
         options.gradient,
         int(stream(options.seed, "rounds, practice", number).integers(2**31)),
