@@ -1,6 +1,8 @@
 """Tests of the action mappings."""
 
+import re
 from collections import Counter
+from types import FunctionType
 from typing import Any
 
 import gymnasium
@@ -12,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from tests.kedro_runs import ROOT
 from wm_pipeline.common.randomness import standard_gumbel, stream, torch_stream
 from wm_pipeline.environments import actions as actions_module
 from wm_pipeline.environments.actions import (
@@ -38,6 +41,19 @@ bounds = st.lists(
 def box_within(pairs: list[tuple[float, float]]) -> BoxActions:
     low, high = zip(*pairs, strict=True)
     return BoxActions(kind="box", low=low, high=high)
+
+
+def test_the_guide_to_a_new_mapping_names_all_that_the_others_have() -> None:
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    (section,) = re.findall("### an action mapping\n(.*?)\n### ", guide, re.DOTALL)
+    members = {**vars(DiscreteActions), **vars(BoxActions)}
+    public = {
+        name
+        for name, member in members.items()
+        if isinstance(member, property | FunctionType) and not name.startswith("_")
+    }
+    of_a_box_alone = {"least"}
+    assert public - of_a_box_alone <= set(re.findall(r"`(\w+)`", section))
 
 
 @pytest.mark.parametrize(

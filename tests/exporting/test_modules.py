@@ -147,6 +147,12 @@ def test_a_game_gets_the_action_of_the_control(actions: Actions) -> None:
     np.testing.assert_allclose(found, np.stack(expected), atol=1e-6)
 
 
+def test_a_mapping_it_does_not_know_is_not_taken_for_a_choice() -> None:
+    unknown: Any = object()
+    with pytest.raises(AssertionError):
+        game_action(torch.zeros(1, 3), unknown)
+
+
 @pytest.mark.parametrize(
     ("actions", "options"),
     [

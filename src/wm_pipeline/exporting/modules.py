@@ -4,11 +4,18 @@ They are without chance, or are given it: the agent sees the mean of z, takes th
 Gaussian policy and the likeliest action; the dream is given its noise.
 """
 
+from typing import assert_never
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wm_pipeline.environments.actions import Actions, BoxActions, ThresholdActions
+from wm_pipeline.environments.actions import (
+    Actions,
+    BoxActions,
+    DiscreteActions,
+    ThresholdActions,
+)
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.mdn_rnn import sample_mixture
 from wm_pipeline.models.vae import FRAME_SIZE
@@ -238,7 +245,9 @@ def game_action(control: Tensor, actions: Actions) -> Tensor:
         )
         share = (control.double().clamp(max=1).maximum(least) - least) / (1 - least)
         return (low + share * (high - low)).clamp(low, high).float()
-    return control.argmax(1)
+    if isinstance(actions, DiscreteActions):
+        return control.argmax(1)
+    assert_never(actions)
 
 
 def _whole_weights(size: int) -> tuple[Tensor, int]:
