@@ -13,11 +13,13 @@ import wm_pipeline.environments  # noqa: F401  registers the dream
 # Its actions, its temperature and its cap are those it was made with.
 env = gymnasium.make("wm_pipeline/Dream-v0", world_model=sys.argv[1])
 observation, info = env.reset(seed=1, options={"temperature": 1.3})
+env.action_space.seed(1)
+action = env.action_space.sample()
 over, score = False, 0.0
 while not over:
-    observation, reward, terminated, truncated, info = env.step(0)
+    observation, reward, terminated, truncated, info = env.step(action)
     over, score = terminated or truncated, score + float(reward)
-print(f"the first action, always, scores {score:.0f}")
+print(f"action {action}, always, scores {score:.0f}")
 
 envs = gymnasium.make_vec("wm_pipeline/Dream-v0", num_envs=16, world_model=sys.argv[1])
 observations, infos = envs.reset(seed=1)

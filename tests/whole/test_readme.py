@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 from ray.autoscaler._private.util import prepare_config, validate_config
@@ -26,8 +27,11 @@ from tests.kedro_runs import KEDRO, ROOT, copy_project
 from tests.kedro_runs import run as run_stages
 from wm_pipeline.cli import run
 from wm_pipeline.common.checkpoints import load_checkpoint, save_checkpoint
+from wm_pipeline.environments.actions import BoxActions
+from wm_pipeline.environments.make import made_with
 from wm_pipeline.environments.real import EnvironmentOptions
-from wm_pipeline.models import WorldModel
+from wm_pipeline.models import MDNRNN, ConvVAE, MDNRNNOptions, WorldModel
+from wm_pipeline.models.world_model import build_world_model, digest
 
 PAGES = {
     path: path.read_text()
@@ -232,7 +236,9 @@ def test_an_example_runs(world_model: Path, command: str) -> None:
     elif script == "examples/play_exported.py":
         assert said.count("episode ") == int(arguments[-1])
     elif script == "examples/own_networks.py":
-        assert re.fullmatch(r"it scores \d+; the last frame's z is [\d.]+ away\n", said)
+        taken, scored = said.splitlines()
+        assert taken == "M's actions are of size 1, and taken for threshold"
+        assert re.fullmatch(r"it scores \d+; the last frame's z is [\d.]+ away", scored)
     else:
         assert "16 dreams" in said
 
@@ -261,6 +267,42 @@ def test_an_example_takes_the_world_that_comes_along(
         assert left["evaluator"].options.steps(skip) == expected
     assert "score" in capsys.readouterr().out or script == "search"
     assert (tmp_path / "controller.safetensors").is_file() == (script == "search")
+
+
+@pytest.mark.parametrize("script", ["own_networks", "dream_environment"])
+def test_an_example_takes_continuous_actions(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    vae: ConvVAE,
+    script: str,
+) -> None:
+    actions = BoxActions(kind="box", low=(-2, 0), high=(2, 1))
+    sizes = MDNRNNOptions(hidden_size=8, mixtures=3, frame_skip=2)
+    mdn_rnn = MDNRNN(sizes, vae.latent_size, actions.size, digest(vae))
+    if script == "own_networks":
+        arguments = ["vae.safetensors", "mdn_rnn.safetensors", "box"]
+        save_checkpoint(tmp_path / arguments[0], vae)
+        save_checkpoint(tmp_path / arguments[1], mdn_rnn)
+    else:
+        arguments = ["world_model.safetensors"]
+        start = torch.zeros(1, vae.latent_size)
+        world = build_world_model(vae, mdn_rnn, start, start.clone())
+        made = made_with(world, actions, temperature=1.0, max_steps=10)
+        save_checkpoint(tmp_path / arguments[0], made)
+    file = ROOT / f"examples/{script}.py"
+    monkeypatch.setattr(sys, "argv", [str(file), *arguments])
+    with contextlib.chdir(tmp_path):
+        left = runpy.run_path(str(file), run_name="__main__")
+    assert left["env"].action_space.shape == (2,)
+    assert "score" in capsys.readouterr().out
+
+
+def test_a_world_model_is_the_file_that_usage_says(project: Path) -> None:
+    (said,) = re.findall("`(data/06_models/<task>/world_model[^`]*)`", USAGE)
+    found = list(project.glob(said.replace("<task>", "test").replace("<version>", "*")))
+    assert found
+    assert all(path.is_file() for path in found)
 
 
 def test_an_exported_agent_of_another_backend_is_told_from_gymnasiums(
