@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from tests.small_dream import ACTIONS
 from wm_pipeline.common.errors import InputError
@@ -37,6 +38,28 @@ def test_discrete_actions_have_digits_or_what_is_asked_for() -> None:
     assert held(found) == {"ArrowLeft": [0, 0, 1], "x": [1, 0, 0]}
     assert [each["label"] for each in found["keys"]] == ["left", "x"]
     assert found["idle"] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("count", [2, 10, 12, 35, 40])
+def test_every_action_has_a_key_of_its_own(count: int) -> None:
+    found = hands(DiscreteActions(kind="discrete", count=count), PageOptions())
+    keys = [each["key"] for each in found["keys"]]
+    assert len(set(keys)) == count
+    assert keys[:12] == [*"0123456789ab"][:count]
+    # Beyond them there are no keys, but buttons.
+    assert all(len(key) == 1 for key in keys[:35])
+    assert keys[35:] == [str(number) for number in range(35, count)]
+    assert "r" not in keys  # it begins a new dream
+    for number, each in enumerate(found["keys"]):
+        assert each["control"][number] == 1
+
+
+def test_a_letter_is_the_same_in_upper_case() -> None:
+    found = hands(DISCRETE, PageOptions(keys={"X": 1, "Enter": 2}))
+    assert [each["key"] for each in found["keys"]] == ["x", "Enter"]
+    assert [each["label"] for each in found["keys"]] == ["X", "Enter"]
+    with pytest.raises(ValidationError, match="in more than their case, found x, X"):
+        PageOptions(keys={"x": 1, "X": 2})
 
 
 def test_continuous_actions_have_two_keys_a_dimension() -> None:

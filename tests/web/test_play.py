@@ -1,18 +1,22 @@
 """The page as a player meets it, in a headless browser."""
 
 import contextlib
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests import chromium
 from tests.kedro_runs import copy_project, run
 from tests.look_inside import dream_page, new_page
+from wm_pipeline.environments.actions import DiscreteActions
 from wm_pipeline.web.__main__ import main
+from wm_pipeline.web.page import PageOptions, hands
 
 OVER = "document.body.dataset.over === 'true,true'"
 PIXELS = """() => ["yours", "controllers"].map(id => Array.from(document.getElementById(id)
@@ -61,6 +65,30 @@ def frames(page: Page) -> list[list[int]]:
     return page.evaluate(PIXELS)
 
 
+def reload_with(page: Page, changes: dict[str, Any]) -> None:
+    """The page again, of a game of which it knows something else."""
+
+    def changed(route: Route) -> None:
+        route.fulfill(json=route.fetch().json() | changes)
+
+    page.route("**/game.json", changed)
+    page.reload()
+    page.wait_for_function("document.body.dataset.steps > 0")
+    page.unroute("**/game.json")
+
+
+def choose_among(page: Page, count: int, keys: dict[str, int] | None = None) -> None:
+    """The page of a game with so many actions, which this dream takes for its three."""
+    found = hands(DiscreteActions(kind="discrete", count=count), PageOptions(keys=keys))
+    for each in found["keys"]:
+        each["control"] = each["control"][:3]
+    reload_with(page, {"hands": found | {"idle": found["idle"][:3]}})
+
+
+def button(page: Page, key: str) -> Locator:
+    return page.locator("#keys button").filter(has_text=re.compile(f"^{key}$"))
+
+
 def test_two_dreams_begin_alike_and_part_when_hands_differ(page: Page) -> None:
     page.locator("#steers").check()  # both are the controller's
     page.locator("#reset").click()
@@ -85,6 +113,68 @@ def test_a_button_is_held_as_a_key_is(page: Page) -> None:
     expect(button).to_have_class("")
 
 
+@pytest.mark.parametrize("key", ["Enter", "Space"])
+def test_a_focused_button_is_held_by_the_keyboard(page: Page, key: str) -> None:
+    left, right = button(page, "left"), button(page, "right")
+    left.focus()
+    page.keyboard.down(key)
+    expect(left).to_have_class("held")
+    expect(right).not_to_have_class("held")
+    right.focus()
+    page.keyboard.up(key)
+    expect(left).not_to_have_class("held")
+    expect(right).not_to_have_class("held")
+
+
+def test_space_is_the_games_where_it_has_a_use_for_it(page: Page) -> None:
+    choose_among(page, 3, {" ": 0, "x": 1})
+    button(page, "x").focus()
+    page.keyboard.down("Space")
+    expect(button(page, "space")).to_have_class("held")
+    expect(button(page, "x")).not_to_have_class("held")
+    page.keyboard.up("Space")
+    expect(button(page, "space")).not_to_have_class("held")
+
+
+@pytest.mark.parametrize("key", ["w", "1"])
+def test_a_key_does_not_stick_when_shift_comes_in_between(page: Page, key: str) -> None:
+    choose_among(page, 3, {"w": 0, "1": 1})
+    upper = {"w": "W", "1": "!"}[key]
+    page.keyboard.down(key)
+    expect(button(page, key)).to_have_class("held")
+    page.keyboard.up(upper)  # as browsers say under Shift
+    expect(button(page, key)).not_to_have_class("held")
+
+
+def test_capital_letters_are_the_same_keys(page: Page) -> None:
+    choose_among(page, 3, {"w": 0, "X": 1})
+    for name, pressed in (("w", "W"), ("X", "x"), ("X", "X")):
+        page.keyboard.down(pressed)
+        expect(button(page, name)).to_have_class("held")
+        page.keyboard.up(pressed)
+        expect(button(page, name)).not_to_have_class("held")
+    page.locator("#speed").fill("4")
+    page.wait_for_function(OVER)
+    page.keyboard.press("R")
+    page.wait_for_function(f"!({OVER})")
+
+
+def test_the_tenth_action_has_a_key(page: Page) -> None:
+    choose_among(page, 12)
+    page.keyboard.down("b")
+    expect(button(page, "b")).to_have_class("held")
+    page.keyboard.up("b")
+    expect(button(page, "b")).not_to_have_class("held")
+
+
+def test_any_character_is_a_key(page: Page) -> None:
+    choose_among(page, 3, {'"': 0, "]": 1, "\\": 2})
+    page.keyboard.down('"')
+    expect(page.locator("#keys button").first).to_have_class("held")
+    page.keyboard.up('"')
+    expect(page.locator("#keys button").first).not_to_have_class("held")
+
+
 def test_the_sliders_say_what_they_set(page: Page) -> None:
     expect(page.locator("output[for=temperature]")).to_have_text("1.00")
     page.locator("#temperature").fill("2")
@@ -97,14 +187,7 @@ def test_the_sliders_say_what_they_set(page: Page) -> None:
 def test_the_page_begins_at_the_temperature_of_its_dream(
     page: Page, temperature: str
 ) -> None:
-    def warmer(route: Route) -> None:
-        game = route.fetch().json() | {"temperature": float(temperature)}
-        route.fulfill(json=game)
-
-    page.route("**/game.json", warmer)
-    page.reload()
-    page.wait_for_function("document.body.dataset.steps > 0")
-    page.unroute("**/game.json")
+    reload_with(page, {"temperature": float(temperature)})
     expect(page.locator("output[for=temperature]")).to_have_text(temperature)
 
 
@@ -128,6 +211,17 @@ def test_a_telephone_shows_all_of_it(page: Page) -> None:
     assert wide <= 360
     for name in ("#yours", "#controllers", "#keys", "#reset"):
         expect(page.locator(name)).to_be_visible()
+
+
+def test_a_telephone_shows_every_button(page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 640})
+    choose_among(page, 18)
+    boxes = [each.bounding_box() for each in page.locator("#keys button").all()]
+    assert len(boxes) == 18
+    for box in boxes:
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 360
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -1,12 +1,13 @@
 """The page: what it must know of a game, and the files that it is made of."""
 
 import base64
+import string
 from importlib.resources import files
 from typing import Annotated, Any
 
 import gymnasium
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options
@@ -33,8 +34,16 @@ AXES = (
 )
 """The keys of the first continuous dimensions: down, up."""
 
+CHOICES = string.digits + string.ascii_lowercase.replace("r", "")
+"""The keys of a choice among actions; R begins a new dream."""
+
 Key = Annotated[str, Field(min_length=1, max_length=20)]
 """As browsers call it: ``ArrowLeft``, ``a``."""
+
+
+def _plain(key: str) -> str:
+    """A letter in lower case: with Shift it is the same key."""
+    return key.lower() if len(key) == 1 else key
 
 
 class PageOptions(Options):
@@ -43,12 +52,23 @@ class PageOptions(Options):
     Attributes:
         keys: Actions by the key that means them, numbered as in ``wm_pipeline/Dream-v0``,
             of a game with discrete actions; null for those of the mapping: the arrows
-            left and right of a threshold, digits of others.
+            left and right of a threshold, digits and then letters of others. A letter
+            is the same in upper case.
         idle: The action while no key is held.
     """
 
     keys: dict[Key, Annotated[int, Field(ge=0, le=1000)]] | None = None
     idle: Annotated[int, Field(ge=0, le=1000)] | None = None
+
+    @field_validator("keys")
+    @classmethod
+    def _differ(cls, keys: dict[Key, int] | None) -> dict[Key, int] | None:
+        if keys is not None and len({_plain(key) for key in keys}) < len(keys):
+            raise ValueError(
+                "expected keys that differ in more than their case, found "
+                + ", ".join(keys)
+            )
+        return keys
 
 
 def page_files() -> dict[str, bytes]:
@@ -133,7 +153,11 @@ def hands(actions: Actions, options: PageOptions) -> dict[str, Any]:
         at_rest = np.zeros(actions.size, np.float32)
     return {
         "keys": [
-            {"key": key, "label": LABELS.get(key, key), "control": control.tolist()}
+            {
+                "key": _plain(key),
+                "label": LABELS.get(key, key),
+                "control": control.tolist(),
+            }
             for key, control in found
         ],
         "idle": at_rest.tolist(),
@@ -146,7 +170,10 @@ def _discrete(actions: Actions, options: PageOptions) -> tuple[dict[str, int], i
     if isinstance(actions, ThresholdActions):
         keys, idle = {"ArrowLeft": 0, "ArrowRight": 2}, 1
     else:
-        keys, idle = {str(number): number for number in range(actions.outputs)}, 0
+        # Those beyond have their buttons only.
+        count = actions.outputs
+        names = [*CHOICES[:count], *map(str, range(len(CHOICES), count))]
+        keys, idle = {key: number for number, key in enumerate(names)}, 0
     keys = keys if options.keys is None else options.keys
     idle = idle if options.idle is None else options.idle
     count = len(actions.constants)

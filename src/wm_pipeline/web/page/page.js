@@ -126,10 +126,14 @@ class Dreams {
 
 // Hands
 
+// A letter is the same key under Shift and Caps Lock.
+const plain = (key) => (key.length === 1 ? key.toLowerCase() : key);
+
 // The control that the held keys mean.
 class Keys {
   constructor({ keys, idle, exclusive }, element) {
-    Object.assign(this, { idle, exclusive, held: new Map() });
+    Object.assign(this, { idle, exclusive, held: new Map(), buttons: new Map() });
+    this.down = new Map(); // what a key of the keyboard meant as it went down
     this.controls = new Map(keys.map(({ key, control }) => [key, control]));
     for (const { key, label } of keys) {
       const button = document.createElement("button");
@@ -145,16 +149,26 @@ class Keys {
         button.addEventListener(end, () => this.release(key));
       }
       this.held.set(key, false);
+      this.buttons.set(key, button);
       element.append(button);
     }
-    this.element = element;
     addEventListener("keydown", (event) => {
-      if (!this.controls.has(event.key) || event.target.type === "range") return;
+      const key = this.meant(event);
+      if (!this.controls.has(key) || event.target.type === "range") return;
       event.preventDefault();
-      this.press(event.key);
+      this.down.set(event.code, key);
+      this.press(key);
     });
-    addEventListener("keyup", (event) => this.release(event.key));
+    addEventListener("keyup", (event) => this.release(this.down.get(event.code)));
     addEventListener("blur", () => [...this.held.keys()].forEach((key) => this.release(key)));
+  }
+
+  // The key of an event. Enter and Space, where the game has no use for them, press the
+  // button that has the focus.
+  meant(event) {
+    const key = plain(event.key);
+    const presses = ["Enter", " "].includes(key) && !this.controls.has(key);
+    return (presses && event.target.dataset?.key) || key;
   }
 
   press(key) {
@@ -168,7 +182,7 @@ class Keys {
   mark(key, held) {
     this.held.delete(key); // the key pressed last is last
     this.held.set(key, held);
-    this.element.querySelector(`[data-key="${key}"]`).classList.toggle("held", held);
+    this.buttons.get(key).classList.toggle("held", held);
   }
 
   control() {
@@ -214,7 +228,7 @@ async function play() {
     input.addEventListener("pointerup", () => input.blur()); // the arrows steer again
   }
   $("reset").addEventListener("click", () => { beginning = true; });
-  addEventListener("keydown", (event) => { if (event.key === "r") beginning = true; });
+  addEventListener("keydown", (event) => { if (plain(event.key) === "r") beginning = true; });
   show();
 
   for (;;) {
