@@ -6,7 +6,7 @@ import pytest
 from kedro.pipeline import Node
 
 from tests.option_cases import base_parameters
-from wm_pipeline.project.wiring import wired
+from wm_pipeline.project.wiring import judged_agent, wired
 from wm_pipeline.search.chain import Chain
 
 STAGES = ["collection", "blind", "vision", "memory", "dream", "controller"]
@@ -146,6 +146,24 @@ def test_the_search_before_the_rounds_is_judged_too() -> None:
     stages.remove("controller")
     read = wired({"evaluation"}, stages, base)["evaluation"].inputs()
     assert not {"world_model", "controller"} & read
+
+
+@pytest.mark.parametrize(
+    ("stages", "expected"),
+    [
+        ([], ("world_model", "controller")),
+        (["rounds"], ("round_1_world_model", "round_1_controller")),
+        (["rounds", "finetune"], ("round_1_world_model", "finetuned_controller")),
+    ],
+)
+@pytest.mark.parametrize("searched", [True, False])
+def test_a_notebook_finds_whom_the_evaluation_judges(
+    stages: list[str], expected: tuple[str, str], searched: bool
+) -> None:
+    before = STAGES if searched else STAGES[:-1]
+    all_stages = [*before, *stages, "evaluation"]
+    made = wired({"evaluation"}, all_stages, base_parameters())["evaluation"]
+    assert judged_agent(made) == expected
 
 
 def test_c_is_trained_on_in_the_game_where_the_rounds_left_it() -> None:

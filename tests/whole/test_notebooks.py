@@ -5,10 +5,12 @@ import os
 import re
 import shutil
 import subprocess
+from copy import deepcopy
 from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
@@ -25,6 +27,9 @@ TINY = {
     "rollouts": 2,
     "test_episodes": 3,
 }
+
+PRACTISED = "practised"
+"""A conf environment in which C comes of rounds alone."""
 
 
 def sizes_of(notebook: NotebookNode) -> list[NotebookNode]:
@@ -46,21 +51,40 @@ def figures(notebook: NotebookNode) -> int:
     return len(outputs(notebook, "application/vnd.plotly.v1+json"))
 
 
+def add_practised(project: Path) -> None:
+    """Add that environment to the finished project, with what rounds have left."""
+    conf = project / "conf" / PRACTISED
+    conf.mkdir()
+    template = yaml.safe_load((project / "conf/template/globals.yml").read_text())
+    named = {"task": PRACTISED, "stages": template["stages"]}
+    (conf / "globals.yml").write_text(yaml.safe_dump(named))
+    tiny = yaml.safe_load((project / "conf/test/parameters.yml").read_text())
+    (conf / "parameters.yml").write_text(yaml.safe_dump(tiny))
+    for folder in (project / "data").glob("*/test"):
+        data = shutil.copytree(folder, folder.with_name(PRACTISED))
+        for name in ("controller", "search_state", "fitness_log", "candidate_log"):
+            for searched in data.glob(f"{name}.*"):
+                shutil.rmtree(searched)
+
+
 @pytest.fixture(scope="module")
 def executed(
     finished_project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, NotebookNode]:
-    """Each notebook with its outputs, by its number; they run side by side."""
+    """Each notebook with its outputs, by its number; they run side by side.
+
+    Two then run again, in the environment without a search.
+    """
     kernels = tmp_path_factory.mktemp("jupyter")
     scratch = tmp_path_factory.mktemp("scratch")
     project = shutil.copytree(finished_project, kernels / "project")
     (project / "notebooks").mkdir()
+    add_practised(project)
     environment = {
         **os.environ,
         "TMPDIR": str(scratch),
         "JUPYTER_DATA_DIR": str(kernels),
         "IPYTHONDIR": str(kernels / "ipython"),
-        "KEDRO_ENV": "test",
         "KEDRO_LOGGING_CONFIG": str(project / "conf/logging.yml"),
     }
     subprocess.run(
@@ -73,19 +97,22 @@ def executed(
     notebooks = {path.stem[:2]: nbformat.read(path, as_version=4) for path in NOTEBOOKS}
     (sizes,) = sizes_of(notebooks["04"])
     sizes.source = f"SIZES = {TINY}"
-    clients = [
-        NotebookClient(
-            notebook,
-            timeout=120,
-            startup_timeout=120,
-            resources={"metadata": {"path": str(project / "notebooks")}},
-        )
-        for notebook in notebooks.values()
-    ]
+    again = {
+        f"{number} {PRACTISED}": deepcopy(notebooks[number]) for number in ("02", "03")
+    }
 
     async def run_all() -> None:
-        running = [client.async_execute(env=environment) for client in clients]
-        await asyncio.gather(*running)
+        for env, together in (("test", notebooks), (PRACTISED, again)):
+            running = [
+                NotebookClient(
+                    notebook,
+                    timeout=120,
+                    startup_timeout=120,
+                    resources={"metadata": {"path": str(project / "notebooks")}},
+                ).async_execute(env={**environment, "KEDRO_ENV": env})
+                for notebook in together.values()
+            ]
+            await asyncio.gather(*running)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_DATA_DIR", str(kernels))
@@ -95,7 +122,7 @@ def executed(
         n for n in left if n.startswith("torchinductor") or n.endswith("_kernels")
     ]
     assert sorted(left) == sorted(torchs), "a notebook left this behind"
-    return notebooks
+    return notebooks | again
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -126,13 +153,12 @@ def test_the_tiny_sizes_are_those_of_the_notebook() -> None:
     assert names["SIZES"].keys() == TINY.keys()
 
 
-@pytest.mark.parametrize("number", ["01", "02", "03", "04"])
-def test_a_notebook_runs_without_a_warning(
-    executed: dict[str, NotebookNode], number: str
-) -> None:
-    cells = [cell for cell in executed[number].cells if cell.cell_type == "code"]
-    assert all(cell.execution_count for cell in cells)
-    assert "Warning" not in "".join(outputs(executed[number], "stderr"))
+def test_a_notebook_runs_without_a_warning(executed: dict[str, NotebookNode]) -> None:
+    assert len(executed) == 6
+    for notebook in executed.values():
+        cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        assert all(cell.execution_count for cell in cells)
+        assert "Warning" not in "".join(outputs(notebook, "stderr"))
 
 
 def test_the_first_shows_what_v_keeps(executed: dict[str, NotebookNode]) -> None:
@@ -160,6 +186,26 @@ def test_the_second_lives_in_the_dream(executed: dict[str, NotebookNode]) -> Non
     # Every temperature of the paper's has its row of ours.
     assert "1092" in paper
     assert "NaN" not in paper
+
+
+def test_without_a_search_the_second_takes_c_of_the_last_round(
+    executed: dict[str, NotebookNode],
+) -> None:
+    notebook = executed[f"02 {PRACTISED}"]
+    said = "".join(outputs(notebook, "stdout"))
+    assert "Loaded: round_1_world_model round_1_controller" in said
+    assert figures(notebook) == 2
+
+
+def test_without_a_search_the_third_judges_all_the_same(
+    executed: dict[str, NotebookNode],
+) -> None:
+    notebook = executed[f"03 {PRACTISED}"]
+    missing, verdicts, _ = outputs(notebook, "text/markdown")
+    assert "no `fitness_log`" in missing
+    assert "- Against *" in verdicts
+    # As with a search, but for four of it.
+    assert figures(notebook) == 5
 
 
 def test_the_third_compares_and_judges(executed: dict[str, NotebookNode]) -> None:

@@ -92,6 +92,13 @@ def wired(
     return made
 
 
+def judged_agent(evaluation: Pipeline) -> tuple[str, str]:
+    """The names of the world model and of the controller that the evaluation judges."""
+    (node,) = evaluation.only_nodes("evaluation.measure_controller").nodes
+    world_model, controller, *_ = node.inputs
+    return world_model, controller
+
+
 def _knowing_rounds(
     stage: str,
     count: int,
