@@ -29,7 +29,7 @@ TINY = {
 }
 
 PRACTISED = "practised"
-"""A conf environment in which C comes of rounds alone."""
+"""A conf environment in which C comes of rounds alone, and the collection has sweeps."""
 
 
 def sizes_of(notebook: NotebookNode) -> list[NotebookNode]:
@@ -59,6 +59,7 @@ def add_practised(project: Path) -> None:
     named = {"task": PRACTISED, "stages": template["stages"]}
     (conf / "globals.yml").write_text(yaml.safe_dump(named))
     tiny = yaml.safe_load((project / "conf/test/parameters.yml").read_text())
+    tiny["collection"]["sweeps"] = [[20, 60]]
     (conf / "parameters.yml").write_text(yaml.safe_dump(tiny))
     for folder in (project / "data").glob("*/test"):
         data = shutil.copytree(folder, folder.with_name(PRACTISED))
@@ -73,7 +74,7 @@ def executed(
 ) -> dict[str, NotebookNode]:
     """Each notebook with its outputs, by its number; they run side by side.
 
-    Two then run again, in the environment without a search.
+    Three then run again, in the environment without a search.
     """
     kernels = tmp_path_factory.mktemp("jupyter")
     scratch = tmp_path_factory.mktemp("scratch")
@@ -98,7 +99,8 @@ def executed(
     (sizes,) = sizes_of(notebooks["04"])
     sizes.source = f"SIZES = {TINY}"
     again = {
-        f"{number} {PRACTISED}": deepcopy(notebooks[number]) for number in ("02", "03")
+        f"{number} {PRACTISED}": deepcopy(notebooks[number])
+        for number in ("01", "02", "03")
     }
 
     async def run_all() -> None:
@@ -154,7 +156,7 @@ def test_the_tiny_sizes_are_those_of_the_notebook() -> None:
 
 
 def test_a_notebook_runs_without_a_warning(executed: dict[str, NotebookNode]) -> None:
-    assert len(executed) == 6
+    assert len(executed) == 7
     for notebook in executed.values():
         cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
         assert all(cell.execution_count for cell in cells)
@@ -171,6 +173,18 @@ def test_the_first_shows_what_v_keeps(executed: dict[str, NotebookNode]) -> None
     played, recalled = tables(notebook)
     assert "held 10 to 100" in played
     assert all(f"<td>{size}</td>" in recalled for size in (4, 5, 16, 17, 64, 65))
+
+
+def test_the_first_tells_sweeps_from_held_actions(
+    executed: dict[str, NotebookNode],
+) -> None:
+    played, _ = tables(executed[f"01 {PRACTISED}"])
+    episodes = dict(re.findall(r"<th>([^<]+ to \d+)</th>\s*<td>(\d+)</td>", played))
+    assert episodes == {
+        "held 1 to 10": "3",
+        "held 10 to 100": "3",
+        "sweeps of 20 to 60": "2",
+    }
 
 
 def test_the_second_lives_in_the_dream(executed: dict[str, NotebookNode]) -> None:

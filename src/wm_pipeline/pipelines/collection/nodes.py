@@ -12,6 +12,7 @@ from wm_pipeline.common import progress
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Seed, StepRange, Workers
 from wm_pipeline.common.randomness import stream
+from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.shards import Shard
 from wm_pipeline.policies.agents import AgentOptions, agent_policies
@@ -54,6 +55,33 @@ class CollectionOptions(Options):
     resume: bool
 
 
+def collection_policies(
+    options: CollectionOptions, actions: Actions
+) -> dict[str, Policy]:
+    """Who plays, by name, in the order in which the episodes take turns.
+
+    Args:
+        options: Of the collection.
+        actions: The action mapping.
+
+    Raises:
+        InputError: An agent does not fit the game, or sees no frames.
+    """
+    pairs = opposites(actions.constants)
+    agents = agent_policies(options.policies, actions, "collection.policies")
+    return {
+        **{
+            f"held {least} to {most}": RandomPolicy(actions, (least, most))
+            for least, most in options.holds
+        },
+        **{
+            f"sweeps of {least} to {most}": CyclePolicy(pairs, (least, most))
+            for least, most in options.sweeps
+        },
+        **{f"agent {name}": agent for name, agent in agents.items()},
+    }
+
+
 def collect_episodes(
     environment: EnvironmentOptions,
     engine: EngineOptions,
@@ -76,19 +104,7 @@ def collect_episodes(
     """
     random = stream(options.seed, "collection")
     seeds = random.integers(2**31, size=options.episodes).tolist()
-    policies: dict[str, Policy] = {
-        f"held {least} to {most}": RandomPolicy(environment.actions, (least, most))
-        for least, most in options.holds
-    }
-    pairs = opposites(environment.actions.constants)
-    policies |= {
-        f"sweeps of {least} to {most}": CyclePolicy(pairs, (least, most))
-        for least, most in options.sweeps
-    }
-    agents = agent_policies(
-        options.policies, environment.actions, "collection.policies"
-    )
-    policies |= {f"agent {name}": agent for name, agent in agents.items()}
+    policies = collection_policies(options, environment.actions)
     games = list(zip(itertools.cycle(policies), seeds, strict=False))
     of = -(-options.episodes // options.episodes_per_shard)
     metadata = {
