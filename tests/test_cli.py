@@ -58,6 +58,8 @@ def refused(*arguments: str) -> str:
         (["--nodes", "nothing"], "nothing"),
         (["--pipelines", "dream,import"], "'world_model'] are returned by more than one nodes"),
         (["--runner", "Fast"], "--runner: Kedro has no Fast."),
+        (["--runner", "ParallelRunner"], "--runner: ParallelRunner runs stages in processes"),
+        (["--runner", "kedro.runner.ParallelRunner"], "--runner: ParallelRunner runs stages in processes"),
         (["--async"], "--async: Kedro has it for stages that save once"),
         (["--load-versions", "vae"], "Expected the form of 'load_versions'"),
         (["--params", "environment=null"], "environment: expected these options, found none"),

@@ -84,6 +84,11 @@ class Run(click.Command):
         runner = ctx.params["runner"] or "SequentialRunner"
         if "." not in runner and not hasattr(kedro.runner, runner):
             raise click.ClickException(f"--runner: Kedro has no {runner}.")
+        if runner.rpartition(".")[-1] == "ParallelRunner":
+            raise click.ClickException(
+                "--runner: ParallelRunner runs stages in processes that go on when the "
+                "run is ended. Stages have workers of their own; leave it out."
+            )
         asked = {ctx.params["pipeline"] or "__default__", *ctx.params["pipelines"]}
         if unknown := asked - {"__default__", *known_stages()}:
             raise click.ClickException(

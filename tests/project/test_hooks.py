@@ -27,7 +27,7 @@ def nothing() -> int:
         (None, ["vision", "memory"]),
         ("None", ["vision", "memory"]),
         ("<kedro.runner.sequential_runner.SequentialRunner object>", ["vision", "memory"]),
-        ("<kedro.runner.parallel_runner.ParallelRunner object>", [ALL_STAGES]),
+        ("<kedro.runner.thread_runner.ThreadRunner object>", [ALL_STAGES]),
     ],
 )  # fmt: skip
 def test_stages_are_clocked_one_by_one_where_they_run_so(

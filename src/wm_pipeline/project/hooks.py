@@ -66,8 +66,8 @@ class LiveCurves:
 class TimeStages:
     """Keeps the clock of the stages.
 
-    Runners other than Kedro's sequential one run stages side by side, or where this
-    process sees nothing of them; they are clocked as one.
+    Runners other than Kedro's sequential one run stages side by side; they are clocked
+    as one.
     """
 
     def __init__(self, clock: StageClock) -> None:
@@ -202,8 +202,7 @@ class PrintSummary:
             if ran & {stage_of(node), ALL_STAGES}
             for output in node.outputs
         }
-        if self._saved:  # by this process; other runners save elsewhere
-            outputs &= self._saved
+        outputs &= self._saved
         tables: list[Table] = []
         if "runs" in pipeline.outputs():
             tables += runs_tables(catalog.load("runs"))
