@@ -28,7 +28,7 @@ def test_a_record_is_json_with_all_options(tmp_path: Path):
     assert record["machine"]["processor"]
 
 
-def test_the_commit_and_whether_anything_has_changed(tmp_path: Path):
+def test_the_commit_and_whether_anything_but_pages_has_changed(tmp_path: Path):
     def call(*arguments: str) -> str:
         who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
         return subprocess.run(
@@ -46,6 +46,13 @@ def test_the_commit_and_whether_anything_has_changed(tmp_path: Path):
     call("commit", "-m", "a")
     head = call("rev-parse", "HEAD")
     assert git(tmp_path) == {"commit": head, "dirty": False}
+    for page in ("docs/results/doom.md", "docs/images/doom/real_episode.gif"):
+        (tmp_path / page).parent.mkdir(parents=True)
+        (tmp_path / page).touch()
+    assert git(tmp_path) == {"commit": head, "dirty": False}
+    (tmp_path / "docs/usage.md").touch()
+    assert git(tmp_path) == {"commit": head, "dirty": True}
+    (tmp_path / "docs/usage.md").unlink()
     (tmp_path / "a").write_text("2")
     assert git(tmp_path) == {"commit": head, "dirty": True}
 

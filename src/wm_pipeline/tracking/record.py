@@ -16,6 +16,9 @@ from wm_pipeline.common.machine import cores, processor
 
 PACKAGES = ("torch", "kedro", "gymnasium", "vizdoom", "cma", "numpy")
 
+PAGES = ("docs/results", "docs/images")
+"""Where pages of results and their pictures are: that they change is no change of code."""
+
 
 def run_record(
     project: Path,
@@ -86,7 +89,7 @@ def now() -> str:
 
 
 def git(project: Path) -> dict[str, Any] | None:
-    """The commit of a project's folder and whether anything has changed since.
+    """The commit of a project's folder and whether anything but pages has changed since.
 
     Returns:
         ``commit``, 40 digits, and ``dirty``; None without git or a repository.
@@ -100,10 +103,11 @@ def git(project: Path) -> dict[str, Any] | None:
             check=True,
         ).stdout.strip()
 
+    but_pages = [f":(exclude){folder}" for folder in PAGES]
     try:
         return {
             "commit": said("rev-parse", "HEAD"),
-            "dirty": said("status", "--porcelain", "--", ".") != "",
+            "dirty": said("status", "--porcelain", "--", ".", *but_pages) != "",
         }
     except (OSError, subprocess.CalledProcessError):
         return None
