@@ -19,14 +19,14 @@ from wm_pipeline.tracking.stage_clock import StageClock
 warnings.filterwarnings("ignore", r"register_new_resolver\(\) is deprecated")
 
 CONTEXT_CLASS = StagesContext
-_clock = StageClock()
+_clock, _origins = StageClock(), KeepOrigins()
 HOOKS = (
     OneRunAtATime(),
     CheckInputs(),
-    KeepOrigins(),
+    _origins,
     LiveCurves(),
     TimeStages(_clock),
-    KeepRecord(_clock),
+    KeepRecord(_clock, _origins),
     PrintSummary(_clock),
 )
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)  # nobody is told of a run

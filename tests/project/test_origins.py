@@ -193,6 +193,20 @@ def test_a_stage_alone_says_that_its_inputs_are_of_other_options(
     ]
 
 
+def test_scores_of_another_c_are_not_those_of_the_page(
+    own_project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = (own_project / "docs/results/test.md").read_text()
+    run(own_project, "controller", {"controller": {"model": {"hidden_sizes": [4]}}})
+    run(own_project, "evaluation")
+    why = record(own_project)["other_inputs"]["controller"]
+    assert "controller.model.hidden_sizes was [4], is []" in why
+    caplog.clear()
+    run(own_project, "results")
+    assert (own_project / "docs/results/test.md").read_text() == before
+    assert "the controller that it read is not of its options" in caplog.text
+
+
 @pytest.mark.parametrize(
     "name", ["evaluation_episodes.parquet", "evaluation_summary.json"]
 )

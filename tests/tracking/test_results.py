@@ -160,6 +160,35 @@ def test_runs_of_other_code_are_not_one_chain(documents: dict[str, Any]) -> None
     assert version in page
 
 
+def test_a_run_that_read_what_other_options_made_is_left_out(
+    documents: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    version = newest_whole(documents)
+    later = copy.deepcopy(documents)
+    others = {"controller": "controller.model.hidden_sizes was [4], is []"}
+    part, judged = (copy.deepcopy(documents[version]) for _ in range(2))
+    for run in (part, judged):
+        run["run_record"]["other_inputs"] = others
+    # What it left is not taken for a later run's either.
+    del part["evaluation_summary"]
+    part["run_record"]["stages"] = ["elsewhere"]
+    part["stage_seconds"] = {"elsewhere": 300.0}
+    ended = copy.deepcopy(documents[version])
+    del ended["vae_scores"]
+    later |= {"2999-01-01T00.00.00.000Z": part, "2999-01-02T00.00.00.000Z": ended}
+    page = results_page(later)
+    assert "2999-01-02" in page
+    assert "| elsewhere |" not in page
+    assert not caplog.messages
+    assert "2999-01-02" in results_page(later | {"2999-01-03T00.00.00.000Z": judged})
+    assert caplog.messages == [
+        "The run 2999-01-03T00.00.00.000Z is left out of the page: the controller that it "
+        "read is not of its options (controller.model.hidden_sizes was [4], is []). Make "
+        "both anew, with the options that you mean: `kedro run --env test "
+        "--only-missing-outputs`"
+    ]
+
+
 def test_the_commit_and_changes_are_said(documents: dict[str, Any]) -> None:
     run = copy.deepcopy(documents[newest_whole(documents)])
     run["run_record"]["git"] = {"commit": "0123456" * 5, "dirty": True}

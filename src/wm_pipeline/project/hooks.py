@@ -14,6 +14,7 @@ from rich.table import Table
 
 from wm_pipeline.common import progress
 from wm_pipeline.datasets.curves import CurvesDataset
+from wm_pipeline.project.origins import KeepOrigins
 from wm_pipeline.project.stages import LOOKING_BACK, stage_of
 from wm_pipeline.reporting.tables import (
     benchmark_tables,
@@ -106,8 +107,8 @@ class TimeStages:
 class KeepRecord:
     """Stores what the run is made with, from its beginning, and how long it took."""
 
-    def __init__(self, clock: StageClock) -> None:
-        self._clock = clock
+    def __init__(self, clock: StageClock, origins: KeepOrigins) -> None:
+        self._clock, self._origins = clock, origins
         self._project = Path()
         self._record: dict[str, Any] = {}
         self._catalog: DataCatalog | None = None
@@ -133,6 +134,7 @@ class KeepRecord:
                 self._task,
                 asked,
                 catalog.load("parameters"),
+                self._origins.other_inputs,
             )
             if asked:
                 catalog.save("run_record", self._record)

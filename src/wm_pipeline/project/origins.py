@@ -45,9 +45,14 @@ class Tracked(Protocol):
 
 
 class KeepOrigins:
-    """Writes beside each output what made it, and reads it before it is relied on."""
+    """Writes beside each output what made it, and reads it before it is relied on.
+
+    Attributes:
+        other_inputs: What the run only reads and is not of its options, and why.
+    """
 
     def __init__(self) -> None:
+        self.other_inputs: dict[str, str] = {}
         self._catalog = DataCatalog()
         self._read: dict[str, str] = {}
         self._remakes = False
@@ -61,7 +66,7 @@ class KeepOrigins:
         With ``--only-missing-outputs`` it counts as missing. What a run only reads is
         its user's choice, who is told.
         """
-        self._catalog, self._read = catalog, {}
+        self._catalog, self._read, self.other_inputs = catalog, {}, {}
         self._remakes = run_params["only_missing_outputs"]
         names = pipeline.all_outputs() if self._remakes else pipeline.inputs()
         found = _Reasons(catalog, pipeline, whole=self._remakes)
@@ -75,6 +80,7 @@ class KeepOrigins:
                 dataset.outdated = True
                 logger.info("%s is made again: %s", name, why)
             else:
+                self.other_inputs[name] = why
                 logger.warning("%s is not of these options: %s", name, why)
         if self._remakes:
             _outdate_followers(pipeline, catalog)

@@ -26,6 +26,7 @@ def run_record(
     task: str,
     stages: Iterable[str],
     options: Mapping[str, Any],
+    other_inputs: Mapping[str, str],
 ) -> dict[str, Any]:
     """The record of a run that begins.
 
@@ -35,11 +36,12 @@ def run_record(
         task: Which it names.
         stages: That the run is made of.
         options: All parameters; those whose names begin with ``_`` are left out.
+        other_inputs: What the run only reads and is not of these options, and why.
 
     Returns:
         JSON values: ``began`` (UTC), ``ended`` (null), ``env``, ``task``, ``stages``,
-        ``options``, ``git`` (``commit`` and ``dirty``, or null), ``versions``,
-        ``machine``; and, empty, ``cpu``, the share of all cores by stage, and
+        ``options``, ``other_inputs``, ``git`` (``commit`` and ``dirty``, or null),
+        ``versions``, ``machine``; and, empty, ``cpu``, the share of all cores by stage, and
         ``steps``, of the game (``game``) and of M (``dream``) by stage.
     """
     import torch  # noqa: PLC0415  runs that leave no record need none
@@ -57,6 +59,7 @@ def run_record(
             for name, value in options.items()
             if not name.startswith("_")
         },
+        "other_inputs": dict(other_inputs),
         "git": git(project),
         "versions": {
             "wm_pipeline": __version__,

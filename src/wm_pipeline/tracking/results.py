@@ -1,5 +1,6 @@
 """A task's page of results, from what a run of the whole chain left."""
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,8 @@ from wm_pipeline.reporting.tables import (
     score_cells,
 )
 from wm_pipeline.tracking.runs import IMPORTANT, Documents, flat_options, whole
+
+logger = logging.getLogger(__name__)
 
 NEEDED = (
     "stage_seconds",
@@ -59,10 +62,7 @@ def results_page(documents: Documents, project: Path = Path()) -> str:
     """
     version, run = finished_chain(whole(documents))
     record = run.get("run_record", {})
-    task = record.get("task")
-    command = "kedro run"
-    if record.get("env", "base") != "base":
-        command += f" --env {record['env']}"
+    task, command = record.get("task"), _command(record)
     parts = [
         f"# Results: {task}" if task else "# Results",
         f"What `{command}` gave in the run {version}. `{command} --pipelines results` "
@@ -81,6 +81,11 @@ def results_page(documents: Documents, project: Path = Path()) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _command(record: Mapping[str, Any]) -> str:
+    env = record.get("env", "base")
+    return "kedro run" if env == "base" else f"kedro run --env {env}"
+
+
 def _pictures(project: Path, task: str) -> Iterator[str]:
     """The task's pictures: those kept with the docs, or the newest of its runs."""
     for name, shows in PICTURES.items():
@@ -97,7 +102,8 @@ def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
 
     What an interrupted run had finished, and `--only-missing-outputs` left alone, comes
     from the newest earlier runs of the same options and code. A stage that was resumed
-    took the seconds of both; those that were lost, as a killed run's are, are NaN.
+    took the seconds of both; those that were lost, as a killed run's are, are NaN. A run
+    that read what other options had made is left out, and a warning tells of it.
 
     Returns:
         Its version; and what it and those runs left, by name.
@@ -109,6 +115,9 @@ def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
     for number in reversed(range(len(versions))):
         whole = dict(documents[versions[number]])
         if not {"evaluation_summary", "stage_seconds"} <= whole.keys():
+            continue
+        if _other_inputs(whole):
+            _tell_of_other_inputs(versions[number], whole["run_record"])
             continue
         made_of = _made_of(whole)
         for version in reversed(versions[:number]):
@@ -129,9 +138,26 @@ def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
     )
 
 
+def _other_inputs(left: Mapping[str, Any]) -> dict[str, str]:
+    """What a run only read and was not of its options, and why."""
+    return left.get("run_record", {}).get("other_inputs", {})
+
+
+def _tell_of_other_inputs(version: str, record: Mapping[str, Any]) -> None:
+    name, why = next(iter(record["other_inputs"].items()))
+    logger.warning(
+        "The run %s is left out of the page: the %s that it read is not of its options "
+        "(%s). Make both anew, with the options that you mean: `%s --only-missing-outputs`",
+        *(version, name, why, _command(record)),
+    )
+
+
 def _made_of(left: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """A run's code and options, but for those that say to resume; None if not known."""
-    if "run_record" not in left:
+    """What a run's outputs are made of: its code and options, but for those to resume.
+
+    None if that is not known, or not all: it read what other options had made.
+    """
+    if "run_record" not in left or _other_inputs(left):
         return None
     flat = flat_options(left["run_record"]["options"])
     options = {name: value for name, value in flat.items() if "resume" not in name}

@@ -37,6 +37,7 @@ class _Record(BaseModel):
 
     options: dict[str, Any]
     stages: list[str]
+    other_inputs: dict[str, str] = {}
     git: dict[str, Any] | None = None
     versions: dict[str, Any] = {}
     machine: dict[str, Any] = {}
