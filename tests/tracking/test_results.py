@@ -115,6 +115,62 @@ def test_a_resumed_stage_took_the_seconds_of_both_runs(
     assert "| compare |" not in page
 
 
+def interrupted(run: dict[str, Any], resumed: bool, **seconds: float) -> dict[str, Any]:
+    """A run like another that was ended in the last of its stages."""
+    left = copy.deepcopy(run)
+    for name in ("evaluation_summary", "stage_seconds"):
+        del left[name]
+    record = left["run_record"]
+    record |= {"stages": list(seconds), "seconds": seconds, "cpu": {}, "steps": {}}
+    record["options"][list(seconds)[-1]]["resume"] = resumed
+    return left
+
+
+def test_a_run_that_made_v_on_has_the_costs_of_what_came_before(
+    documents: dict[str, Any],
+) -> None:
+    """It has all that is needed by itself, but for collection and blind."""
+    ended = copy.deepcopy(documents[newest_whole(documents)])
+    runs = [
+        interrupted(ended, False, blind=8.0, collection=7.0, vision=1000.0),  # anew:
+        interrupted(ended, False, blind=5.0, collection=11.0, vision=100.0),
+        interrupted(ended, True, vision=20.0),
+        ended,
+    ]
+    for stage in ("blind", "collection"):
+        ended["run_record"]["stages"].remove(stage)
+        del ended["stage_seconds"][stage]
+    ended["run_record"]["options"]["vision"]["resume"] = True
+    ended["stage_seconds"]["vision"] = 3.0
+    page = results_page({f"2999-01-0{day}": run for day, run in enumerate(runs, 1)})
+    for row in ("| blind | 5.0 |", "| collection | 11.0 |", "| vision | 123.0 |"):
+        assert row in page
+
+
+def test_a_whole_run_takes_only_the_stages_that_it_resumed(
+    documents: dict[str, Any],
+) -> None:
+    ended = copy.deepcopy(documents[newest_whole(documents)])
+    runs = [
+        interrupted(ended, False, collection=1000.0),  # begun anew behind it
+        interrupted(ended, False, finetune=9.0, blind=5.0, collection=11.0),
+        ended,
+    ]
+    for stage in ("finetune", "rounds"):
+        if stage in ended["run_record"]["stages"]:
+            ended["run_record"]["stages"].remove(stage)
+            del ended["stage_seconds"][stage]
+    ended["stage_seconds"] |= {"blind": 2.0, "collection": 30.0}
+    documents = {f"2999-01-0{day}": run for day, run in enumerate(runs, 1)}
+    page = results_page(documents)
+    assert "| collection | 30.0 |" in page
+    ended["run_record"]["options"]["collection"]["resume"] = True
+    page = results_page(documents)
+    assert "| collection | 41.0 |" in page
+    assert "| blind | 2.0 |" in page
+    assert "| finetune |" not in page
+
+
 def test_a_run_that_ended_before_its_first_stage_costs_nothing(
     documents: dict[str, Any],
 ) -> None:

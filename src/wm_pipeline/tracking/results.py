@@ -32,6 +32,9 @@ NEEDED = (
 """What a run of the whole chain leaves; older ones have no ``run_record``, and those whose
 C is of rounds alone no ``controller_choice``."""
 
+FIRST = {"blind", "collection", "vision", "memory", "dream"}
+"""Stages with which such a chain begins; a run without one of them has gone on."""
+
 ASIDE = {"ablation", "baselines", "benchmark", "compare", "export", "play", "tune"}
 """Stages that are no part of a chain which earlier runs began."""
 
@@ -113,19 +116,13 @@ def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
     """
     versions, lacking = list(documents), ""
     for number in reversed(range(len(versions))):
-        whole = dict(documents[versions[number]])
-        if not {"evaluation_summary", "stage_seconds"} <= whole.keys():
+        left = documents[versions[number]]
+        if not {"evaluation_summary", "stage_seconds"} <= left.keys():
             continue
-        if _other_inputs(whole):
-            _tell_of_other_inputs(versions[number], whole["run_record"])
+        if _other_inputs(left):
+            _tell_of_other_inputs(versions[number], left["run_record"])
             continue
-        made_of = _made_of(whole)
-        for version in reversed(versions[:number]):
-            if whole.keys() >= set(NEEDED):
-                break
-            earlier = documents[version]
-            if made_of is not None and _made_of(earlier) == made_of:
-                whole = {**earlier, **whole, **_cost_together(earlier, whole)}
+        whole = _with_earlier(left, [documents[v] for v in versions[:number]])
         if whole.keys() >= set(NEEDED):
             return versions[number], whole
         missing = [name for name in NEEDED if name not in whole]
@@ -136,6 +133,38 @@ def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
     raise InputError(
         f"Found no finished run of the whole chain{lacking}. Run it first: `kedro run`."
     )
+
+
+def _with_earlier(
+    left: Mapping[str, Any], before: list[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What a run left, and what it took from runs before it, oldest first."""
+    whole, made_of = dict(left), _made_of(left)
+    if made_of is None:
+        return whole
+    resumed = _resumed(left)  # whose beginning has not been found
+    for earlier in reversed(before):
+        lacks = not _is_whole(whole)
+        if not lacks and not resumed:
+            break
+        if _made_of(earlier) == made_of:
+            ran = set(earlier["run_record"]["stages"]) - ASIDE
+            taken = ran if lacks else ran & resumed
+            found = earlier if lacks else {}
+            whole = {**found, **whole, **_cost_together(earlier, whole, taken)}
+            resumed = resumed - taken | _resumed(earlier) & taken
+    return whole
+
+
+def _is_whole(left: Mapping[str, Any]) -> bool:
+    return left.keys() >= set(NEEDED) and set(left["run_record"]["stages"]) >= FIRST
+
+
+def _resumed(left: Mapping[str, Any]) -> set[str]:
+    """The stages of a run that were to go on where they had been interrupted."""
+    record = left["run_record"]
+    options = {stage: record["options"].get(stage) for stage in record["stages"]}
+    return {s for s, of in options.items() if isinstance(of, dict) and of.get("resume")}
 
 
 def _other_inputs(left: Mapping[str, Any]) -> dict[str, str]:
@@ -172,20 +201,21 @@ def _seconds(left: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _cost_together(
-    earlier: Mapping[str, Any], later: Mapping[str, Any]
+    earlier: Mapping[str, Any], later: Mapping[str, Any], taken: set[str]
 ) -> dict[str, Any]:
     """What the stages of a run and of a later one that went on with it have cost.
 
     Args:
         earlier: What the one has left.
         later: What the other has.
+        taken: The stages of the one that the other has gone on with.
 
     Returns:
         The seconds of all stages, and the record of the later run with the stages, the
         busy share and the steps of both.
     """
     first, last = earlier["run_record"], later["run_record"]
-    stages = [stage for stage in first["stages"] if stage not in ASIDE]
+    stages = [stage for stage in first["stages"] if stage in taken]
     before, after = (
         {"seconds": seconds, "cpu": of.get("cpu", {}), "steps": of.get("steps", {})}
         for of, seconds in (
@@ -199,8 +229,9 @@ def _cost_together(
         for name, costs in before.items()
     }
     # A stage that was interrupted, and went on.
-    at = stages[-1] if stages and "stage_seconds" not in earlier else ""
-    if at in before["seconds"] and at in after["seconds"]:
+    failed = first["stages"] and "stage_seconds" not in earlier
+    at = first["stages"][-1] if failed else ""
+    if at in taken and at in before["seconds"] and at in after["seconds"]:
         parts = [of["seconds"][at] for of in (before, after)]
         both["seconds"][at] = sum(parts)
         if at in before["cpu"] and at in after["cpu"]:
