@@ -41,7 +41,7 @@ play: .venv/installed-play
 tensorboard: .venv/installed
 	$(BIN)/tensorboard --logdir data/07_model_output --host 127.0.0.1 --port $(TENSORBOARD_PORT)
 
-# docs/images, from what the last run left in data/.
+# The pictures right in docs/images, from what the last run left in data/.
 screenshots: .venv/chromium
 	$(BIN)/python -m tests.look_inside
 

@@ -1,12 +1,11 @@
 """kedro-viz and TensorBoard as a person meets them, in a headless browser.
 
-``python -m tests.look_inside`` takes the pictures of docs/images, from data/, and copies
-those that a run makes.
+``python -m tests.look_inside`` takes the pictures right in docs/images, from data/. Those
+in its folders are copied by the results stage.
 """
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,8 +23,7 @@ from tests import chromium
 from tests.kedro_runs import KEDRO, ROOT
 
 IMAGES = ROOT / "docs/images"
-ENV, TASK = "rounds", "doom-rounds"  # what `make run` runs
-MADE = ("reconstructions.png", "real_episode.gif", "dreamed_episode.gif")
+ENV = "rounds"  # what `make run` runs
 TENSORBOARD = [sys.executable, "-m", "tensorboard.main"]
 WINDOW: ViewportSize = {"width": 1400, "height": 900}
 SECONDS = 60  # a server's start, on a busy machine
@@ -97,10 +95,7 @@ def open_node(page: Page, name: str) -> Locator:
 
 
 def take_pictures(path: str) -> None:
-    """Those of docs/images."""
-    for name in MADE:
-        versions = ROOT / "data/08_reporting" / TASK / name
-        shutil.copyfile(max(versions.iterdir()) / name, IMAGES / TASK / name)
+    """Those right in docs/images."""
     with viz(ROOT, ENV) as url, new_page(path) as page:
         page.set_viewport_size({"width": 1400, "height": 1250})  # or names are tiny
         for name, stages in (("viz", []), ("viz_stage", ["vision"])):

@@ -9,7 +9,7 @@ from kedro.io import DataCatalog
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
-from wm_pipeline.tracking.results import NEEDED, results_page
+from wm_pipeline.tracking.results import NEEDED, PICTURES, results_page
 
 
 @pytest.fixture
@@ -42,6 +42,11 @@ def test_the_page_is_made_from_a_small_run(
     assert "not in a git repository" in page
     assert page.startswith("# Results: test\n\nWhat `kedro run --env test` gave")
     assert "| game | `vizdoom.gymnasium_wrapper:VizdoomTakeCover-v1` |" in page
+    for name in PICTURES:
+        made = project / "data/08_reporting/test" / name / made_from / name
+        linked = project / "docs/images/test" / name
+        assert f"](../images/test/{name})" in page
+        assert linked.read_bytes() == made.read_bytes()
 
 
 def test_the_newest_run_that_is_whole_is_shown(documents: dict[str, Any]) -> None:
@@ -260,30 +265,43 @@ def test_a_run_without_a_record_has_a_page_too(documents: dict[str, Any]) -> Non
     assert "## Scores" in page
 
 
-def test_pictures_are_linked_where_they_exist(
+def test_the_pictures_of_the_page_are_those_of_its_runs(
     documents: dict[str, Any], tmp_path: Path
 ) -> None:
-    assert "![" not in results_page(documents, tmp_path)
-    # Those kept with the docs, or the newest that a run of this task has made.
-    made = "data/08_reporting/test"
+    version = newest_whole(documents)
+    other = copy.deepcopy(documents[version])
+    other["run_record"]["options"]["seed"] = 99
+    runs = {"1": documents[version], "2": documents[version], "3": other}
+    del other["evaluation_summary"]
+    # The repository's, of other people's runs.
+    kept = tmp_path / "docs/images/test"
+    kept.mkdir(parents=True)
+    for name in ("dreamed_episode.gif", "real_episode.gif"):
+        (kept / name).write_text("theirs")
+    assert "![" not in results_page(runs, tmp_path)
     for name in ("dreamed_episode.gif", "reconstructions.png"):
-        for version in ("1", "2"):
-            file = tmp_path / made / name / version / name
+        for made_in in "123":
+            file = tmp_path / "data/08_reporting/test" / name / made_in / name
             file.parent.mkdir(parents=True)
-            file.touch()
-    kept = tmp_path / "docs/images/test/dreamed_episode.gif"
-    kept.parent.mkdir(parents=True)
-    kept.touch()
-    other = tmp_path / "docs/images/other/real_episode.gif"
-    other.parent.mkdir(parents=True)
-    other.touch()
-    page = results_page(documents, tmp_path)
-    assert "](../images/test/dreamed_episode.gif)" in page
-    link = f"../../{made}/reconstructions.png/2/reconstructions.png"
-    assert f"]({link})" in page
-    (tmp_path / "docs/results").mkdir()
-    assert (tmp_path / "docs/results" / link).is_file()
+            file.write_text(f"{name} of {made_in}")
+    page = results_page(runs, tmp_path)
+    for name in ("dreamed_episode.gif", "reconstructions.png"):
+        assert f"](../images/test/{name})" in page
+        assert (kept / name).read_text() == f"{name} of 2"
     assert "real_episode" not in page
+    assert (kept / "real_episode.gif").read_text() == "theirs"
+    assert len(list(kept.iterdir())) == 3
+
+
+def test_without_a_record_nobody_knows_whose_pictures_there_are(
+    documents: dict[str, Any], tmp_path: Path
+) -> None:
+    run = dict(documents[newest_whole(documents)])
+    del run["run_record"]
+    made = tmp_path / "data/08_reporting/test/real_episode.gif/1/real_episode.gif"
+    made.parent.mkdir(parents=True)
+    made.touch()
+    assert "![" not in results_page({"1": run}, tmp_path)
 
 
 def test_where_return_is_not_survival_the_page_says_return(

@@ -2,14 +2,16 @@
 
 import logging
 import math
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.files import replacing
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.reporting.figures import policy_names
 from wm_pipeline.reporting.tables import (
@@ -52,20 +54,24 @@ PICTURES = {
 """Pictures by file name, and what they show."""
 
 
-def results_page(documents: Documents, project: Path = Path()) -> str:
+def results_page(documents: Documents, project: Path | None = None) -> str:
     """The newest run of the whole chain as a page in Markdown.
 
     Args:
         documents: Of each run of a task what it left, by version and name.
-        project: The project's folder. The page will be in ``docs/results``; the task's
-            pictures are in ``docs/images``, or else where the catalog keeps them.
+        project: The folder of the project whose ``docs/results`` the page is for. The
+            pictures of its runs are copied to ``docs/images``; without it there are none.
 
     Raises:
         InputError: No run of the whole chain has finished.
     """
-    version, run = finished_chain(whole(documents))
+    documents = whole(documents)
+    version, run = finished_chain(documents)
     record = run.get("run_record", {})
     task, command = record.get("task"), _command(record)
+    pictures = []
+    if project and task:
+        pictures = _pictures(project, task, _alike(documents, version))
     parts = [
         f"# Results: {task}" if task else "# Results",
         f"What `{command}` gave in the run {version}. `{command} --pipelines results` "
@@ -79,7 +85,7 @@ def results_page(documents: Documents, project: Path = Path()) -> str:
         *_costs(run["stage_seconds"], record.get("cpu", {}), record.get("steps", {})),
         "## World model and search",
         *_learned(run),
-        *(_pictures(project, task) if task else ()),
+        *pictures,
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -89,15 +95,23 @@ def _command(record: Mapping[str, Any]) -> str:
     return "kedro run" if env == "base" else f"kedro run --env {env}"
 
 
-def _pictures(project: Path, task: str) -> Iterator[str]:
-    """The task's pictures: those kept with the docs, or the newest of its runs."""
+def _alike(documents: Documents, version: str) -> list[str]:
+    """The runs of the same options and code as one."""
+    made_of = _made_of(documents[version])
+    return [v for v, left in documents.items() if _made_of(left) == made_of]
+
+
+def _pictures(project: Path, task: str, versions: list[str]) -> list[str]:
+    """The newest pictures of some runs, copied to where the page links to them."""
+    links = []
     for name, shows in PICTURES.items():
-        kept = [*project.glob(f"docs/images/{task}/{name}")]
-        made = sorted(project.glob(f"data/08_reporting/{task}/{name}/*/{name}"))
-        if found := kept or made:
-            path = found[-1].relative_to(project).as_posix()
-            link = path.removeprefix("docs/") if kept else f"../{path}"
-            yield f"![{shows}](../{link})\n\n*{shows}*"
+        folder = project / "data/08_reporting" / task / name
+        made = [folder / v / name for v in versions if (folder / v / name).is_file()]
+        if made:
+            with replacing(project / "docs/images" / task / name) as copy:
+                shutil.copyfile(made[-1], copy)
+            links.append(f"![{shows}](../images/{task}/{name})\n\n*{shows}*")
+    return links
 
 
 def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The page of results, with the pictures of the project that is running."""
+"""The page of results, with its pictures in the project that is running."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from wm_pipeline.tracking.runs import Documents
 
 
 def write_results(documents: Documents) -> str:
-    """The newest run of the whole chain as a page in Markdown.
+    """The newest run of the whole chain as a page in Markdown; its pictures beside it.
 
     Args:
         documents: Of each run of a task what it left, by version and name.
@@ -17,4 +17,4 @@ def write_results(documents: Documents) -> str:
     Raises:
         InputError: No run of the whole chain has finished.
     """
-    return results_page(documents, find_kedro_project(Path.cwd()) or Path())
+    return results_page(documents, find_kedro_project(Path.cwd()))
