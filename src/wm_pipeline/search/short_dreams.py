@@ -41,15 +41,14 @@ class ShortDreamsOptions(LearningOptions):
         dreams: Side by side.
         steps: Of M in each dream between two updates.
         horizon: Steps of M after which a dream is broken off and another begins.
-        caution: How many times as likely as M says an end is taken to be. Every step
-            then costs the chance of its end; null: a dream ends where M calls an end,
-            and what is less likely costs nothing.
+        caution: A dream ends where M calls an end. Another step costs the chance of its
+            end, so many times; at 0 only what is called costs.
     """
 
     dreams: int = Field(default=1024, ge=1, le=1_000_000)
     steps: int = Field(default=32, ge=1, le=10_000)
     horizon: int = Field(default=60, ge=1, le=1_000_000)
-    caution: float | None = Field(default=None, gt=0, le=1000)
+    caution: float = Field(default=0.0, ge=0, le=1000)
 
 
 Begin = Callable[[int, torch.Generator], Moments]
@@ -191,24 +190,24 @@ class Practice:
             )
             self._moments = Moments(latents, h, c)
             self._ages += 1
-            ended, over = self._ends(done)
-            over |= self._ages >= options.horizon
+            over = (done > 0) | (self._ages >= options.horizon)
             odds = learner.draws.odds(values, drawn)
             following = self._features()
             steps.append(
-                Segment(features, drawn, odds, rewards, ended, over, following)
+                Segment(
+                    *(features, drawn, odds, rewards),
+                    *(self._chance_of_end(done), over, following),
+                )
             )
             self._replace(over)
         STEPS.add("dream", options.steps * options.dreams)
         return Segment(*(torch.stack(parts) for parts in zip(*steps, strict=True)))
 
-    def _ends(self, done: Tensor) -> tuple[Tensor, Tensor]:
-        """Of logits: the chance that a dream ends, and whether it does; (dreams,)."""
-        if self._options.caution is None:
-            return (done > 0).float(), done > 0
+    def _chance_of_end(self, done: Tensor) -> Tensor:
+        """What C is to take it for, of logits (dreams,)."""
         chance = torch.sigmoid(done - math.log(self._done_weight))
-        ended = (self._options.caution * chance).clamp(max=1)
-        return ended, torch.rand(len(ended), generator=self._generator) < ended
+        costs = (self._options.caution * chance).clamp(max=1)
+        return torch.where(done > 0, 1.0, costs)
 
     def _features(self) -> Tensor:
         """What C sees now, (dreams, features)."""
