@@ -202,7 +202,7 @@ def plain_dream(
         ]
         outputs = controller(latents, *state, own[0])
         control = case.actions.decide(outputs, own[1])
-        latents, reward, logit, state = world_model.step(
+        latents, reward, done, state = world_model.step(
             latents,
             control,
             state,
@@ -210,7 +210,6 @@ def plain_dream(
             gumbel[rollout, None].mT,
             normal[rollout, None],
         )
-        done = bool(logit > 0)
         total += float(reward)
         length += 1
     return total, length, done

@@ -53,7 +53,7 @@ def test_a_step_by_torch_is_that_of_the_world_model(
     assert torch.equal(batch.x, torch.cat((latents, state[0], x[:, 12:]), 1))
     assert torch.equal(batch.cells, state[1])
     assert torch.equal(batch.returns, reward)
-    assert torch.equal(batch.alive, done <= 0)
+    assert torch.equal(batch.alive, ~done)
 
 
 def test_the_dead_are_neither_paid_nor_counted(

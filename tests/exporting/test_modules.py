@@ -103,7 +103,7 @@ def test_a_dreamed_step_is_that_of_the_world_model(
             z, reward, end, (h, c) = world.step(
                 z, control, (h, c), float(temperature), gumbel, normal
             )
-        expected = [each.numpy() for each in (z, h, c, reward, end > 0)]
+        expected = [each.numpy() for each in (z, h, c, reward, end)]
         for found in (here, run(content, module, inputs)):
             for one, other in zip(found, expected, strict=True):
                 np.testing.assert_allclose(one, other, atol=1e-5)

@@ -76,6 +76,7 @@ def test_a_step_is_remember_predict_and_sample(world_model: WorldModel) -> None:
     gumbel = torch.randn(6, 4, 3, generator=random)
     normal = torch.randn(6, 4, generator=random)
     with torch.no_grad():
+        # Logits of the end on both sides of zero, all close to it.
         mdn_rnn.head.weight[-2:] *= 3
         mdn_rnn.reward_scale.fill_(3)
         mdn_rnn.reward_mean.fill_(1)
@@ -91,7 +92,9 @@ def test_a_step_is_remember_predict_and_sample(world_model: WorldModel) -> None:
     expected_reward = (1 + 3 * prediction.reward).clamp(0.5, 1.5)
     torch.testing.assert_close(reward, expected_reward)
     assert len(reward.unique()) > 2
-    assert torch.equal(done, prediction.done)
+    assert torch.equal(done, torch.sigmoid(prediction.done) > 0.5)
+    assert 0 < done.sum() < 6
+    assert 0 < prediction.done[done].max() < 1
 
 
 def test_config_rebuilds_the_world_model(world_model: WorldModel) -> None:

@@ -63,7 +63,7 @@ class TorchKernel:
         batch.cells.copy_(state[1])
         batch.returns += torch.where(batch.alive, reward[: batch.dreams], 0.0)
         batch.steps += batch.alive
-        batch.alive &= ~(done[: batch.dreams] > 0)
+        batch.alive &= ~done[: batch.dreams]
 
 
 def step_kernel_for(world_model: WorldModel) -> StepKernel:

@@ -81,7 +81,7 @@ class Dreams:
             self._normal(random),
         )
         STEPS.add("dream", self.count)
-        return rewards.numpy(), done.numpy() > 0
+        return rewards.numpy(), done.numpy()
 
     def observations(self) -> np.ndarray:
         """[z, h] of each, (count, latent + hidden) float32."""

@@ -101,15 +101,14 @@ class WorldModel(Loadable, nn.Module):
             normal: Noise, (batch, latent).
 
         Returns:
-            The next z, the reward (batch,), the logit of the episode's end (batch,),
-            which is called where it is positive (World Models, sec. 4), and M's next
-            state.
+            The next z, the reward (batch,), whether the episode ended (batch,) bool
+            (its logit is positive: World Models, sec. 4), and M's next state.
         """
         state = self.mdn_rnn.remember(latents, actions, state)
         prediction = self.mdn_rnn.predict(state[0])
         following = sample_mixture(prediction, temperature, gumbel, normal)
         reward = self.mdn_rnn.reward(prediction.reward)
-        return following, reward, prediction.done, state
+        return following, reward, prediction.done > 0, state
 
 
 def digest(module: nn.Module) -> str:

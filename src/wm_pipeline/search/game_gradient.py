@@ -213,9 +213,8 @@ def segment_of(learner: Learner, played: Sequence[GameRollout]) -> Segment:
     # Behind the cap nothing is seen; what comes there is worth about as much.
     following[last] = features[last]
     terminated = torch.tensor([game.terminated for game in played])
-    ended = torch.zeros(len(features))
-    broken = torch.zeros(len(features), dtype=torch.bool)
-    ended[last], broken[last] = terminated.float(), ~terminated
+    ended, broken = (torch.zeros(len(features), dtype=torch.bool) for _ in range(2))
+    ended[last], broken[last] = terminated, ~terminated
     values = learner.controller.last_layer(learner.vector, features)
     drawn = learner.draws.again(values, joined("controls"), joined("normal"))
     odds = learner.draws.odds(values, drawn)

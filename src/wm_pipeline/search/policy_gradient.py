@@ -175,7 +175,7 @@ class Segment(NamedTuple):
         drawn: What it drew from its outputs.
         odds: The log density of that.
         rewards: Of each step.
-        ended: The chance that the episode ended in this step; of a game 0 or 1.
+        ended: Whether the episode ended in this step.
         broken: Whether it was broken off after this step: what would have come, a
             critic estimates.
         following: What C would have seen next.
@@ -313,14 +313,14 @@ class Learner:
         options = self._options
         unit = self._reward_scale / (1 - options.discount)
         values = self.critic(segment.features)
-        goes_on = 1 - segment.ended
-        following = self.critic(segment.following) * goes_on
+        following = self.critic(segment.following) * ~segment.ended
         surprises = segment.rewards / unit + options.discount * following - values
-        decay = options.discount * options.trace_decay * goes_on * ~segment.broken
+        goes_on = (~(segment.ended | segment.broken)).float()
+        decay = options.discount * options.trace_decay
         advantages = torch.zeros_like(surprises)
         later = torch.zeros_like(surprises[0])
         for step in reversed(range(len(surprises))):
-            later = surprises[step] + decay[step] * later
+            later = surprises[step] + decay * goes_on[step] * later
             advantages[step] = later
         returns = advantages + values
         spread = returns.var(correction=0).item()

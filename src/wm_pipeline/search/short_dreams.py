@@ -7,7 +7,6 @@ cheap.
 Source: Sutton 1991 (Dyna) and Hafner et al. 2020 (Dreamer).
 """
 
-import math
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -41,14 +40,11 @@ class ShortDreamsOptions(LearningOptions):
         dreams: Side by side.
         steps: Of M in each dream between two updates.
         horizon: Steps of M after which a dream is broken off and another begins.
-        caution: A dream ends where M calls an end. Another step costs the chance of its
-            end, so many times; at 0 only what is called costs.
     """
 
     dreams: int = Field(default=1024, ge=1, le=1_000_000)
     steps: int = Field(default=32, ge=1, le=10_000)
     horizon: int = Field(default=60, ge=1, le=1_000_000)
-    caution: float = Field(default=0.0, ge=0, le=1000)
 
 
 Begin = Callable[[int, torch.Generator], Moments]
@@ -63,14 +59,12 @@ class ShortDreams(NamedTuple):
         begin: Where they begin.
         actions: The action mapping.
         temperature: Above 0.
-        done_weight: Of ends in M's training, without which its chances are too high.
     """
 
     world_model: WorldModel
     begin: Begin
     actions: Actions
     temperature: float
-    done_weight: float
 
 
 def begin_at(*groups: Moments) -> Begin:
@@ -130,7 +124,7 @@ def improve(
             dreamed = time.perf_counter()
             learned = learner.learn(segment, iteration, "rounds.gradient")
             row = {
-                "ends_per_step": segment.ended.mean().item(),
+                "ends_per_step": segment.ended.float().mean().item(),
                 "reward_per_step": segment.rewards.mean().item(),
                 **learned,
                 "steps": segment.rewards.numel(),
@@ -158,7 +152,7 @@ class Practice:
     ) -> None:
         self._learner, self._options = learner, options
         self._world_model, self._begin = dreams.world_model, dreams.begin
-        self._temperature, self._done_weight = dreams.temperature, dreams.done_weight
+        self._temperature = dreams.temperature
         self._generator = learner.generator
         self._moments = self._begin(options.dreams, self._generator)
         # They begin at all ages, so that not all are broken off together.
@@ -180,7 +174,7 @@ class Practice:
             noise = torch.randn(
                 options.dreams, mdn_rnn.latent_size, generator=self._generator
             )
-            latents, rewards, done, (h, c) = self._world_model.step(
+            latents, rewards, ended, (h, c) = self._world_model.step(
                 self._moments.latents,
                 learner.draws.controls(drawn),
                 (self._moments.h, self._moments.c),
@@ -190,24 +184,15 @@ class Practice:
             )
             self._moments = Moments(latents, h, c)
             self._ages += 1
-            over = (done > 0) | (self._ages >= options.horizon)
+            broken = (self._ages >= options.horizon) & ~ended
             odds = learner.draws.odds(values, drawn)
             following = self._features()
             steps.append(
-                Segment(
-                    *(features, drawn, odds, rewards),
-                    *(self._chance_of_end(done), over, following),
-                )
+                Segment(features, drawn, odds, rewards, ended, broken, following)
             )
-            self._replace(over)
+            self._replace(ended | broken)
         STEPS.add("dream", options.steps * options.dreams)
         return Segment(*(torch.stack(parts) for parts in zip(*steps, strict=True)))
-
-    def _chance_of_end(self, done: Tensor) -> Tensor:
-        """What C is to take it for, of logits (dreams,)."""
-        chance = torch.sigmoid(done - math.log(self._done_weight))
-        costs = (self._options.caution * chance).clamp(max=1)
-        return torch.where(done > 0, 1.0, costs)
 
     def _features(self) -> Tensor:
         """What C sees now, (dreams, features)."""

@@ -371,11 +371,7 @@ def _practised(
         explorer,
         critic,
         ShortDreams(
-            world_model,
-            begin_at(*groups),
-            environment.actions,
-            dream.temperature,
-            options.memory.done_weight,
+            world_model, begin_at(*groups), environment.actions, dream.temperature
         ),
         options.gradient,
         int(stream(options.seed, "rounds, practice", number).integers(2**31)),
