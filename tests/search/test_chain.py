@@ -13,6 +13,7 @@ from kedro.pipeline import Node
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options
 from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.steps import STEPS
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
 from wm_pipeline.environments.actions import ThresholdActions
 from wm_pipeline.environments.mock import mock_world_model
@@ -135,8 +136,7 @@ def returns_of(controller: Controller, world_model: WorldModel, n: int) -> list[
 
 @pytest.mark.usefixtures("here")
 def test_a_run_goes_on_as_far_as_it_is_asked_to(inputs: dict[str, Any]) -> None:
-    runs = ChainRuns(CHAIN, inputs, JUDGE)
-    values = {"controller.seed": 7, "controller.push": 0.25}
+    values, before = {"controller.seed": 7, "controller.push": 0.25}, STEPS.taken()
     states = [
         state
         for _, state in search(
@@ -150,23 +150,29 @@ def test_a_run_goes_on_as_far_as_it_is_asked_to(inputs: dict[str, Any]) -> None:
             ),
         )
     ]
-    steps = 0
+    expected = {}
     for generations in (2, 3):
-        report = runs.advance(0, values, generations, 2)
-        assert (report.generation, report.over) == (generations, False)
         mean = Controller.for_world(ControllerOptions(), inputs["world_model"], 1)
         mean.set_parameters(torch.from_numpy(states[generations - 1].mean).float())
-        expected = returns_of(mean, inputs["world_model"], 2)
-        assert report.returns.tolist() == expected
-        steps += int(sum(expected))  # the game pays 1 a step
-        assert report.game_steps == steps
-    report = runs.advance(0, values, ENDLESS, 2)
-    assert (report.generation, report.over) == (4, True)
-    assert report.dream_steps == states[-1].fitness_log["steps"].sum()
+        expected[generations] = returns_of(mean, inputs["world_model"], 2)
     chosen = choose(
         inputs["world_model"], DREAM, Searched(seed=7, push=0.25), states[-1]
     )
-    assert report.returns.tolist() == returns_of(chosen, inputs["world_model"], 6)
+    dreamed = STEPS.taken()["dream"] - before["dream"]
+    judged = returns_of(chosen, inputs["world_model"], 6)
+    runs, played = ChainRuns(CHAIN, inputs, JUDGE), 0
+    for generations in (2, 3):
+        report = runs.advance(0, values, generations, 2)
+        assert (report.generation, report.over) == (generations, False)
+        assert report.returns.tolist() == expected[generations]
+        played += int(sum(expected[generations]))  # the game pays 1 a step
+        assert report.game_steps == played
+    report = runs.advance(0, values, ENDLESS, 2)
+    assert (report.generation, report.over) == (4, True)
+    assert report.returns.tolist() == judged
+    # What the search and the choice among its candidates took.
+    assert report.dream_steps == dreamed > states[-1].fitness_log["steps"].sum()
+    assert report.game_steps == played + sum(judged)
     assert report.value == pytest.approx(report.returns.mean())
     assert report.error == pytest.approx(report.returns.std(ddof=1) / 6**0.5)
 
@@ -209,7 +215,8 @@ def test_dreams_that_judge_are_those_of_the_options_that_stay(
     other = ChainRuns(CHAIN, inputs, judge)
     # The search has short dreams, and what it finds is judged in long ones.
     changed = other.advance(0, {"dream.max_steps": 5}, ENDLESS, 2)
-    assert changed.dream_steps <= 4 * 4 * 2 * 5
+    # The search has dreams of 5 steps at most, as has the choice among its candidates.
+    assert changed.dream_steps - changed.returns.sum() <= (4 * 4 + 4) * 2 * 5
     assert changed.returns.max() > 5
     controller = other._held["controller"]
     candidate = controller.get_parameters().double().numpy()[None]
@@ -294,8 +301,24 @@ def test_a_run_follows_what_refers_to_its_options(inputs: dict[str, Any]) -> Non
     inputs["params:dream"] = DreamOptions(temperature=1, max_steps=60)
     runs = ChainRuns(chain, inputs, JUDGE)
     report = runs.advance(0, {"environment.max_steps": 5}, ENDLESS, 2)
-    assert report.dream_steps <= 4 * 4 * 2 * 5
+    assert report.dream_steps <= (4 * 4 + 4) * 2 * 5
     assert chain.conditions(inputs) != CHAIN.conditions(inputs)
+
+
+@pytest.mark.usefixtures("here")
+def test_returns_that_are_not_finite_are_refused(
+    inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = ChainRuns(CHAIN, inputs, JUDGE)
+    monkeypatch.setattr(runs, "_play", lambda *_: np.array([1.0, np.nan]))
+    with pytest.raises(InputError, match="expected finite returns"):
+        runs.advance(0, {}, 2, 2)
+
+
+def test_references_of_others_do_not_count(inputs: dict[str, Any]) -> None:
+    elsewhere = {"export.seed": "seed", "pictures.steps": "dream.max_steps"}
+    chain = replace(CHAIN, references=elsewhere)
+    assert chain.conditions(inputs) == CHAIN.conditions(inputs)
 
 
 def test_what_no_run_can_change_is_refused() -> None:

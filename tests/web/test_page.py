@@ -86,6 +86,18 @@ def test_a_key_without_an_action_is_refused(name: str, options: PageOptions) -> 
         hands(DISCRETE, options)
 
 
+def test_a_bounded_control_has_one_key() -> None:
+    bounded = {"clipped": (False, True, True), "bounded": True}
+    found = hands(BOX.model_copy(update=bounded), PageOptions())
+    every = hands(BOX, PageOptions())
+    assert [each["control"] for each in found["keys"]] == [
+        *([-1, 0, 0], [1, 0, 0]),
+        *([0, 1, 0], [0, 0, 1]),
+    ]
+    kept = [each["key"] for each in every["keys"] if min(each["control"][1:]) >= 0]
+    assert [each["key"] for each in found["keys"]] == kept
+
+
 def test_the_page_knows_where_dreams_begin(world_model: WorldModel) -> None:
     game = game_of(
         world_model,

@@ -8,12 +8,13 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import psutil
 import pytest
@@ -36,7 +37,8 @@ from wm_pipeline.workers.engine import EngineOptions, Pool, open_pool
 from wm_pipeline.workers.evaluators import with_workers
 from wm_pipeline.workers.game_rollouts import GameRollout, GameRollouts
 from wm_pipeline.workers.playing import play_episodes
-from wm_pipeline.workers.pool import identity
+from wm_pipeline.workers.pool import AHEAD, identity
+from wm_pipeline.workers.ray_pool import Answer, Event, Joined, RayPool, versions
 from wm_pipeline.workers.worker import kill_processes_in
 
 
@@ -180,6 +182,43 @@ def test_nodes_may_die_and_others_join(
             after = {pid for _, pid in pool.map(where, [(0.3,)] * 6, described)}
     assert len(after) == 2
     assert after - before - left, "the new node was not used"
+
+
+class Growing:
+    """In place of the bridge to a cluster: one whose room grows from one worker to many.
+
+    All that is out is answered at once.
+    """
+
+    def __init__(self) -> None:
+        self.room, self.given = 1, list[int]()
+
+    def ask(self, work: Callable[..., Any], *values: Any) -> Any:
+        if work.__name__ == "_open":
+            return 0
+        if work.__name__ == "_room":
+            return self.room
+        if work.__name__ != "_exchange":
+            return None
+        tasks = [task for task, _ in values[-1]]
+        self.given.append(len(tasks))
+        events: list[Event] = [
+            Answer(task, 0, cloudpickle.dumps((True, task, {}))) for task in tasks
+        ]
+        if len(self.given) in (1, 2):
+            self.room = 1 if len(self.given) == 1 else 50
+            events.append(Joined("a node", versions()))
+        return events
+
+
+def test_who_joins_amid_a_stage_gets_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    bridge = Growing()
+    monkeypatch.setattr(ray_pool, "_bridge_to", lambda _: bridge)
+    with RayPool(EngineOptions(kind="ray"), 1, 1, identity) as pool:
+        found = list(pool.map(twice, [(number,) for number in range(300)], described))
+    assert found == list(range(300))
+    assert bridge.given[0] == AHEAD
+    assert max(bridge.given) > 10 * AHEAD
 
 
 def test_what_is_nobodys_any_more_harms_nobody(engine: EngineOptions) -> None:

@@ -257,7 +257,7 @@ class BoxActions(Options):
         """
         axes = np.eye(self.size, dtype=np.float32)
         ends = np.concatenate((np.zeros((1, self.size), np.float32), axes, -axes))
-        different = dict.fromkeys(map(tuple, self._kept(ends)))
+        different = dict.fromkeys(map(tuple, self.kept(ends)))
         return np.array(list(different), np.float32)
 
     @property
@@ -286,10 +286,10 @@ class BoxActions(Options):
 
     def sample(self, random: np.random.Generator) -> np.ndarray:
         """A uniformly drawn control, (dimensions,) float32."""
-        return self._kept(random.uniform(-1, 1, self.size).astype(np.float32))
+        return self.kept(random.uniform(-1, 1, self.size).astype(np.float32))
 
-    def _kept(self, controls: np.ndarray) -> np.ndarray:
-        """Of controls (..., dimensions): what M reads of them."""
+    def kept(self, controls: np.ndarray) -> np.ndarray:
+        """What M reads of controls (..., dimensions) float32, same shape."""
         return (
             controls.clip(self.least).astype(np.float32) if self.bounded else controls
         )

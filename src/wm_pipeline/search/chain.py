@@ -2,7 +2,7 @@
 
 import inspect
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from wm_pipeline.common import progress
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, option, with_options
 from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.steps import STEPS
 from wm_pipeline.dreaming.evaluator import DreamEvaluator
 from wm_pipeline.episodes.shards import EpisodeShards, Shard
 from wm_pipeline.models.controller import Controller
@@ -118,7 +119,7 @@ class Chain:
         """
         conditions: dict[str, Any] = {
             "nodes": [node.name for node in self.nodes],
-            "references": dict(self.references),
+            "references": _within(self.references, inputs),
         }
         for name, value in inputs.items():
             if isinstance(value, Options):
@@ -168,8 +169,8 @@ class Report:
         returns: Of C, (episodes,) float64.
         generation: Those of the search so far.
         over: Whether the run is.
-        dream_steps: Of M, in the search.
-        game_steps: Of the games in which C was judged.
+        dream_steps: Of M, in the run and where C was judged.
+        game_steps: Of the game, likewise.
         seconds: Since the run began.
     """
 
@@ -224,7 +225,7 @@ class ChainRuns:
         if number != self._number:
             self._held = {**self._inputs, **self._changed(values)}
             self._states = _run(self._chain.nodes, self._held, self._folder)
-            self._began, self._game_steps = time.monotonic(), 0
+            self._began, self._before = time.monotonic(), STEPS.taken()
             self._state: SearchState | None = None
             self._number = number
         try:
@@ -253,13 +254,15 @@ class ChainRuns:
     def _report(self, controller: Controller, episodes: int, over: bool) -> Report:
         judged = self._play if self._judge.world == "real" else self._dream
         returns = judged(controller, episodes)
-        log = None if self._state is None else self._state.fitness_log
+        if not np.isfinite(returns).all():
+            raise InputError("expected finite returns of C, found others")
+        taken = STEPS.taken() - self._before
         return Report(
             returns=returns,
             generation=0 if self._state is None else self._state.generations,
             over=over,
-            dream_steps=0 if log is None else int(log["steps"].sum()),
-            game_steps=self._game_steps,
+            dream_steps=taken["dream"],
+            game_steps=taken["game"],
             seconds=time.monotonic() - self._began,
         )
 
@@ -278,7 +281,6 @@ class ChainRuns:
             played = player.play("controller", seeds, frames="none")
         finally:
             player.close()
-        self._game_steps += sum(len(episode.rewards) for episode in played)
         return np.array([float(episode.rewards.sum()) for episode in played])
 
     def _dream(self, controller: Controller, episodes: int) -> np.ndarray:
@@ -329,11 +331,11 @@ def changed_options(
         ValidationError: A value is refused.
     """
     changed = _with_values(options, values)
+    groups = {f"{PARAMS}{group}" for group in options}
     followers = {
         name: other
-        for name, other in references.items()
-        if {name.split(".")[0], other.split(".")[0]} <= options.keys()
-        and not any(_overlap(name, given) for given in values)
+        for name, other in _within(references, groups).items()
+        if not any(_overlap(name, given) for given in values)
     }
     for _ in followers:  # some follow others
         following = {
@@ -343,6 +345,15 @@ def changed_options(
         }
         changed = _with_values(changed, following)
     return changed
+
+
+def _within(references: Mapping[str, str], inputs: Container[str]) -> dict[str, str]:
+    """Those between options that are among a chain's inputs."""
+    return {
+        name: other
+        for name, other in references.items()
+        if all(f"{PARAMS}{each.split('.')[0]}" in inputs for each in (name, other))
+    }
 
 
 def _with_values(

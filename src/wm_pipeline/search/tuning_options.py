@@ -64,7 +64,10 @@ class ObjectiveOptions(Options):
 
 
 class PruningOptions(Options):
-    """When a trial is given up: where it scores less than half of the others did.
+    """When a trial is given up.
+
+    That is where its best score so far is below the median, after as many generations, of
+    those that came to their end.
 
     Attributes:
         every: Generations after which the search's mean is judged each time.

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options
-from wm_pipeline.environments.actions import Actions, ThresholdActions
+from wm_pipeline.environments.actions import Actions, BoxActions, ThresholdActions
 from wm_pipeline.models.world_model import WorldModel
 
 MOST_STARTS = 1000
@@ -144,12 +144,15 @@ def hands(actions: Actions, options: PageOptions) -> dict[str, Any]:
         found = [(key, controls[number]) for key, number in keys.items()]
         at_rest = controls[idle]
     else:
+        assert isinstance(actions, BoxActions)
         units = np.eye(actions.size, dtype=np.float32)
-        found = [
-            (key, sign * unit)
+        both = [
+            (key, actions.kept(sign * unit))
             for axis, unit in zip(AXES, units, strict=False)
             for key, sign in zip(axis, (-1, 1), strict=True)
         ]
+        # Below a bounded control there is nothing.
+        found = [(key, control) for key, control in both if control.any()]
         at_rest = np.zeros(actions.size, np.float32)
     return {
         "keys": [

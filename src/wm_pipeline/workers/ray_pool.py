@@ -173,6 +173,7 @@ class RayPool:
                         answers[event.task] = _unpacked(event)
                     elif isinstance(event, Joined):
                         self._welcome(event)
+                        most = AHEAD * self.size
                     elif isinstance(event, Death):
                         self._do_again(event.task, event.reason, deaths, describe)
                         waiting.appendleft(event.task)
