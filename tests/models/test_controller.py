@@ -13,12 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
+from wm_pipeline.environments.actions import ThresholdActions
 from wm_pipeline.kernels.native import compiled
 from wm_pipeline.models.controller import (
     LOG_DEVIATION_RANGE,
     Controller,
     ControllerOptions,
 )
+from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.policies.controller_policy import ControllerPolicy
 
 REFERENCE = {
     "tanh": torch.tanh,
@@ -127,6 +132,21 @@ def test_number_of_parameters(
     assert subject.size == size
     assert subject.get_parameters().shape == (size,)
     assert not subject.get_parameters().any()
+
+
+@pytest.mark.parametrize("other", [{"latent": 5}, {"hidden": 9}, {"outputs": 2}])
+def test_a_controller_of_another_world_is_refused(
+    world_model: WorldModel, other: dict[str, int]
+) -> None:
+    actions = ThresholdActions(kind="threshold", low=2, middle=0, high=1)
+    controller().check_fits(world_model, actions.outputs)
+    made = controller(**other)
+    with pytest.raises(InputError, match="controller: expected .* Train it anew"):
+        ControllerPolicy(world_model, made, actions, sample_latents=True)
+    with pytest.raises(InputError, match="controller: expected"):
+        DreamEvaluator(
+            world_model, made, actions, DreamOptions(temperature=1, max_steps=40), 1
+        )
 
 
 def test_outputs_are_the_linear_map_of_z_h_and_c() -> None:

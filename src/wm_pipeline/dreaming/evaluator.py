@@ -101,7 +101,8 @@ class DreamEvaluator:
         max_dreams: Simultaneous dreams; None has no limit.
 
     Raises:
-        ValueError: The action mapping does not fit M, or there is no GPU.
+        ValueError: The action mapping or the controller does not fit M, or there is no
+            GPU.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class DreamEvaluator:
         max_dreams: int | None = None,
     ) -> None:
         check_controls(actions, world_model)
+        controller.check_fits(world_model, actions.outputs)
         self.device = choose_device(device)
         if world_model.start_means.device.type != self.device.type:
             world_model = copy.deepcopy(world_model).to(self.device)

@@ -135,6 +135,19 @@ class Controller(Loadable, nn.Module):
         mdn_rnn = world_model.mdn_rnn
         return cls(options, mdn_rnn.latent_size, mdn_rnn.hidden_size, outputs)
 
+    def check_fits(self, world_model: WorldModel, outputs: int) -> None:
+        """Raise InputError unless it is of a world's sizes and an action mapping's."""
+        mdn_rnn = world_model.mdn_rnn
+        expected = mdn_rnn.latent_size, mdn_rnn.hidden_size, outputs
+        found = self.latent_size, self.hidden_size, self.outputs
+        if found != expected:
+            raise InputError(
+                "controller: expected one that reads a z of {} and an h of {}, as the "
+                "world model's, and has {} outputs, as the action mapping; found {}, {} "
+                "and {}. Train it anew, or load the version that belongs to the world "
+                "model".format(*expected, *found)
+            )
+
     def get_parameters(self) -> Tensor:
         """A copy of the parameters, one flat vector (size,) float32."""
         return self.parameters_vector.clone()

@@ -20,6 +20,9 @@ class ControllerPolicy(LatentPolicy):
         controller: C, with its parameters.
         actions: The action mapping C was trained with.
         sample_latents: As ``LatentPolicy``.
+
+    Raises:
+        InputError: C is of another world model or action mapping.
     """
 
     def __init__(
@@ -29,6 +32,7 @@ class ControllerPolicy(LatentPolicy):
         actions: Actions,
         sample_latents: bool,
     ) -> None:
+        controller.check_fits(world_model, actions.outputs)
         super().__init__(world_model, sample_latents, "controller policy")
         self.controller, self.actions = controller, actions
 

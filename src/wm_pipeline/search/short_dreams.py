@@ -112,6 +112,7 @@ def improve(
     reward_scale = dreams.world_model.mdn_rnn.reward_scale.item()
     learner = Learner(controller, critic, dreams.actions, reward_scale, options, seed)
     check_controls(dreams.actions, dreams.world_model)
+    controller.check_fits(dreams.world_model, dreams.actions.outputs)
     practice = Practice(learner, dreams, options)
     rows = []
     with (

@@ -92,6 +92,7 @@ def export_models(
     """
     exporting = _exporting("onnx_files")
     check_controls(environment.actions, world_model)
+    controller.check_fits(world_model, environment.actions.outputs)
     actions, hold = environment.actions, world_model.mdn_rnn.frame_skip
     with games_here():
         game = RealEnv(environment)

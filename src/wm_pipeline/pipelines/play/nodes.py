@@ -49,6 +49,7 @@ def make_page(
             )
     onnx_files = import_module("wm_pipeline.exporting.onnx_files")
     check_controls(environment.actions, world_model)
+    controller.check_fits(world_model, environment.actions.outputs)
     frame_skip = world_model.mdn_rnn.frame_skip
     with games_here():
         env = RealEnv(environment)
