@@ -141,7 +141,7 @@ def test_a_controller_of_another_world_is_refused(
     actions = ThresholdActions(kind="threshold", low=2, middle=0, high=1)
     controller().check_fits(world_model, actions.outputs)
     made = controller(**other)
-    with pytest.raises(InputError, match="controller: expected .* Train it anew"):
+    with pytest.raises(InputError, match=r"controller: expected .*Train it anew"):
         ControllerPolicy(world_model, made, actions, sample_latents=True)
     with pytest.raises(InputError, match="controller: expected"):
         DreamEvaluator(
