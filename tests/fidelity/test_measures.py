@@ -138,6 +138,16 @@ def test_ends_that_the_game_has_not_are_said_unless_by_chance(
     )
 
 
+def test_what_one_has_not_measured_has_no_ratio() -> None:
+    # The game's episodes last longer than any dream, and none ends.
+    game = watched([[0.0] * 100] * 20, [False] * 20)
+    dream = watched([[0.0] * 60] * 20, [False] * 20)
+    for one, other in ((game, dream), (dream, game)):
+        late = compared(one, other, 1).query(f"at == {BIN} and measure == 'hazard'")
+        assert late[["ratio", "low", "high"]].isna().all(axis=None)
+        assert not late["off"].any()
+
+
 def test_few_episodes_are_not_enough_to_say_it_is_off() -> None:
     table = compared(played(3, 400, 10), played(3, 900, 10, seed=4), 1)
     hazard = table.query("measure == 'hazard'")

@@ -171,7 +171,9 @@ def _ratios(
 
 
 def _ratio(game: float, dream: float) -> float:
-    if game > 0 or np.isnan(game) or np.isnan(dream):
+    if np.isnan(game) or np.isnan(dream):
+        return float("nan")
+    if game > 0:
         return dream / game
     return float("inf") if dream > 0 else 1.0
 

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 IMPORTANT = (
     "seed",
+    "memory.model.hidden_size",
     "dream.temperature",
     "controller.model.hidden_sizes",
     "controller.model.policy",
