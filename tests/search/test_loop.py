@@ -453,7 +453,8 @@ def test_a_search_goes_on_from_a_file_as_if_it_had_never_stopped(
 def test_however_often_a_search_is_stopped_its_course_is_the_same(
     stops: list[int], kind: Kind, population: int
 ) -> None:
-    hill = Hill(mock_evaluator(Controller(LINEAR, 2, 10, 1)))
+    twelve = LINEAR.model_copy(update={"policy": "gaussian"})  # parameters
+    hill = Hill(mock_evaluator(Controller(twelve, 2, 4, 1)))
     whole = last(hill, plan(generations=12, kind=kind, population=population))
     state = None
     for generations in (*sorted(stops), 12):
