@@ -168,6 +168,25 @@ def test_a_killed_study_goes_on_without_loss(
     pd.testing.assert_frame_equal(whole[COLUMNS], uninterrupted[COLUMNS])
 
 
+@pytest.mark.parametrize("asked", [0, 1, 2])
+def test_a_study_killed_while_it_asks_is_the_same(
+    tmp_path: Path, uninterrupted: pd.DataFrame, asked: int
+) -> None:
+    storage = tmp_path / "tune.db"
+    run(storage, options(trials=5))
+    found = study(storage, options())
+    # In place of a killed process: a trial that runs, and has some of its options.
+    found._space, space = dict(list(found._space.items())[:asked]), found._space
+    found._ask()
+    found._space = space
+    found.run(LOCAL, Parabola)
+    trials = found.trials()
+    (again,) = trials[trials["repeats"].notna()].itertuples()
+    assert again.repeats == 5
+    whole = trials[trials["state"] != "killed"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(whole[COLUMNS], uninterrupted[COLUMNS])
+
+
 def kill_when(storage: Path, reached: Callable[[], bool]) -> None:
     """Run the study in a process of its own, which is killed amid a trial."""
     program = (

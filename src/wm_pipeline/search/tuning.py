@@ -257,12 +257,15 @@ class Study:
         for trial in trials:
             if _state(trial) == "killed" and trial.number not in repeated:
                 logger.info("Trial %d was killed; it is run again", trial.number)
-                self._study.enqueue_trial(trial.params, {_REPEATS: trial.number})
+                # One that was killed while it was asked for is asked for anew.
+                whole = trial.params.keys() == self._space.keys()
+                params = trial.params if whole else {}
+                self._study.enqueue_trial(params, {_REPEATS: trial.number})
 
     def _ask(self) -> optuna.Trial:
         """The next trial; a study that goes on asks as one that was never interrupted."""
         trials = self._study.get_trials(deepcopy=False)
-        index = sum(_state(trial) != "killed" for trial in trials)
+        index = sum(_state(trial) not in ("killed", "waiting") for trial in trials)
         seed = int(stream(self._options.seed, "sampler", index).integers(2**31))
         self._study.sampler = optuna.samplers.TPESampler(
             n_startup_trials=self._options.random_trials, seed=seed
