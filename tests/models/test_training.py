@@ -218,6 +218,21 @@ def test_the_module_is_left_with_its_best_weights() -> None:
     assert states[-1].part("weights")["weight"] != best
 
 
+def test_a_module_learns_in_training_mode_and_is_left_in_evaluation_mode() -> None:
+    """cuDNN refuses the gradient of an LSTM that was loaded from a checkpoint."""
+    module, modes = Point().eval(), []
+    whole = learner(module, itertools.count(10.0))
+
+    def loss(*given: Any) -> Any:
+        modes.append(module.training)
+        return whole.loss(*given)
+
+    *_, last = fit(whole._replace(loss=loss), given, OPTIONS, {})
+    assert last.finished
+    assert modes == [True] * len(LOSSES)
+    assert not module.training
+
+
 def test_an_unfinished_training_has_no_result() -> None:
     with pytest.raises(InputError, match=r"interrupted after step 3.*resume"):
         best_module(states_of(Point())[2], Point)

@@ -97,7 +97,7 @@ def fit(
     conditions: dict[str, Any],
     before: TrainingState | None = None,
 ) -> Generator[TrainingState]:
-    """Train a module in place and leave it with its best weights.
+    """Train a module in place; leave it with its best weights, in evaluation mode.
 
     Args:
         learner: What is trained; its module and ``carried`` are on the device.
@@ -120,6 +120,7 @@ def fit(
     source = (sent(batch, device) for batch in batches(training.step))
     left = range(training.step, options.steps)
     last = time.monotonic()
+    learner.module.train()  # cuDNN gives an LSTM no gradients in evaluation mode
     with (
         without_denormals(),
         training.gradients,
@@ -148,6 +149,7 @@ def fit(
     if before is not None and before.finished:
         yield before
     learner.module.load_state_dict(training.best_weights)
+    learner.module.eval()
 
 
 def sent(batch: Batch, device: torch.device) -> Batch:
