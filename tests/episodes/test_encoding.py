@@ -22,3 +22,12 @@ def test_latents_take_the_place_of_frames(vae: ConvVAE) -> None:
             atol=2e-3,
             rtol=2e-3,
         )
+
+
+def test_a_frame_may_stand_for_several_steps(vae: ConvVAE) -> None:
+    frames = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    reward = np.arange(7, dtype=np.float32)
+    found = encoded({"frame": frames, "reward": reward}, vae, hold=3)
+    alone = encoded({"frame": frames, "reward": reward[:3]}, vae)
+    for name in ("mean", "log_variance"):
+        np.testing.assert_array_equal(found[name], alone[name][[0, 0, 0, 1, 1, 1, 2]])

@@ -8,7 +8,6 @@ import logging
 import statistics
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -24,7 +23,6 @@ from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.encoding import encoded
-from wm_pipeline.episodes.episode import Episode
 from wm_pipeline.episodes.joined import Episodes, JoinedEpisodes
 from wm_pipeline.episodes.sequences import (
     check_latents,
@@ -186,8 +184,9 @@ def play_round(
         )
         waiting, index = [], 0
         for episode in played:
-            seen = _held(episode, policy.hold)
-            waiting.append(encoded(seen.steps(len(returns)), world_model.vae))
+            # What C sees stands up to its next decision: M learns from no other frame.
+            steps = episode.steps(len(returns))
+            waiting.append(encoded(steps, world_model.vae, policy.hold))
             returns.append(float(episode.rewards.sum()))
             task.advance(note=f"mean {rounded(statistics.fmean(returns))[0]}")
             if len(waiting) == GAMES_PER_SHARD or len(returns) == options.games:
@@ -199,16 +198,6 @@ def play_round(
         *rounded(statistics.fmean(returns)),
         len(returns),
     )
-
-
-def _held(episode: Episode, steps: int) -> Episode:
-    """An episode with the frame of each decision up to the next one.
-
-    C sees no other, and M learns from no other; so the game need not draw them.
-    """
-    assert episode.frames is not None
-    frames = episode.frames.repeat(steps, axis=0)[: len(episode.rewards)]
-    return replace(episode, frames=frames)
 
 
 def train_memory_on(
