@@ -15,13 +15,10 @@ from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.workers.engine import EngineOptions
-from wm_pipeline.workers.game_rollouts import (
-    GAMES_PER_TASK,
-    GameRollout,
-    GameRollouts,
-)
+from wm_pipeline.workers.game_rollouts import GameRollout, GameRollouts
+from wm_pipeline.workers.playing import SIDE_BY_SIDE
 
-SEEDS = list(range(GAMES_PER_TASK + 3))
+SEEDS = list(range(2 * SIDE_BY_SIDE + 3))
 """More than one task's."""
 
 

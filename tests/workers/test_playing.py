@@ -17,6 +17,8 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.playing import play_alone
 from wm_pipeline.common.errors import InputError
@@ -30,9 +32,11 @@ from wm_pipeline.policies.scripted_policy import CyclePolicy
 from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.playing import (
     AHEAD,
-    EPISODES_PER_TASK,
+    GAMES_PER_TASK,
+    SIDE_BY_SIDE,
     Player,
     play_episodes,
+    shares,
 )
 
 SEEDS = [11, 5, 8, 3]
@@ -333,7 +337,7 @@ def test_games_side_by_side_are_what_they_are_alone(
     policy = KillingController(world_model, controller, doom.actions, True)
     policy.mark = tmp_path / "done"
     policy.mark.touch()
-    seeds = list(range(EPISODES_PER_TASK + 3))
+    seeds = list(range(GAMES_PER_TASK + 3))
     alone = play_alone(doom, policy, seeds)
     assert len({len(episode.rewards) for episode in alone}) > 1
     assert any(len(np.unique(episode.actions)) > 1 for episode in alone)
@@ -345,6 +349,23 @@ def test_games_side_by_side_are_what_they_are_alone(
     )
     assert_equal(list(played), alone)
     assert policy.mark.exists()
+
+
+@given(games=st.integers(0, 300), workers=st.integers(1, 40), later=st.integers(0, 300))
+def test_no_worker_plays_on_for_long_when_the_others_are_done(
+    games: int, workers: int, later: int
+) -> None:
+    seeds = list(range(100, 100 + games))
+    tasks = list(shares(seeds, workers, later))
+    assert [seed for some in tasks for seed in some] == seeds, "each once, in order"
+    sizes = [len(some) for some in tasks]
+    assert sizes == sorted(sizes, reverse=True)
+    left = games + later
+    for size in sizes:
+        assert 1 <= size <= GAMES_PER_TASK
+        assert size <= max(SIDE_BY_SIDE, left / (2 * workers)), "half of its share"
+        left -= size
+        assert size >= SIDE_BY_SIDE or left == later, "several side by side"
 
 
 def test_without_frames_games_are_the_same(

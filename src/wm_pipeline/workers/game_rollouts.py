@@ -9,12 +9,9 @@ import torch
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.workers.engine import EngineOptions, open_pool
-from wm_pipeline.workers.playing import ATTEMPTS, Player
+from wm_pipeline.workers.playing import ATTEMPTS, Player, shares
 
 _CONTROLLER = "controller"
-
-GAMES_PER_TASK = 8
-"""A worker plays so many as one task: several stay side by side for a while."""
 
 
 class GameRollout(NamedTuple):
@@ -70,15 +67,11 @@ class GameRollouts:
 
     def play(self, parameters: np.ndarray, seeds: Sequence[int]) -> list[GameRollout]:
         """Play a game a seed, in their order, with parameters (size,) float32."""
-        shares = [
-            list(seeds[first : first + GAMES_PER_TASK])
-            for first in range(0, len(seeds), GAMES_PER_TASK)
-        ]
+        tasks = [(parameters, some) for some in shares(seeds, workers=self._pool.size)]
 
         def describe(task: int) -> str:
-            return f"one of the games with seeds {', '.join(map(str, shares[task]))}"
+            return f"one of the games with seeds {', '.join(map(str, tasks[task][1]))}"
 
-        tasks = [(parameters, share) for share in shares]
         played = self._pool.map(_Recorder.play, tasks, describe)
         return [rollout for share in played for rollout in share]
 

@@ -30,8 +30,8 @@ first and each behind so many steps."""
 AHEAD = 64
 """Steps for which a policy that does not see decides at once; more would gain nothing."""
 
-EPISODES_PER_TASK = 16
-"""Episodes of a policy that sees which a worker plays as one task."""
+GAMES_PER_TASK = 16
+"""Of a policy that sees, at most."""
 
 
 def play_episodes(
@@ -61,33 +61,54 @@ def play_episodes(
         RuntimeError: An episode, or its worker, failed ``ATTEMPTS`` times.
         Exception: Whatever a policy raised.
     """
-    tasks = [(name, seeds, frames) for name, seeds in _in_tasks(policies, games)]
-
-    def describe(task: int) -> str:
-        seeds = tasks[task][1]
-        if len(seeds) == 1:
-            return f"the episode with seed {seeds[0]}"
-        return f"one of the episodes with seeds {', '.join(map(str, seeds))}"
-
     # Games and networks for a few frames at a time keep no second thread busy.
     with open_pool(engine, 1, ATTEMPTS, Player, environment, policies) as pool:
+        tasks = [(*task, frames) for task in _in_tasks(policies, games, pool.size)]
+
+        def describe(task: int) -> str:
+            seeds = tasks[task][1]
+            if len(seeds) == 1:
+                return f"the episode with seed {seeds[0]}"
+            return f"one of the episodes with seeds {', '.join(map(str, seeds))}"
+
         for episodes in pool.map(Player.play, tasks, describe):
             yield from episodes
 
 
-def _in_tasks(
-    policies: Mapping[str, Policy], games: Sequence[tuple[str, int]]
-) -> Iterator[tuple[str, list[int]]]:
-    """What a worker plays as one task: a policy and its seeds.
+def shares(seeds: Sequence[int], workers: int, later: int = 0) -> Iterator[list[int]]:
+    """The games of a policy that sees, in the tasks of workers.
 
-    One episode; of a policy that sees, so many that several games stay side by side
-    for a while.
+    Many together, so that several stay side by side; fewer towards the end, so that no
+    worker plays on for long when the others have nothing left to do.
+
+    Args:
+        seeds: Of the games.
+        workers: How many there are.
+        later: Games that come behind these.
+
+    Yields:
+        The seeds of each task, in order.
     """
+    first = 0
+    while first < len(seeds):
+        left = len(seeds) - first + later
+        size = min(max(left // (2 * workers), SIDE_BY_SIDE), GAMES_PER_TASK)
+        yield list(seeds[first : first + size])
+        first += size
+
+
+def _in_tasks(
+    policies: Mapping[str, Policy], games: Sequence[tuple[str, int]], workers: int
+) -> Iterator[tuple[str, list[int]]]:
+    """What a worker plays as one task: a policy and its seeds."""
+    later = len(games)
     for name, same in itertools.groupby(games, key=lambda game: game[0]):
         seeds = [seed for _, seed in same]
-        size = EPISODES_PER_TASK if policies[name].sees else 1
-        for first in range(0, len(seeds), size):
-            yield name, seeds[first : first + size]
+        later -= len(seeds)
+        if policies[name].sees:
+            yield from ((name, some) for some in shares(seeds, workers, later))
+        else:
+            yield from ((name, [seed]) for seed in seeds)
 
 
 class _Rollout:
