@@ -10,6 +10,7 @@ from wm_pipeline.common.devices import (
     Device,
     choose_device,
     choose_precision,
+    copied_to,
     without_denormals,
 )
 from wm_pipeline.common.errors import InputError
@@ -35,6 +36,13 @@ def test_cuda_is_refused_where_there_is_no_gpu() -> None:
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 def test_a_gpu_can_be_used(device: Device) -> None:
     assert torch.ones(2, device=choose_device(device)).sum().item() == 2
+
+
+def test_a_copy_leaves_the_module_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = torch.nn.Linear(2, 3)
+    monkeypatch.setattr(devices, "choose_device", lambda _: torch.device("meta"))
+    assert copied_to("auto", module).weight.device.type == "meta"
+    assert module.weight.device.type == "cpu"
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,18 @@ def batch() -> Rows:
     )
 
 
+def test_half_precision_keeps_no_cast_of_a_weight(weight: Tensor, batch: Rows) -> None:
+    """torch 2.8 would hand one made without gradients to what is differentiated."""
+
+    def loss(some: Rows, carried: Carried) -> tuple[Tensor, dict[str, Tensor], Carried]:
+        assert torch.is_autocast_enabled("cpu")
+        assert not torch.is_autocast_cache_enabled()
+        return (some.inputs @ weight).float().sum(), {}, carried
+
+    found = PartedGradients(loss, [weight], ROWS, CPU, half=True)(batch, ())
+    assert found.loss.isfinite()
+
+
 def gradients(weight: Tensor, rows: int = ROWS, fails: bool = False) -> PartedGradients:
     """Of a mean over rows; ``carried`` counts up, each row by itself."""
 

@@ -175,6 +175,25 @@ def test_a_training_goes_on_from_each_of_its_states(tmp_path: Path, step: int) -
     assert_same(rest[-1], whole[-1])
 
 
+@pytest.mark.filterwarnings("ignore:for weight. copying from a non-meta parameter")
+def test_a_state_is_where_the_module_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The optimiser's step count, too: a GPU's kernel reads it there."""
+    made: list[torch.optim.Adam] = []
+
+    class Adam(torch.optim.Adam):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            super().__init__(*given, **options)
+            made.append(self)
+
+    before = states_of(Point())[5]
+    monkeypatch.setattr(torch.optim, "Adam", Adam)
+    with pytest.raises(RuntimeError, match="autocast device_type 'meta'"):
+        states_of(Point().to("meta"), before)
+    (found,) = made[0].state.values()
+    assert set(found) == {"step", "exp_avg", "exp_avg_sq"}
+    assert {part.device.type for part in found.values()} == {"meta"}
+
+
 def test_what_is_handed_on_is_in_the_state() -> None:
     for state in states_of(Point()):
         assert state.part("carried")["0000"].tolist() == [state.step] * 2
@@ -307,10 +326,13 @@ def test_denormal_numbers_are_zero_in_a_step_and_not_behind_the_training() -> No
     assert halved() > 0
 
 
+@pytest.mark.parametrize("gpu", [False, True])
 def test_half_precision_is_of_the_products_only(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, gpu: bool
 ) -> None:
+    """And a module on the CPU trains there, though there be a GPU."""
     monkeypatch.setattr(devices, "instructions", lambda: frozenset({"avx512_bf16"}))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     seen = []
 
     def loss(batch: Number, carried: Any) -> Any:

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from kedro.io import DataCatalog
 
 from tests.pipelines.in_memory import catalog_of, options, run_node
+from wm_pipeline.common import devices
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.models.training_state import TrainingState
@@ -103,6 +105,26 @@ def test_the_collection_makes_shards_of_episodes(learned: DataCatalog) -> None:
     assert episodes.read(0)["frame"].shape[1:] == (64, 64, 3)
     seeds = [int(episodes.read(number)["seed"][0]) for number in range(8)]
     assert len(set(seeds)) == 8
+
+
+def test_who_uses_v_and_m_leaves_them_where_they_are(
+    learned: DataCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of an ablation hands them on: after V on a GPU, C plays on the CPU."""
+    latents, episodes = learned.load("latents"), learned.load("episodes")
+    vae, mdn_rnn = learned.load("vae"), learned.load("mdn_rnn")
+    vision, memory = (learned.load(f"params:{name}") for name in ("vision", "memory"))
+    uses = [
+        lambda: list(encode_episodes(episodes, vae, vision)),
+        lambda: score_vision(episodes, latents, vae, vision),
+        lambda: score_memory(latents, mdn_rnn, memory),
+    ]
+    monkeypatch.setattr(devices, "choose_device", lambda *_: torch.device("meta"))
+    for use in uses:
+        with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+            use()
+    for module in (vae, mdn_rnn):
+        assert next(module.parameters()).device.type == "cpu"
 
 
 def test_held_actions_sweeps_and_agents_take_turns(

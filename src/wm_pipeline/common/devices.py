@@ -1,10 +1,12 @@
 """The device of an option: the CPU, or the GPU if there is one; and its precision."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
+from torch import nn
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.machine import instructions
@@ -33,6 +35,17 @@ def choose_device(device: Device, option: str = "device") -> torch.device:
             f"{option}: expected auto or cpu, as torch finds no GPU, found cuda"
         )
     return torch.device("cuda" if found and device != "cpu" else "cpu")
+
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def copied_to(device: Device, module: Module) -> Module:
+    """A copy of a module on the device of an option; the module stays where it is.
+
+    Its caller may hand it on, as a run of an ablation does.
+    """
+    return copy.deepcopy(module).to(choose_device(device))
 
 
 def choose_precision(

@@ -112,8 +112,11 @@ class PartedGradients:
         return list(zip(*parts, strict=True)) or [()] * self.count
 
     def _part(self, batch: Any, carried: Carried) -> tuple[Found, tuple[Tensor, ...]]:
-        # Autocast is a thread's own.
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+        # Autocast is a thread's own. Its cache would hand weights that were cast without
+        # gradients, for M's own samples, to what is differentiated (torch 2.8 and 2.9).
+        with torch.autocast(
+            self._device.type, torch.bfloat16, enabled=self._half, cache_enabled=False
+        ):
             loss, parts, carried = self._loss(batch, carried)
         gradients = torch.autograd.grad(loss, self._parameters)
         detached = {name: part.detach() for name, part in parts.items()}

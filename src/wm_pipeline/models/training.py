@@ -18,7 +18,6 @@ from wm_pipeline.common.checkpoints import Module
 from wm_pipeline.common.devices import (
     Device,
     Precision,
-    choose_device,
     choose_precision,
     without_denormals,
 )
@@ -196,7 +195,7 @@ class _Training:
         self._optimiser = torch.optim.Adam(
             learner.module.parameters(), lr=options.learning_rate, fused=True
         )
-        self._device = choose_device(options.device)
+        self._device = next(learner.module.parameters()).device
         self.gradients = PartedGradients(
             learner.loss,
             list(learner.module.parameters()),
@@ -293,7 +292,8 @@ class _Training:
             moments = _tensors(before.part(f"adam.{number}"))
             # In the parameter's own layout of memory, as the optimiser makes them.
             self._optimiser.state[parameter] = {
-                "step": moments["step"],
+                # Where the fused kernel of a GPU reads it.
+                "step": moments["step"].to(parameter.device),
                 **{
                     name: torch.zeros_like(parameter).copy_(moments[name])
                     for name in ("exp_avg", "exp_avg_sq")

@@ -12,7 +12,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from pydantic import Field
 
-from wm_pipeline.common.devices import Device, choose_device
+from wm_pipeline.common.devices import Device, copied_to
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Rollouts, Seed, StepRange, Workers
 from wm_pipeline.common.randomness import stream
@@ -151,7 +151,7 @@ def check_dream(
         warnings.filterwarnings("ignore", ".*Box observation space")
         check_env(env, skip_render_check=True)
     logger.info("The dream environment passes Gymnasium's checker")
-    world_model = world_model.to(choose_device(check.device))
+    world_model = copied_to(check.device, world_model)
 
     def comes_to(policy: UnseeingPolicy, purpose: str) -> tuple[float, float]:
         result = _dreamed(world_model, policy, options, check, purpose)
@@ -265,7 +265,7 @@ def measure_sweeps(
         One row a policy: ``name``, ``period``, ``games``, and the mean return in the
         ``game`` and in the ``dream``; and a figure.
     """
-    world_model = world_model.to(choose_device(check.device))
+    world_model = copied_to(check.device, world_model)
     rows: list[dict[str, Any]] = []
     for document, each in zip(
         blind_policies["policies"], _blind(blind_policies), strict=True

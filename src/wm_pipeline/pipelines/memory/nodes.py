@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from wm_pipeline.common.devices import choose_device
+from wm_pipeline.common.devices import choose_device, copied_to
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Seed
 from wm_pipeline.common.randomness import seeded_initialisation, stream
@@ -150,7 +150,7 @@ def score_memory(
     training, _ = _split(latents, options)
     statistics = latent_statistics(latents, training, options.model.frame_skip)
     scores = validate_mdn_rnn(
-        mdn_rnn.to(choose_device(options.training.device)),
+        copied_to(options.training.device, mdn_rnn),
         _held_out(latents, options),
         statistics.trivial,
         options.training.done_weight,

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from wm_pipeline.common import progress
-from wm_pipeline.common.devices import choose_device
+from wm_pipeline.common.devices import choose_device, copied_to
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Seed
 from wm_pipeline.common.randomness import seeded_initialisation, stream, torch_stream
@@ -156,7 +156,7 @@ def score_vision(
         ``recall_by_size``; and originals above their reconstructions, from few pixels
         of things (a fireball far away) to many.
     """
-    vae.to(choose_device(options.training.device))
+    vae = copied_to(options.training.device, vae)
     frames = _validation_frames(episodes, options)
     statistics = _statistics(episodes, options)
     scores = validate_vae(vae, frames, statistics, options.training, options.seed)
@@ -240,7 +240,7 @@ def encode_episodes(
     """
     sizes = episodes.episodes_per_shard
     metadata = {**episodes.metadata, "vae_digest": digest(vae)}
-    vae.to(choose_device(options.training.device))
+    vae = copied_to(options.training.device, vae)
     in_order = episodes.in_order()
     with progress.task("Encoding", len(episodes), "episodes") as task:
         for index, size in enumerate(sizes):
