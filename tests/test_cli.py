@@ -70,6 +70,8 @@ def refused(*arguments: str) -> str:
         (["--params", "dream.temperature=0"], "dream.temperature: Input should be greater than or equal to 0.001; found 0."),
         (["--params", "rounds=text"], "rounds: Input should be a valid dictionary or instance of RoundsOptions"),
         (["--params", "memory.colour=red"], "memory.colour is no option; did you mean memory.model?"),
+        (["--env", "rounds", "--pipelines", "ablation", "--params", "ablation.variants.b.memory.training.batch_size=1"], "Error: ablation.variants.b: rounds.memory.batch_size takes 1 of memory.training.batch_size: "),
+        (["--pipelines", "ablation", "--params", "ablation.variants.b.memory.training.batch_size=1"], "Found no latents"),
         (["--params", "vision.pool_frames=3"], "vision: pool_frames: expected at least training.batch_size (50), found 3."),
     ],
 )  # fmt: skip

@@ -261,3 +261,39 @@ def test_options_that_do_not_go_together_are_refused_before_any_stage(
     sentence = said(given(name, value))
     assert expected in sentence
     assert bool(expected) == bool(sentence)
+
+
+TAKES = {"rounds.memory.batch_size": "memory.training.batch_size"}
+RUNS = {stage: {"params:memory", "params:rounds"} for stage in ("tune", "ablation")}
+TAKEN = "rounds.memory.batch_size takes 1 of memory.training.batch_size: memory.batch_s"
+
+
+def of_runs(
+    changed: str, value: Any, references: dict[str, str], read: dict[str, set[str]]
+) -> str:
+    """What is said of runs with some options changed; nothing of right ones."""
+    try:
+        check_parameters(given(changed, value), {}, [], references, read)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def test_a_variant_that_breaks_what_refers_to_it_is_refused() -> None:
+    small: dict[str, Any] = {"memory.training.batch_size": 1}
+    variants = {"a": {}, "b": small}
+    found = of_runs("ablation.variants", variants, TAKES, RUNS)
+    assert found.startswith(f"ablation.variants.b: {TAKEN}")
+    # Where no run has rounds, or these have a size of their own, it breaks nothing.
+    for references, read in [(TAKES, {"ablation": {"params:memory"}}), ({}, RUNS)]:
+        assert of_runs("ablation.variants", variants, references, read) == ""
+    variants["b"] = small | {"rounds.memory.batch_size": 2}
+    assert of_runs("ablation.variants", variants, TAKES, RUNS) == ""
+
+
+def test_a_range_that_breaks_what_refers_to_it_is_refused() -> None:
+    space: dict[str, Any] = {"memory.training.batch_size": {"low": 1, "high": 4}}
+    found = of_runs("tune.space", space, TAKES, RUNS)
+    assert found.startswith(f"tune.space: {TAKEN}")
+    space["rounds.memory.batch_size"] = {"low": 2, "high": 4}
+    assert of_runs("tune.space", space, TAKES, RUNS) == ""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from kedro.pipeline import Node
+from pydantic import Field
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options
@@ -266,6 +267,12 @@ class Followed(Options):
     model: ControllerOptions = ControllerOptions()
 
 
+class Narrow(Options):
+    """Options of which one is refused where another is not."""
+
+    steps: int = Field(default=1, le=2)
+
+
 FOLLOWS = {
     "second.steps": "first.steps",
     "first.steps": "zeroth.steps",
@@ -292,6 +299,18 @@ def test_who_refers_to_a_changed_option_follows_it() -> None:
     own = {"first.model.hidden_sizes": [4], "second.model.hidden_sizes": [5]}
     found = changed_options(groups, own, FOLLOWS)
     assert found["second"].model.hidden_sizes == (5,)
+
+
+def test_a_value_that_suits_its_option_and_no_follower_is_refused() -> None:
+    groups = {"first": Followed(), "second": Narrow()}
+    follows = {"second.steps": "first.steps"}
+    assert changed_options(groups, {"first.steps": 2}, follows)["second"].steps == 2
+    with pytest.raises(InputError) as refused:
+        changed_options(groups, {"first.steps": 3}, follows)
+    assert str(refused.value) == (
+        "second.steps takes 3 of first.steps: steps: Input should be less than or equal "
+        "to 2"
+    )
 
 
 @pytest.mark.usefixtures("here")

@@ -10,7 +10,7 @@ from kedro.pipeline import Pipeline
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.project.conf import check_globals
 from wm_pipeline.project.parameters import check_parameters, option_groups
-from wm_pipeline.project.wiring import wired
+from wm_pipeline.project.wiring import OF_CHAINS, wired
 
 
 class StagesContext(KedroContext):
@@ -29,12 +29,17 @@ class StagesContext(KedroContext):
         self._stages = check_globals(self.config_loader["globals"])
         parameters = self.config_loader["parameters"]
         loader: Any = self.config_loader  # the one of settings.py
-        references = loader.references()
+        self._references = loader.references()
         for name, made in wired(
-            pipelines, self._stages, parameters, references
+            pipelines, self._stages, parameters, self._references
         ).items():
             if name in pipelines:
                 pipelines[name] = made
+        self._read = {
+            stage: pipelines[stage].inputs()
+            for stage in OF_CHAINS
+            if stage in pipelines
+        }
         # Kedro loads only the pipelines asked for.
         found = [pipelines[stage] for stage in self._stages if stage in pipelines]
         pipelines["__default__"] = sum(found, Pipeline([]))
@@ -56,7 +61,8 @@ class StagesContext(KedroContext):
                 else f"globals.yml: found the game {game}, but no `environment` in the "
                 f"parameters, and no such game among {', '.join(sorted(games))}"
             )
-        check_parameters(parameters, self._runtime_params or {}, self._stages)
+        asked = self._runtime_params or {}
+        check_parameters(parameters, asked, self._stages, self._references, self._read)
         # Kedro makes models of the groups only that the asked pipelines read.
         found = dict(super().params)
         for group, model in option_groups().items():

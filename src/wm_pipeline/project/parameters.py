@@ -1,7 +1,7 @@
 """Whether the parameters are right: all of them, also those of stages not run."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -18,6 +18,7 @@ from wm_pipeline.common.options import (
 )
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.project.stages import known_stages
+from wm_pipeline.search.chain import PARAMS, changed_options, overlap
 from wm_pipeline.search.strategies import check_size
 
 SHARED = ("seed",)
@@ -36,7 +37,11 @@ def option_groups() -> dict[str, Any]:
 
 
 def check_parameters(
-    parameters: Mapping[str, Any], asked: Mapping[str, Any], stages: list[str]
+    parameters: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    stages: list[str],
+    references: Mapping[str, str] | None = None,
+    read: Mapping[str, Container[str]] | None = None,
 ) -> None:
     """Refuse parameters that a stage would, or that no stage would ever read.
 
@@ -44,12 +49,15 @@ def check_parameters(
         parameters: As the conf files and ``--params`` have them.
         asked: Those of ``--params``.
         stages: That the conf environment names.
+        references: Which parameters take another's value; see ``Chain``.
+        read: Of ``tune`` and ``ablation``, as far as they are asked for, the names of
+            what they read: in their runs there are no other options.
 
     Raises:
         InputError: With a sentence for each.
     """
     wrong = list(dict.fromkeys([*_unknown(parameters, asked), *_refused(parameters)]))
-    wrong = wrong or list(_refused_in_runs(parameters))
+    wrong = wrong or list(_refused_in_runs(parameters, references or {}, read or {}))
     if wrong:
         raise InputError("\n".join(wrong))
     _check_together(parameters, stages)
@@ -113,15 +121,34 @@ def _refused(parameters: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{name}: {rule}{'' if isinstance(wrong['input'], dict) else found}."
 
 
-def _refused_in_runs(parameters: Mapping[str, Any]) -> Iterator[str]:
+def _refused_in_runs(
+    parameters: Mapping[str, Any],
+    references: Mapping[str, str],
+    read: Mapping[str, Container[str]],
+) -> Iterator[str]:
     """A sentence for each value that a trial or a variant would set and may not."""
     groups = {name: option_groups()[name] for name in ("tune", "ablation")}
     tuned, compared = (
         model.model_validate(parameters[name]) for name, model in groups.items()
     )
+    reached = {
+        stage: {
+            group: model.model_validate(parameters[group])
+            for group, model in option_groups().items()
+            if PARAMS + group in read.get(stage, ())
+        }
+        for stage in groups
+    }
+    untuned = {
+        name: other
+        for name, other in references.items()
+        if not any(overlap(name, each) for each in tuned.ranges)
+    }
     for name, values in tuned.ranges.items():
         for value in values.values:
-            wrong = list(_refused_values("tune.space", {name: value}, parameters))
+            wrong = _refused_changes(
+                "tune.space", {name: value}, parameters, reached["tune"], untuned
+            )
             yield from wrong
             if wrong:
                 break
@@ -133,7 +160,26 @@ def _refused_in_runs(parameters: Mapping[str, Any]) -> Iterator[str]:
                 yield f"tune.space.{name}: expected choices, found two ends."
     for variant, changes in compared.variants.items():
         where = f"ablation.variants.{variant}"
-        yield from _refused_values(where, changes, parameters)
+        yield from _refused_changes(
+            where, changes, parameters, reached["ablation"], references
+        )
+
+
+def _refused_changes(
+    where: str,
+    values: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    reached: Mapping[str, Any],
+    references: Mapping[str, str],
+) -> list[str]:
+    """A sentence for each of some options that is refused, or is where another takes it."""
+    wrong = list(_refused_values(where, values, parameters))
+    if not wrong:
+        try:
+            changed_options(reached, values, references)
+        except InputError as error:
+            wrong.append(f"{where}: {error}.")
+    return wrong
 
 
 def _refused_values(

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from wm_pipeline.common import progress
 from wm_pipeline.common.errors import InputError
@@ -329,13 +330,14 @@ def changed_options(
     Raises:
         KeyError: There is no option of a name.
         ValidationError: A value is refused.
+        InputError: It is where another option follows it.
     """
     changed = _with_values(options, values)
     groups = {f"{PARAMS}{group}" for group in options}
     followers = {
         name: other
         for name, other in _within(references, groups).items()
-        if not any(_overlap(name, given) for given in values)
+        if not any(overlap(name, given) for given in values)
     }
     for _ in followers:  # some follow others
         following = {
@@ -343,8 +345,16 @@ def changed_options(
             for name, other in followers.items()
             if _value(changed, other) != _value(options, other)
         }
-        changed = _with_values(changed, following)
+        try:
+            changed = _with_values(changed, following)
+        except ValidationError as report:
+            raise InputError(_refused(following, followers, report)) from report
     return changed
+
+
+def overlap(name: str, other: str) -> bool:
+    """Whether one option is the other, or a part of it, by their dotted names."""
+    return f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}.")
 
 
 def _within(references: Mapping[str, str], inputs: Container[str]) -> dict[str, str]:
@@ -377,9 +387,17 @@ def _value(options: Mapping[str, Any], name: str) -> Any:
     return value.model_dump() if isinstance(value, Options) else value
 
 
-def _overlap(name: str, other: str) -> bool:
-    """Whether one is the other, or a part of it."""
-    return f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}.")
+def _refused(
+    following: Mapping[str, Any], followers: Mapping[str, str], report: ValidationError
+) -> str:
+    """Which values options take of others, and why one is refused."""
+    taken = ", ".join(
+        f"{name} takes {value!r} of {followers[name]}"
+        for name, value in following.items()
+    )
+    first = report.errors(include_url=False)[0]
+    rule = first["msg"].removeprefix("Value error, ")
+    return ": ".join([taken, *filter(None, [".".join(map(str, first["loc"]))]), rule])
 
 
 def _run(
