@@ -152,6 +152,24 @@ def test_the_tables_fit_80_columns_with_nothing_cut_off(documents: dict[str, Any
     assert "* with changes that were not committed" in text
 
 
+def test_a_run_that_read_what_other_options_made_is_marked(
+    documents: dict[str, Any],
+):
+    assert list_runs(documents)["other_inputs"].isna().all()
+    assert "other options" not in drawn(list_runs(documents))
+    others = {"world_model": "dream.temperature was 1, is 1.3", "controller": "damaged"}
+    documents[THIRD]["run_record"]["other_inputs"] = others
+    runs = list_runs(documents)
+    assert runs["other_inputs"].isna().tolist() == [True, True, False]
+    assert runs["other_inputs"].iloc[-1] == "world_model, controller"
+    text = " ".join(drawn(runs).split())
+    assert text.count("other options") == 1
+    assert (
+        "3 controller seed 2, temperature 1.3; it read what other options had made: "
+        "world_model, controller"
+    ) in text
+
+
 def test_what_all_runs_share_is_said_once(documents: dict[str, Any]):
     del documents[FIRST], documents[THIRD]
     text = " ".join(drawn(list_runs(documents)).split())

@@ -84,6 +84,7 @@ def list_runs(documents: Documents) -> pd.DataFrame:
         One row a run, oldest first: ``version``, ``env``, ``stages``, ``state``
         (finished, failed or not over), ``seconds``, ``dream``, ``real``, ``real_low``,
         ``real_high`` (mean returns of the controller, and the 95% interval),
+        ``other_inputs`` (the names of what a run only read and other options had made),
         ``commit``, ``dirty``, ``wm_pipeline``, ``torch``, ``processor``, ``cores``; and
         as text, by their dotted names, the options that differ between the runs and
         the most important others. What is not known is missing.
@@ -152,7 +153,10 @@ def runs_tables(runs: pd.DataFrame) -> list[Table]:
         stages = run["stages"].split(", ") if run["stages"] else []
         if len(stages) > 2:  # noqa: PLR2004
             stages = [f"{stages[0]} to {stages[-1]}"]
-        options = Text(_said(run, list(differing)))
+        said = [_said(run, list(differing))]
+        if not pd.isna(run["other_inputs"]):
+            said.append(f"it read what other options had made: {run['other_inputs']}")
+        options = Text("; ".join(filter(None, said)))
         made.add_row(str(number), ", ".join(stages), options)
     return [scores, made]
 
@@ -198,6 +202,7 @@ def _row(version: str, left: Mapping[str, Any]) -> dict[str, Any]:
         "real": real.get("mean"),
         "real_low": real.get("low"),
         "real_high": real.get("high"),
+        "other_inputs": ", ".join(record.get("other_inputs", {})) or None,
         "commit": git.get("commit"),
         "dirty": git.get("dirty"),
         "wm_pipeline": record.get("versions", {}).get("wm_pipeline"),
