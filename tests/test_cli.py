@@ -4,6 +4,9 @@ import contextlib
 import errno
 import json
 import shutil
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner
 
-from tests.kedro_runs import copy_project
+from tests.kedro_runs import ROOT, copy_project
 from wm_pipeline.cli import explanation, run
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.project.checks import CheckInputs
@@ -264,6 +267,29 @@ def test_what_the_system_refuses_is_a_sentence_in_a_stage_too(
     outer = DatasetError("Failed while saving data to dataset")
     outer.__cause__ = error
     assert (explanation(raised_by_a_node(outer)) or "").startswith(expected)
+
+
+def test_ctrl_c_while_torch_is_imported_is_a_word() -> None:
+    program = """
+        import sys
+        from kedro.framework.cli import main
+
+        class CtrlC:
+            def find_spec(self, name, *others):
+                if name == "torch":
+                    raise KeyboardInterrupt
+
+        sys.meta_path.insert(0, CtrlC())
+        main()
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), "run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "Aborted!\n")
 
 
 def test_a_damaged_command_line_is_a_sentence(clone: Path) -> None:

@@ -1,19 +1,24 @@
 """Kedro's settings of this project."""
 
+import sys
 import warnings
 
-from wm_pipeline.project.checks import CheckInputs
-from wm_pipeline.project.conf import ConfLoader
-from wm_pipeline.project.context import StagesContext
-from wm_pipeline.project.hooks import (
-    KeepRecord,
-    LiveCurves,
-    PrintSummary,
-    TimeStages,
-)
-from wm_pipeline.project.lock import OneRunAtATime
-from wm_pipeline.project.origins import KeepOrigins
-from wm_pipeline.tracking.stage_clock import StageClock
+try:  # that imports torch: seconds in which nobody else answers Ctrl-C
+    from wm_pipeline.project.checks import CheckInputs
+    from wm_pipeline.project.conf import ConfLoader
+    from wm_pipeline.project.context import StagesContext
+    from wm_pipeline.project.hooks import (
+        KeepRecord,
+        LiveCurves,
+        PrintSummary,
+        TimeStages,
+    )
+    from wm_pipeline.project.lock import OneRunAtATime
+    from wm_pipeline.project.origins import KeepOrigins
+    from wm_pipeline.tracking.stage_clock import StageClock
+except KeyboardInterrupt:
+    sys.stderr.write("Aborted!\n")
+    raise SystemExit(130) from None
 
 # It is between Kedro 1.7 and OmegaConf; a user can do nothing about it.
 warnings.filterwarnings("ignore", r"register_new_resolver\(\) is deprecated")
