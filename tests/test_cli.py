@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from kedro.framework.cli.cli import KedroCLI
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Node, Pipeline
@@ -290,6 +291,24 @@ def test_ctrl_c_while_torch_is_imported_is_a_word() -> None:
         check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "Aborted!\n")
+
+
+def test_what_kedro_run_runs_is_described(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for env, runs_rounds in (("base", False), ("rounds", True)):
+        monkeypatch.setenv("KEDRO_ENV", env)
+        result = CliRunner().invoke(KedroCLI(clone), ["registry", "describe"])
+        assert result.exit_code == 0, result.output
+        for node in ("collection.collect_episodes", "pictures.animate_real_episode"):
+            assert f"- {node} (" in result.output
+        assert ("- rounds.begin_practice (" in result.output) == runs_rounds
+        assert "- mock." not in result.output
+    monkeypatch.setenv("KEDRO_ENV", "nowhere")
+    result = CliRunner().invoke(KedroCLI(clone), ["registry", "describe"])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert "conf/nowhere" in result.output
 
 
 def test_a_damaged_command_line_is_a_sentence(clone: Path) -> None:

@@ -1,6 +1,7 @@
 """``kedro run``, which answers bad input with a sentence instead of a traceback.
 
-Kedro takes the commands of this module before its own.
+And ``kedro registry describe``, which knows what the conf files say of the stages. Kedro
+takes the commands of this module before its own.
 """
 
 import os
@@ -13,8 +14,14 @@ import click
 import kedro.runner
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.cli.registry import (
+    describe_registered_pipeline,
+    list_registered_pipelines,
+)
+from kedro.framework.cli.registry import registry as kedro_registry
 from kedro.framework.cli.utils import KedroCliError
-from kedro.framework.project import settings
+from kedro.framework.project import pipelines, settings
+from kedro.framework.session import KedroSession
 from kedro.io import DatasetError
 from kedro.pipeline.pipeline import CircularDependencyError, OutputNotUniqueError
 from kedro.utils import find_kedro_project
@@ -193,4 +200,35 @@ run = Run(
     help=kedro_run.help,
 )
 
-cli = click.Group("wm_pipeline", commands=[run])
+
+class Describe(click.Command):
+    """Kedro's ``registry describe``, of pipelines as the context wires them.
+
+    Kedro makes none for it, and without one nobody knows what ``__default__`` is.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Name a pipeline's nodes; wrong conf files end in a sentence."""
+        with _sentences(ctx.params["verbose"]):
+            # As Kedro's own does, which empties what was found for another request.
+            pipelines.set_requested([ctx.params["name"]])
+            session: Any = KedroSession.create()  # typed as one that has no context
+            with session:
+                session.load_context()
+            return super().invoke(ctx)
+
+
+describe = Describe(
+    name="describe",
+    callback=describe_registered_pipeline.callback,
+    params=describe_registered_pipeline.params,
+    help=describe_registered_pipeline.help,
+)
+
+registry = click.Group(
+    "registry",
+    commands=[list_registered_pipelines, describe],
+    help=kedro_registry.help,
+)
+
+cli = click.Group("wm_pipeline", commands=[run, registry])
