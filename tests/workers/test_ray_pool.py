@@ -344,7 +344,9 @@ def test_workers_start_where_ray_has_a_gpu(
     half = engine.model_copy(update={"gpus_per_worker": 0.5})
     node = cluster.add_node(num_cpus=3, num_gpus=1)
     try:
-        with open_pool(half, 1, 1, identity, 1) as pool:
+        with open_pool(half, 1, 1, identity, 1) as games:
+            assert games.size == 2 + 3, "they need none: all cores play"
+        with open_pool(half, 1, 1, identity, 1, gpus=True) as pool:
             assert pool.size == 2
             found = list(pool.map(visible_gpus, [()] * 4, described))
         assert found == ["0"] * 4

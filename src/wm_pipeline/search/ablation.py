@@ -124,7 +124,7 @@ def run_variants(
 
     workers = engine.with_workers(options.workers)
     with (
-        open_pool(workers, None, ATTEMPTS, ChainRuns, *arguments) as pool,
+        open_pool(workers, None, ATTEMPTS, ChainRuns, *arguments, gpus=True) as pool,
         progress.task("Running variants", len(runs), "runs", len(finished)) as task,
     ):
         reports = pool.map(_play, tasks, describe)

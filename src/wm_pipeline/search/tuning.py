@@ -144,7 +144,9 @@ class Study:
             side_by_side = opened.enter_context(ThreadPoolExecutor(workers))
             pools: queue.SimpleQueue[Pool] = queue.SimpleQueue()
             for _ in range(workers):
-                pool = open_pool(alone, threads, ATTEMPTS, prepare, *arguments)
+                pool = open_pool(
+                    alone, threads, ATTEMPTS, prepare, *arguments, gpus=True
+                )
                 pools.put(opened.enter_context(pool))
             # They are closed before the threads are waited for, which wait for them.
             self._run_in(pools, workers, side_by_side)

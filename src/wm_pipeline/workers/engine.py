@@ -23,7 +23,8 @@ class EngineOptions(Options):
             join later.
         cpus_per_worker: CPUs that Ray keeps for a worker. In a dream it uses all of
             them, games are played on one.
-        gpus_per_worker: GPUs that Ray keeps for a worker, e.g. 0.25.
+        gpus_per_worker: GPUs that Ray keeps for a worker that dreams or trains, e.g.
+            0.25; games are played without.
         dashboard: Whether a Ray that is started here serves its dashboard.
     """
 
@@ -109,6 +110,7 @@ def open_pool(
     attempts: int,
     prepare: Callable[..., Any],
     *arguments: Any,
+    gpus: bool = False,
 ) -> Pool:
     """The engine's workers, to be closed.
 
@@ -119,6 +121,7 @@ def open_pool(
         prepare: Makes what a worker holds, in the worker, before its first task. Its
             ``close``, if it has one, is called when the worker ends.
         arguments: Of ``prepare``; copied to each local worker, or node, once.
+        gpus: Whether they compute on a GPU, where Ray is to keep one for each.
 
     Raises:
         InputError: There is no such cluster.
@@ -128,7 +131,7 @@ def open_pool(
         from wm_pipeline.workers.ray_pool import RayPool  # noqa: PLC0415
 
         threads = threads or engine.cpus_per_worker
-        return RayPool(engine, threads, attempts, prepare, *arguments)
+        return RayPool(engine, threads, attempts, prepare, *arguments, gpus=gpus)
     workers = engine.workers or cores()
     threads = threads or max(1, cores() // workers)
     return WorkerPool(workers, threads, attempts, prepare, *arguments)

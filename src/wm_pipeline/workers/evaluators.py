@@ -74,7 +74,9 @@ class WorkerEvaluator:
         device: Device | None = None,
     ) -> None:
         self.controller = evaluator.controller
-        self._pool = open_pool(engine, None, ATTEMPTS, _there, evaluator, device)
+        self._pool = open_pool(
+            engine, None, ATTEMPTS, _there, evaluator, device, gpus=True
+        )
 
     def __enter__(self) -> Self:
         return self

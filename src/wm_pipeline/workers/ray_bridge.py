@@ -56,23 +56,29 @@ class RayBridge:
         self._silent_since: float | None = None
         self._pools: dict[int, _Workers] = {}
 
-    def open(self, setup: bytes) -> int:
-        """Begin a pool, whose workers have that first message; its number."""
+    def open(self, setup: bytes, gpus: float) -> int:
+        """Begin a pool; its number.
+
+        Args:
+            setup: Its workers' first message.
+            gpus: That Ray keeps for each of them.
+        """
         number = len(self._pools)
         actor = ray.remote(_Actor).options(
             num_cpus=self._engine.cpus_per_worker,
-            num_gpus=self._engine.gpus_per_worker,
+            num_gpus=gpus,
             scheduling_strategy="SPREAD",
         )
-        self._pools[number] = _Workers(actor, ray.put(setup))
+        self._pools[number] = _Workers(actor, ray.put(setup), gpus)
         return number
 
-    def room(self) -> int:
-        """How many workers are wanted: as many as were asked for, or as have room now."""
+    def room(self, number: int) -> int:
+        """How many workers a pool wants: as many as were asked for, or as have room now."""
         if self._engine.workers is not None:
             return self._engine.workers
+        gpus = self._pool(number).gpus
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        return max(1, sum(self._room_on(resources) for resources in alive))
+        return max(1, sum(self._room_on(resources, gpus) for resources in alive))
 
     def resources(self) -> str:
         """What the cluster has, in words."""
@@ -103,7 +109,7 @@ class RayBridge:
         if now - self._looked >= LOOK_SECONDS or not pool.hosts:
             self._looked = now
             if self._sees_the_head(now):
-                pool.grow(self.room())
+                pool.grow(self.room(number))
         pool.give(batch, tasks)
         # One pool is heard after the other.
         others = sum(not other.ended for other in self._pools.values())
@@ -139,11 +145,11 @@ class RayBridge:
             return ray.util.client.ray.is_connected()
         return _listens(ray.get_runtime_context().gcs_address)
 
-    def _room_on(self, resources: dict[str, float]) -> int:
+    def _room_on(self, resources: dict[str, float], gpus: float) -> int:
         """Workers that have room on a node where nothing else runs."""
         fit = resources.get("CPU", 0) // self._engine.cpus_per_worker
-        if self._engine.gpus_per_worker:
-            fit = min(fit, resources.get("GPU", 0) // self._engine.gpus_per_worker)
+        if gpus:
+            fit = min(fit, resources.get("GPU", 0) // gpus)
         return int(fit)
 
 
@@ -170,10 +176,11 @@ class _Workers:
     Args:
         actor: What Ray makes one of.
         setup: Their first message, in Ray's store.
+        gpus: That Ray keeps for each.
     """
 
-    def __init__(self, actor: Any, setup: Any) -> None:
-        self._actor, self._setup = actor, setup
+    def __init__(self, actor: Any, setup: Any, gpus: float) -> None:
+        self._actor, self._setup, self.gpus = actor, setup, gpus
         self.hosts: list[_Host] = []
         self.ended = False
         self._batch, self._queue = 0, deque[tuple[int, bytes]]()

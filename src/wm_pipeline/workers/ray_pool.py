@@ -108,6 +108,7 @@ class RayPool:
         attempts: How often a task is tried whose worker dies, 1 or more.
         prepare: See ``open_pool``.
         arguments: Of ``prepare``.
+        gpus: Whether Ray keeps the engine's GPUs for them.
 
     Raises:
         InputError: There is no such cluster.
@@ -121,11 +122,14 @@ class RayPool:
         attempts: int,
         prepare: Callable[..., Any],
         *arguments: Any,
+        gpus: bool = False,
     ) -> None:
         self._bridge, self._attempts = _bridge_to(engine), attempts
         self._name = engine.address or "this machine"
         setup = cloudpickle.dumps((threads, prepare, arguments))
-        self._number = self._bridge.ask(_open, setup)
+        self._number = self._bridge.ask(
+            _open, setup, engine.gpus_per_worker if gpus else 0
+        )
         self._batches, self._living, self._failed_starts = 0, 0, 0
         self._closed = False
         self._had_one, self._said_waiting = time.monotonic(), False
@@ -140,7 +144,7 @@ class RayPool:
     @property
     def size(self) -> int:
         """How many workers there may be now, 1 or more."""
-        return self._bridge.ask(_room)
+        return self._bridge.ask(_room, self._number)
 
     def close(self) -> None:
         """End the workers and what they started; a ``map`` of another thread ends, too."""
@@ -356,12 +360,12 @@ def _begin(engine: EngineOptions, head_seconds: float) -> "RayBridge":
     return RayBridge(engine, head_seconds)
 
 
-def _open(bridge: "RayBridge", setup: bytes) -> int:
-    return bridge.open(setup)
+def _open(bridge: "RayBridge", setup: bytes, gpus: float) -> int:
+    return bridge.open(setup, gpus)
 
 
-def _room(bridge: "RayBridge") -> int:
-    return bridge.room()
+def _room(bridge: "RayBridge", number: int) -> int:
+    return bridge.room(number)
 
 
 def _resources(bridge: "RayBridge") -> str:
