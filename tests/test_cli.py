@@ -304,6 +304,9 @@ def test_what_kedro_run_runs_is_described(
             assert f"- {node} (" in result.output
         assert ("- rounds.begin_practice (" in result.output) == runs_rounds
         assert "- mock." not in result.output
+    result = CliRunner().invoke(KedroCLI(clone), ["registry", "describe", "nothing"])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: Found no pipeline nothing; there are ")
     monkeypatch.setenv("KEDRO_ENV", "nowhere")
     result = CliRunner().invoke(KedroCLI(clone), ["registry", "describe"])
     assert result.exit_code == 1

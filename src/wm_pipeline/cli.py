@@ -96,12 +96,7 @@ class Run(click.Command):
                 "--runner: ParallelRunner runs stages in processes that go on when the "
                 "run is ended. Stages have workers of their own; leave it out."
             )
-        asked = {ctx.params["pipeline"] or "__default__", *ctx.params["pipelines"]}
-        if unknown := asked - {"__default__", *known_stages()}:
-            raise click.ClickException(
-                f"Found no pipeline {' or '.join(sorted(unknown))}; there are "
-                f"{', '.join(known_stages())}."
-            )
+        _check_known({ctx.params["pipeline"], *ctx.params["pipelines"]})
         with ending_on_signals(), _sentences(verbose):
             try:
                 return super().invoke(ctx)
@@ -110,6 +105,15 @@ class Run(click.Command):
                     if isinstance(hook, KeepRecord):
                         hook.interrupted()
                 raise
+
+
+def _check_known(asked: set[str | None]) -> None:
+    """Refuse names of pipelines that there are not."""
+    if unknown := asked - {None, "__default__", *known_stages()}:
+        raise click.ClickException(
+            f"Found no pipeline {' or '.join(sorted(map(str, unknown)))}; there are "
+            f"{', '.join(known_stages())}."
+        )
 
 
 @contextmanager
@@ -209,6 +213,7 @@ class Describe(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Name a pipeline's nodes; wrong conf files end in a sentence."""
+        _check_known({ctx.params["name"]})
         with _sentences(ctx.params["verbose"]):
             # As Kedro's own does, which empties what was found for another request.
             pipelines.set_requested([ctx.params["name"]])

@@ -26,6 +26,7 @@ from wm_pipeline.dreaming.policies import (
     PopulationPolicy,
     ScriptedPolicy,
     script_of,
+    script_seeds,
 )
 from wm_pipeline.environments.actions import (
     Actions,
@@ -794,12 +795,12 @@ def test_a_model_that_is_not_a_number_fails_every_dream(deadly: WorldModel) -> N
 def test_a_random_script_averages_the_policy_over_the_frame_skip() -> None:
     actions = DiscreteActions(kind="discrete", count=3)
     policy = RandomPolicy(actions, (1, 3))
-    script = script_of(policy, dreams=3, steps=5, frame_skip=4, seed=11)
+    script = script_of(policy, 3, 5, 4, 11, "test")
     lines = torch.stack([script.draw(step)[0] for step in range(5)], 1)
     assert lines.shape == (3, 5, 3)
     assert lines.dtype == torch.float32
-    for index in range(3):
-        state, random = policy.begin(11 + index)
+    for index, seed in enumerate(script_seeds(3, 11, "test")):
+        state, random = policy.begin(seed)
         states, fine = [state], []
         for _ in range(5 * 4):
             control, states = policy.act(None, states, [random])
@@ -809,14 +810,12 @@ def test_a_random_script_averages_the_policy_over_the_frame_skip() -> None:
     assert len(lines.unique()) > 2
 
 
-def test_a_random_script_follows_its_seed() -> None:
+def test_a_random_script_follows_its_seed_and_purpose() -> None:
     policy = RandomPolicy(BOX, (1, 2))
 
-    def line(seed: int) -> list[list[float]]:
-        script = script_of(policy, dreams=2, steps=3, frame_skip=2, seed=seed)
-        return script.draw(2)[0].tolist()
+    def lines(seed: int, purpose: str = "test") -> list[list[float]]:
+        return script_of(policy, 20, 3, 2, seed, purpose).draw(2)[0].tolist()
 
-    assert line(1) == line(1)
-    assert line(1) != line(5)
-    # Dream i is played with seed + i.
-    assert line(1)[1] == line(2)[0]
+    assert lines(1) == lines(1)
+    for others in (lines(2), lines(1, "another")):
+        assert not any(line in others for line in lines(1)), "no dream has another's"

@@ -70,6 +70,19 @@ def test_growth_follows_small_things() -> None:
     assert all(np.isnan(found["growth", after]) for after in (24, 32))
 
 
+def test_growth_is_of_the_frames_there_are() -> None:
+    """A look every three, or every forty steps; none is said to be another."""
+    looks = [[4, 10, 30, 100, 200, 300, 310, 320, 330, 340, 350, 360]]
+    found = measured(watched(looks, [True], every=3))
+    grown = {at: value for (name, at), value in found.items() if name == "growth"}
+    assert grown == {
+        after: pytest.approx((looks[0][after // 3] + looks[0][after // 3 + 1]) / 2)
+        for after in (0, 6, 15, 24, 30)
+    }
+    rare = measured(watched(looks, [True], every=40))
+    assert [at for name, at in rare if name == "growth"] == [0]
+
+
 def test_ends_follow_soon_near_and_far() -> None:
     # Large, nothing, large, with an end at 12; and a long one with nothing.
     found = measured(watched([[64, 0, 90], [0] * 20], [True, True]))

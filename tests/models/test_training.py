@@ -237,6 +237,14 @@ def test_the_module_is_left_with_its_best_weights() -> None:
     assert states[-1].part("weights")["weight"] != best
 
 
+def test_of_weights_that_score_alike_the_last_are_the_best() -> None:
+    """As where no held-out episode has a second latent to predict."""
+    module = Point()
+    states = states_of(module, scores=iter([1.0, 1.0, 1.0]))
+    assert module.weight.detach().numpy() == states[-1].part("weights")["weight"]
+    assert states[-1].part("weights")["weight"] != states[2].part("weights")["weight"]
+
+
 def test_a_module_learns_in_training_mode_and_is_left_in_evaluation_mode() -> None:
     """cuDNN refuses the gradient of an LSTM that was loaded from a checkpoint."""
     module, modes = Point().eval(), []

@@ -139,6 +139,17 @@ def test_weights_and_random_numbers_go_on() -> None:
     assert np.array_equal(resumed(bias, before.arrays[bias])[bias], same[bias])
 
 
+def test_seeds_go_on_with_other_episodes() -> None:
+    def resumed(seed: int) -> np.ndarray:
+        before = states(steps=64)[-1]
+        other = replace(before, conditions={**before.conditions, "seed": seed})
+        found = states(before=other, seed=seed, steps=128)[-1].arrays
+        return found["weights.action_net.bias"]
+
+    assert np.array_equal(resumed(1), resumed(1))
+    assert not np.array_equal(resumed(1), resumed(2))
+
+
 def test_it_does_not_go_on_with_another_training() -> None:
     before = states()[-1]
     with pytest.raises(ValueError, match=r"baselines.resume: .*ppo.clip: it has 0.2"):

@@ -360,6 +360,19 @@ def test_workers_start_where_ray_has_a_gpu(
         cluster.remove_node(node)
 
 
+@pytest.mark.parametrize(("each", "room"), [(0.05, 20), (0.1, 10), (0.2, 5), (0.3, 3)])
+def test_parts_of_a_gpu_add_up_to_it(
+    cluster: Cluster, engine: EngineOptions, each: float, room: int
+) -> None:
+    node = cluster.add_node(num_cpus=24, num_gpus=1)
+    tenths = engine.model_copy(update={"gpus_per_worker": each})
+    try:
+        with open_pool(tenths, 1, 1, identity, 1, gpus=True) as pool:
+            assert pool.size == room
+    finally:
+        cluster.remove_node(node)
+
+
 def test_games_are_the_same_to_the_last_pixel(
     engine: EngineOptions, doom: EnvironmentOptions
 ) -> None:

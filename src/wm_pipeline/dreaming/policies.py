@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.cuda_graphs import to_device
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller
@@ -133,12 +134,19 @@ class ScriptedPolicy:
         self._controls = self._controls[rows]
 
 
+def script_seeds(dreams: int, seed: int, purpose: str) -> list[int]:
+    """With which a policy without eyes acts in dreams, one each."""
+    random = stream(seed, f"{purpose}, scripts")
+    return random.integers(2**31, size=dreams).tolist()
+
+
 def script_of(
     policy: UnseeingPolicy,
     dreams: int,
     steps: int,
     frame_skip: int,
     seed: int,
+    purpose: str,
     device: torch.device | None = None,
 ) -> ScriptedPolicy:
     """A policy's controls for dreams, averaged over each step of M.
@@ -148,9 +156,10 @@ def script_of(
         dreams: How many dreams.
         steps: Steps of M in each.
         frame_skip: Steps of the environment in one of M's.
-        seed: Dream i is played with seed + i.
+        seed: Of the policy.
+        purpose: What the dreams are for; others have other scripts.
         device: Where the dreams are; None is the CPU.
     """
-    seeds = range(seed, seed + dreams)
+    seeds = script_seeds(dreams, seed, purpose)
     controls = controls_for_dreams(policy, seeds, steps, frame_skip)
     return ScriptedPolicy(torch.from_numpy(controls).to(device))

@@ -147,10 +147,9 @@ def _measured(watched: Watched) -> Iterator[tuple[Value, float]]:
     begun = (np.diff(shown.astype(np.int8), axis=1, prepend=0) == 1).sum()
     yield ("life", 0), every * shown.sum() / begun if begun else float("nan")
     small = (pixels >= SMALL[0]) & (pixels <= SMALL[1])
-    for after in GROWN:
-        frames = min(after // every, pixels.shape[1])
-        later = pixels[:, frames:][small[:, : pixels.shape[1] - frames]]
-        yield ("growth", after), _mean(later[~np.isnan(later)])
+    for frames in sorted({after // every for after in GROWN}):
+        later = pixels[:, frames:][small[:, : max(0, pixels.shape[1] - frames)]]
+        yield ("growth", frames * every), _mean(later[~np.isnan(later)])
     at = np.arange(pixels.shape[1]) * every
     soon = (ends[:, None] - at > 0) & (ends[:, None] - at <= SOON)
     # What a cap cuts off is not known to live on.

@@ -252,7 +252,7 @@ class _Training:
                 f"{self.step} is {score}. Lower {learner.settings}.learning_rate "
                 f"(now {self._options.learning_rate:g})"
             )
-        if score < self._best:
+        if score <= self._best:
             self._best = score
             weights = learner.module.state_dict()
             self.best_weights = {name: w.clone() for name, w in weights.items()}

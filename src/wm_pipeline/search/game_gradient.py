@@ -26,6 +26,7 @@ from wm_pipeline.models.training_state import HISTORY, TrainingState
 from wm_pipeline.models.world_model import digest
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.search.policy_gradient import (
+    CRITIC_FIRST,
     Critic,
     Learner,
     LearningOptions,
@@ -53,11 +54,13 @@ class GameGradientOptions(LearningOptions):
     """PPO in the game.
 
     Attributes:
+        iterations: Updates; in the first ``CRITIC_FIRST`` the critic learns alone.
         games: Played between two updates, to their ends.
         save_every: Seconds, at least, between two states to resume from.
     """
 
     indifferent: ClassVar[frozenset[str]] = frozenset({"save_every"})
+    iterations: int = Field(gt=CRITIC_FIRST, le=1_000_000)
     games: int = Field(default=64, ge=1, le=100_000)
     save_every: float = Field(default=30, ge=0, le=86_400)
 

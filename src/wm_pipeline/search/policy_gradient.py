@@ -54,7 +54,8 @@ class LearningOptions(Options):
     """PPO, wherever its steps come from.
 
     Attributes:
-        iterations: Updates, each from new steps.
+        iterations: Updates, each from new steps; in its first ``CRITIC_FIRST`` a critic
+            learns alone.
         epochs: How often an update goes over its steps.
         batch_size: Steps in one of its gradients.
         learning_rate: Adam's, which falls to a tenth.
@@ -63,7 +64,7 @@ class LearningOptions(Options):
             alone, 1 what was met alone.
         clip: How far an update may change the odds of a decision.
         entropy: What each nat of a decision's entropy is worth; of an output drawn from
-            a Gaussian, whose deviation is 1 at most.
+            a Gaussian, as if its deviation were 1 at most.
     """
 
     iterations: int = Field(ge=1, le=1_000_000)

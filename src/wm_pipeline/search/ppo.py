@@ -261,7 +261,9 @@ def _restore(model: PPO, state: TrainingState) -> None:
     np.random.set_state(numpy_state)  # noqa: NPY002
     # Not the episodes of the beginning once more.
     assert model.env is not None
-    model.env.seed(int(stream(state.step, "resumed").integers(2**32)))
+    model.env.seed(
+        int(stream(state.conditions["seed"], "resumed", state.step).integers(2**32))
+    )
 
 
 @torch.no_grad()

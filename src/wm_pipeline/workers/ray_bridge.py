@@ -149,7 +149,8 @@ class RayBridge:
         """Workers that have room on a node where nothing else runs."""
         fit = resources.get("CPU", 0) // self._engine.cpus_per_worker
         if gpus:
-            fit = min(fit, resources.get("GPU", 0) // gpus)
+            # Ten tenths are one, but for the rounding of binary fractions.
+            fit = min(fit, resources.get("GPU", 0) / gpus + 1e-6)
         return int(fit)
 
 

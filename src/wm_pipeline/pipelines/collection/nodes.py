@@ -67,7 +67,6 @@ def collection_policies(
     Raises:
         InputError: An agent does not fit the game, or sees no frames.
     """
-    pairs = opposites(actions.constants)
     agents = agent_policies(options.policies, actions, "collection.policies")
     return {
         **{
@@ -75,7 +74,9 @@ def collection_policies(
             for least, most in options.holds
         },
         **{
-            f"sweeps of {least} to {most}": CyclePolicy(pairs, (least, most))
+            f"sweeps of {least} to {most}": CyclePolicy(
+                opposites(actions.constants), (least, most)
+            )
             for least, most in options.sweeps
         },
         **{f"agent {name}": agent for name, agent in agents.items()},

@@ -19,7 +19,7 @@ from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.dreaming.loop import RolloutResult, dream
 from wm_pipeline.dreaming.noise import DreamNoise
-from wm_pipeline.dreaming.policies import script_of
+from wm_pipeline.dreaming.policies import script_of, script_seeds
 from wm_pipeline.environments.dream import Decision, Dreams
 from wm_pipeline.environments.dream_env import DreamEnv
 from wm_pipeline.environments.make import made_with
@@ -226,7 +226,7 @@ def measure_dream(
     }
     frame_skip = world_model.mdn_rnn.frame_skip
     steps = options.steps(frame_skip)
-    seeds = range(check.seed, check.seed + check.watched)
+    seeds = script_seeds(check.watched, check.seed, "fidelity")
     tables = [
         compare_worlds(
             name,
@@ -305,8 +305,9 @@ def _dreamed(
     """What comes of a policy without eyes in ``check.rollouts`` dreams."""
     frame_skip, device = world_model.mdn_rnn.frame_skip, world_model.start_means.device
     steps = options.steps(frame_skip)
-    script = script_of(policy, check.rollouts, steps, frame_skip, check.seed, device)
-    noise = DreamNoise.draw(world_model, check.rollouts, check.seed, purpose)
+    given = check.seed, purpose
+    script = script_of(policy, check.rollouts, steps, frame_skip, *given, device)
+    noise = DreamNoise.draw(world_model, check.rollouts, *given)
     return dream(world_model, script, 1, noise, options.temperature, steps)
 
 

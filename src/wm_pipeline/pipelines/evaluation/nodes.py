@@ -281,10 +281,9 @@ def _dream_without_eyes(
 ) -> pd.DataFrame:
     frame_skip = world_model.mdn_rnn.frame_skip
     steps = dream_options.steps(frame_skip)
-    script = script_of(policy, options.episodes, steps, frame_skip, options.seed)
-    noise = DreamNoise.draw(
-        world_model, options.episodes, options.seed, "evaluation dreams"
-    )
+    given = options.seed, "evaluation dreams"
+    script = script_of(policy, options.episodes, steps, frame_skip, *given)
+    noise = DreamNoise.draw(world_model, options.episodes, *given)
     result = dream(world_model, script, 1, noise, dream_options.temperature, steps)
     seeds = [options.seed] * options.episodes
     returns, lengths = result.returns.numpy(), result.steps.numpy()
