@@ -139,7 +139,7 @@ def test_behind_rounds_the_game_teaches_their_c_and_both_are_judged(
 def test_the_chain_leaves_what_the_game_has_taught(catalog: DataCatalog) -> None:
     log, state = catalog.load("finetuning_log"), catalog.load("finetuning")
     assert isinstance(log, pd.DataFrame)
-    assert list(log["iteration"]) == [0, 1, 2]
+    assert list(log["iteration"]) == [0, 1, 2, 3]
     assert isinstance(state, TrainingState)
     assert state.finished
     controller = catalog.load("finetuned_controller")
