@@ -356,6 +356,7 @@ def test_a_fitting_space_passes(actions: Any, space: gymnasium.Space):
         (BOX, Box(-1, 1, (2,))),
         (BOX, Box(0, 10, (2,))),
         (BOX, Box(-1, 1, (3,))),
+        (BOX, Box(np.array([-1, 0]), np.array([1, 10]), dtype=np.int64)),
         (BOX, Box(np.float32([[-1, 0]]), np.float32([[1, 10]]))),
     ],
     ids=str,

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from wm_pipeline.environments.actions import BoxActions
@@ -336,21 +337,40 @@ def test_actions_can_be_the_games_own(
     assert options_for(name, **others).actions.model_dump() == actions
 
 
-class Switches(Slides):
-    """A game with two switches."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.action_space = gymnasium.spaces.MultiDiscrete([2, 2])
-
-
+@pytest.mark.parametrize(
+    ("number", "space", "said"),
+    [
+        (0, spaces.MultiDiscrete([2, 2]), r"Discrete.*MultiDiscrete"),
+        (1, spaces.Box(-1, 1, (2,), np.int64), "bounds of floats, found .*int64"),
+        (2, spaces.Discrete(1), r"has Discrete\(1\), .*count: .*equal to 2\)"),
+        (3, spaces.Discrete(2000), r"has Discrete\(2000\), .*count: .*equal to 1000\)"),
+        (4, spaces.Box(-1e35, 1e35, (1,)), r"has Box\(-1e\+35, .*low\.0: .*equal to"),
+        (5, spaces.Box(1, 1, (1,)), r"has Box\(1\.0, 1\.0, .*\(box: low and high must"),
+    ],
+)
 def test_actions_that_need_a_wrapper_are_refused_with_the_way_out(
+    number: int,
+    space: gymnasium.Space[Any],
+    said: str,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    spec = gymnasium.envs.registration.EnvSpec("wm_test/Switches-v0", Switches)
+    class Switches(Slides):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.action_space = space
+
+    # What a game has is asked once.
+    spec = gymnasium.envs.registration.EnvSpec(f"wm_test/Switches{number}-v0", Switches)
     monkeypatch.setitem(gymnasium.registry, spec.id, spec)
-    with pytest.raises(ValueError, match=r"Discrete.*MultiDiscrete.*wrappers"):
-        options_for("wm_test/Switches-v0")
+    said = rf"environment\.actions: .*{said}.*environment\.wrappers"
+    with pytest.raises(ValueError, match=said):
+        options_for(spec.id)
+
+
+def test_keywords_of_a_game_that_is_asked_are_json_values():
+    said = r"environment\.kwargs: expected JSON values, .*'length': <built-in"
+    with pytest.raises(ValueError, match=said):
+        options_for("wm_test/Slides-v0", kwargs={"length": print})
 
 
 def test_wrappers_lie_around_the_game_in_their_order(slides: EnvironmentOptions):

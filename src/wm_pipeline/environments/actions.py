@@ -308,16 +308,17 @@ class BoxActions(Options):
         return self.to_controls(action)
 
     def check(self, space: gymnasium.Space[Any]) -> None:
-        """Raise ValueError unless the game's action space is this box."""
+        """Raise ValueError unless the game's action space is this box, of floats."""
         fits = isinstance(space, gymnasium.spaces.Box) and (
-            space.shape == (self.size,)
+            np.issubdtype(space.dtype, np.floating)
+            and space.shape == (self.size,)
             and np.allclose(space.low, self.low)
             and np.allclose(space.high, self.high)
         )
         if not fits:
             raise InputError(
                 f"environment.actions: kind 'box' with low {self.low} and high "
-                f"{self.high} does not match the action space {space}"
+                f"{self.high} needs a Box of floats with these bounds, found {space}"
             )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import gymnasium
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options
@@ -122,10 +122,18 @@ def own_actions(
         backend: Likewise.
 
     Raises:
-        InputError: The game cannot be made, or its actions need a wrapper.
+        InputError: The game cannot be made, its actions need a wrapper, or the keywords
+            are no JSON values.
     """
     spoken = [wrapper.model_dump(mode="json") for wrapper in wrappers]
-    return _own_actions(name, json.dumps(dict(kwargs)), json.dumps(spoken), backend)
+    try:
+        given = json.dumps(dict(kwargs))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"environment.kwargs: expected JSON values, as actions are auto; found "
+            f"{dict(kwargs)}: {_line(error)}"
+        ) from error
+    return _own_actions(name, given, json.dumps(spoken), backend)
 
 
 @functools.cache
@@ -134,19 +142,31 @@ def _own_actions(name: str, kwargs: str, wrappers: str, backend: Backend) -> Act
     game = make_game(name, json.loads(kwargs), options, backend)
     space = game.action_space
     game.close()
-    if isinstance(space, gymnasium.spaces.Discrete) and space.start == 0:
-        return DiscreteActions(kind="discrete", count=int(space.n))
-    if (
-        isinstance(space, gymnasium.spaces.Box)
-        and len(space.shape) == 1
-        and np.isfinite([space.low, space.high]).all()
-    ):
-        low, high = space.low.tolist(), space.high.tolist()
-        return BoxActions(kind="box", low=low, high=high)
+    way_out = (
+        "Wrap it in one that has such actions (environment.wrappers; "
+        "gymnasium.wrappers.TransformAction is a base)"
+    )
+    try:
+        if isinstance(space, gymnasium.spaces.Discrete) and space.start == 0:
+            return DiscreteActions(kind="discrete", count=int(space.n))
+        if (
+            isinstance(space, gymnasium.spaces.Box)
+            and np.issubdtype(space.dtype, np.floating)
+            and len(space.shape) == 1
+            and np.isfinite([space.low, space.high]).all()
+        ):
+            low, high = space.low.tolist(), space.high.tolist()
+            return BoxActions(kind="box", low=low, high=high)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = ".".join(map(str, first["loc"])) or "box"
+        raise InputError(
+            f"environment.actions: {name} has {space}, which no mapping takes ({option}: "
+            f"{first['msg'].removeprefix('Value error, ')}). {way_out}"
+        ) from error
     raise InputError(
         f"environment.actions: expected of {name} a Discrete space that begins at 0, or a "
-        f"Box of one axis with finite bounds, found {space}. Wrap it in one that has such "
-        "actions (environment.wrappers; gymnasium.wrappers.TransformAction is a base)"
+        f"Box of one axis with finite bounds of floats, found {space}. {way_out}"
     )
 
 
