@@ -12,7 +12,9 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from wm_pipeline.common.checkpoints import save_checkpoint
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.environments.actions import ThresholdActions
 from wm_pipeline.environments.latent_env import LatentEnv
+from wm_pipeline.environments.make import made_with
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.models.world_model import WorldModel
@@ -99,6 +101,38 @@ def test_gymnasium_makes_it_of_a_checkpoint(tmp_path: Any) -> None:
     )  # fmt: skip
     assert env.observation_space == dream.observation_space
     assert env.action_space == dream.action_space
+
+
+@pytest.fixture
+def knowing() -> WorldModel:
+    """A world model that knows its actions, which are not all that the game has."""
+    actions = ThresholdActions(kind="threshold", low=2, middle=1, high=0)
+    return made_with(mock_world_model(), actions, 1.0, 30)
+
+
+def test_the_games_own_actions_are_those_of_the_dream(knowing: WorldModel) -> None:
+    game = BALANCE | {"actions": "auto"}
+    env = gymnasium.make(
+        "wm_pipeline/Real-v0", environment=game, world_model=knowing
+    ).unwrapped
+    assert isinstance(env, LatentEnv)
+    assert env.game.options.actions.to_game(np.float32([-1])) == 2
+    # One that does not know them has those of the game.
+    knowing.dream = {}
+    with pytest.raises(InputError, match="controls of 3 do not fit the MDN-RNN"):
+        gymnasium.make("wm_pipeline/Real-v0", environment=game, world_model=knowing)
+
+
+def test_other_actions_than_those_of_the_dream_are_refused(
+    knowing: WorldModel,
+) -> None:
+    with pytest.raises(
+        InputError,
+        match=r"^environment\.actions: .* dream, .*'low': 2.* found .*'low': 0",
+    ):
+        gymnasium.make("wm_pipeline/Real-v0", environment=BALANCE, world_model=knowing)
+    drawn = {"kind": "threshold", "low": 2, "middle": 1, "high": 0, "sampled": True}
+    LatentEnv(RealEnv(balance(actions=drawn)), knowing)
 
 
 def test_what_does_not_fit_is_refused(env: LatentEnv, world_model: WorldModel) -> None:

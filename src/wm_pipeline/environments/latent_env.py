@@ -5,8 +5,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
+from wm_pipeline.common.errors import InputError
+from wm_pipeline.environments.actions import ActionOptions, Actions
 from wm_pipeline.environments.checks import checked_action
 from wm_pipeline.environments.dream import check_controls
 from wm_pipeline.environments.dream_env import observation_space
@@ -29,13 +32,15 @@ class LatentEnv(gymnasium.Env):
             its mean.
 
     Raises:
-        ValueError: The actions do not fit M.
+        ValueError: The actions do not fit M, or are not those that the world model was
+            made with, but for ``sampled``.
     """
 
     def __init__(
         self, game: RealEnv, world_model: WorldModel, sample_latents: bool = True
     ) -> None:
         check_controls(game.options.actions, world_model)
+        _check_same_actions(game.options.actions, world_model)
         self.game, self.world_model = game, world_model
         self.sample_latents = sample_latents
         self.render_mode = game.render_mode
@@ -97,3 +102,17 @@ class LatentEnv(gymnasium.Env):
             noise = torch.from_numpy(drawn)
         self._latents = reparameterise(mean, log_variance, noise)
         return torch.cat((self._latents, self.state[0]), 1)[0].numpy()
+
+
+def _check_same_actions(actions: Actions, world_model: WorldModel) -> None:
+    """Refuse a mapping by which a control means another action than in the dream."""
+    if "actions" not in world_model.dream:
+        return
+    known = TypeAdapter(ActionOptions).validate_python(world_model.dream["actions"])
+    found, expected = (
+        each.model_dump(exclude={"sampled"}) for each in (actions, known)
+    )
+    if found != expected:
+        raise InputError(
+            f"environment.actions: expected those of the dream, {expected}, found {found}"
+        )

@@ -49,7 +49,8 @@ def make_real(
     """What ``gymnasium.make("wm_pipeline/Real-v0", environment=...)`` calls.
 
     Args:
-        environment: The options, or a dictionary of them.
+        environment: The options, or a dictionary of them, whose actions, if they are
+            ``auto``, are those that the world model was made with, if it knows them.
         render_mode: As ``RealEnv``.
         world_model: With one (as in ``make_dream``) the game has the observations and
             the actions of the dream.
@@ -57,11 +58,14 @@ def make_real(
     Raises:
         ValueError: An option is wrong; or as ``RealEnv`` and ``LatentEnv``.
     """
-    game = RealEnv(EnvironmentOptions.model_validate(environment), render_mode)
     if world_model is None:
-        return game
+        return RealEnv(EnvironmentOptions.model_validate(environment), render_mode)
+    world = _world_model(world_model)
+    if isinstance(environment, dict) and environment.get("actions") == "auto":
+        environment = {**environment, "actions": world.dream.get("actions", "auto")}
+    game = RealEnv(EnvironmentOptions.model_validate(environment), render_mode)
     try:
-        return LatentEnv(game, _world_model(world_model))
+        return LatentEnv(game, world)
     except BaseException:
         game.close()
         raise
