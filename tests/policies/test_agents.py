@@ -50,6 +50,21 @@ class Silent:
 class Lost:
     def act(self, frame):
         return 3
+
+class Failing:
+    def __init__(self):
+        raise RuntimeError("no weights")
+
+class Unseeded:
+    def reset(self):
+        pass
+
+    def act(self, frame):
+        return 0
+
+class Asking:
+    def act(self, frame, memory):
+        return 0
 """
 
 
@@ -119,6 +134,10 @@ def test_it_is_made_with_keywords_and_told_the_seed(
         ("wm_no_such_module.Agent", "No module named 'wm_no_such_module'"),
         ("wm_test_agents.Nobody", "has no attribute 'Nobody'"),
         ("wm_test_agents.Silent", "expected a method act"),
+        ("wm_test_agents.Failing", "found RuntimeError: no weights"),
+        ("wm_test_agents.Unseeded", "cannot decide: TypeError: .*reset"),
+        ("wm_test_agents.Asking", "cannot decide: TypeError: .*'memory'"),
+        ("wm_test_agents.Lost", r"expected one of Discrete\(3\), found 3"),
     ],
 )
 def test_what_is_no_agent_is_refused(
@@ -129,15 +148,6 @@ def test_what_is_no_agent_is_refused(
     silent = {"name": "wm_test_agents.Silent", "kwargs": {"step": 2}}
     with pytest.raises(InputError, match=r"step.*found TypeError"):
         policy_of(world_model, kind="python", **silent)
-
-
-@pytest.mark.usefixtures("mine")
-def test_an_action_that_the_game_has_not_is_refused(
-    world_model: WorldModel, frames: np.ndarray
-) -> None:
-    policy = policy_of(world_model, kind="python", name="wm_test_agents.Lost")
-    with pytest.raises(InputError, match="found 3"):
-        film(policy, frames)
 
 
 # ONNX
@@ -228,8 +238,65 @@ def test_an_onnx_file_sees_frames_and_remembers(
     assert chosen == [0, 1, 3]
 
 
+@pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.INT32])
+def test_a_memory_is_zeros_of_its_own_type(
+    world_model: WorldModel, tmp_path: Path, kind: int
+) -> None:
+    file = write_onnx(
+        tmp_path / "counting.onnx",
+        [
+            helper.make_node("Cast", ["asked"], ["chosen"], to=TensorProto.INT64),
+            helper.make_node("Add", ["asked", "one"], ["after"]),
+        ],
+        [value("frame", TensorProto.UINT8, 1, 64, 64, 3), value("asked", kind, 1)],
+        [value("chosen", TensorProto.INT64, 1), value("after", kind, 1)],
+        [helper.make_tensor("one", kind, [1], [1])],
+    )
+    policy = policy_of(world_model, kind="onnx", file=file)
+    assert film(policy, np.zeros((3, 64, 64, 3), np.uint8)) == [-1, 0, 1]
+
+
+def test_an_onnx_file_that_cannot_decide_is_refused(
+    world_model: WorldModel, tmp_path: Path
+) -> None:
+    identity = [helper.make_node("Identity", ["seen"], ["out"])]
+
+    def latents(kind: int, rows: int) -> str:
+        ends = (value(name, kind, rows, SEEN) for name in ("seen", "out"))
+        path = tmp_path / f"{kind}_{rows}.onnx"
+        return write_onnx(path, identity, *([end] for end in ends))
+
+    discrete = DiscreteActions(kind="discrete", count=SEEN)
+    for file, said in (
+        (latents(TensorProto.DOUBLE, 1), r"INVALID_ARGUMENT.*double"),
+        (latents(TensorProto.FLOAT, 4), r"INVALID_ARGUMENT.*dimensions"),
+    ):
+        with pytest.raises(InputError, match=rf"cannot decide: .*{said}"):
+            policy_of(world_model, discrete, kind="onnx", file=file)
+    said = r"puts out \(1, 12\); expected.*\(1, 1\)"
+    with pytest.raises(InputError, match=said):
+        policy_of(world_model, kind="onnx", file=latents(TensorProto.FLOAT, 1))
+    named = onnx.load(latents(TensorProto.FLOAT, 1))
+    helper.set_model_props(named, {"wm_pipeline": "{}"})
+    onnx.save(named, tmp_path / "page.onnx")
+    with pytest.raises(InputError, match=r"agent\.onnx of the export stage.*play page"):
+        policy_of(world_model, kind="onnx", file=str(tmp_path / "page.onnx"))
+    texts = [
+        value("texts", TensorProto.STRING, 1),
+        value("after", TensorProto.STRING, 1),
+    ]
+    file = write_onnx(
+        tmp_path / "texts.onnx",
+        [*identity, helper.make_node("Identity", ["texts"], ["after"])],
+        [value("seen", TensorProto.FLOAT, 1, SEEN), texts[0]],
+        [value("out", TensorProto.FLOAT, 1, SEEN), texts[1]],
+    )
+    with pytest.raises(InputError, match=r"memory 'texts' numbers, .*string"):
+        policy_of(world_model, discrete, kind="onnx", file=file)
+
+
 def test_onnx_files_that_do_not_fit_are_refused(
-    world_model: WorldModel, frames: np.ndarray, tmp_path: Path
+    world_model: WorldModel, tmp_path: Path
 ) -> None:
     torn = tmp_path / "torn.onnx"
     torn.write_bytes(b"\x08\x07torn")
@@ -242,13 +309,6 @@ def test_onnx_files_that_do_not_fit_are_refused(
     )  # fmt: skip
     with pytest.raises(InputError, match=r"sees \(7,\); expected frames.*\(12,\)"):
         policy_of(world_model, kind="onnx", file=seven)
-    wide = write_onnx(
-        tmp_path / "wide.onnx", identity,
-        [value("seen", TensorProto.FLOAT, 1, SEEN)],
-        [value("out", TensorProto.FLOAT, 1, SEEN)],
-    )  # fmt: skip
-    with pytest.raises(InputError, match=r"puts out \(1, 12\); expected.*\(1, 1\)"):
-        film(policy_of(world_model, kind="onnx", file=wide), frames)
     memory = value("memory", TensorProto.FLOAT, 1, 2)
     forgetful = write_onnx(
         tmp_path / "forgetful.onnx", identity,

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import File, Options
-from wm_pipeline.environments.actions import Actions
+from wm_pipeline.environments.actions import Actions, control_space
+from wm_pipeline.environments.checks import checked_action
 from wm_pipeline.models.vae import CHANNELS_FIRST, FRAME_SHAPE
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.policies.agent_policy import (
@@ -112,8 +114,9 @@ def agent_policies(
         sample_latents: As ``LatentPolicy``.
 
     Raises:
-        InputError: There is no such agent, the package that it needs is missing, or what
-            it sees or does is not of this game.
+        InputError: There is no such agent, the package that it needs is missing, what it
+            sees or does is not of this game, or it fails in its first decision, which
+            each takes here at zeros.
     """
     policies = {}
     for name, agent in options.items():
@@ -141,15 +144,32 @@ def _agent_policy(
         content = _content(options, "stable_baselines3", "sb3")
         agent = Sb3Agent(content, options.algorithm, actions)
     if agent.shape in (FRAME_SHAPE, CHANNELS_FIRST):
+        _check_decides(agent, np.zeros(FRAME_SHAPE, np.uint8), actions)
         return FrameAgentPolicy(agent, hold or 1)
     expected = f"frames, {FRAME_SHAPE} or {CHANNELS_FIRST}"
     if world_model is not None:
         mdn_rnn = world_model.mdn_rnn
         latents = (mdn_rnn.latent_size + mdn_rnn.hidden_size,)
         if agent.shape == latents:
-            return LatentAgentPolicy(agent, world_model, sample_latents)
+            policy = LatentAgentPolicy(agent, world_model, sample_latents)
+            _check_decides(agent, np.zeros(latents, np.float32), actions)
+            return policy
         expected += f", or [z, h] of V and M, {latents}"
     raise InputError(f"the agent sees {agent.shape}; expected {expected}")
+
+
+def _check_decides(agent: Agent, seen: np.ndarray, actions: Actions) -> None:
+    """Refuse an agent whose first decision fails, or is none of the game's."""
+    try:
+        control, _ = agent.act(seen, agent.begin(0))
+        checked_action(control, control_space(actions))
+    except InputError:
+        raise
+    except Exception as error:  # of anybody's code
+        said = " ".join(str(error).split())
+        raise InputError(
+            f"the agent cannot decide: {type(error).__name__}: {said}"
+        ) from error
 
 
 def _content(

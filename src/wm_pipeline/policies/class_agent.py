@@ -19,6 +19,9 @@ class ClassAgent:
         name: Its dotted name.
         kwargs: Keywords with which it is made.
         actions: The action mapping.
+
+    Raises:
+        InputError: There is no such class, it cannot be made, or has no ``act``.
     """
 
     shape = FRAME_SHAPE
@@ -29,7 +32,7 @@ class ClassAgent:
         try:
             self._kind = getattr(import_module(module), attribute)
             made = self._kind(**kwargs)
-        except (ImportError, AttributeError, TypeError) as error:
+        except Exception as error:  # of anybody's code
             raise InputError(
                 f"{name}: expected a class that {dict(kwargs)} makes an agent of, found "
                 f"{type(error).__name__}: {error}"

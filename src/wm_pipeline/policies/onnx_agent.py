@@ -17,6 +17,19 @@ ABOUT = "wm_pipeline"
 """The key of an ONNX file's metadata under which an exported one tells of itself: JSON."""
 
 
+NUMBERS = {
+    "float16": np.float16,
+    "float": np.float32,
+    "double": np.float64,
+    "int8": np.int8,
+    "int16": np.int16,
+    "int32": np.int32,
+    "int64": np.int64,
+    "uint8": np.uint8,
+}
+"""Types of a memory, as onnxruntime names them."""
+
+
 class OnnxAgent:
     """An agent as an ONNX file; see ``OnnxAgentOptions``.
 
@@ -27,6 +40,9 @@ class OnnxAgent:
     Attributes:
         shape: Of what it sees.
         hold: Steps of the game for which it holds an action, of an exported one.
+
+    Raises:
+        InputError: It is no ONNX file, or none of an agent of these actions.
     """
 
     def __init__(self, content: bytes, actions: Actions) -> None:
@@ -41,6 +57,11 @@ class OnnxAgent:
         self._takes_game_actions = about is not None
         self.hold: int | None = None
         if about is not None:
+            if not {"hold", "environment"} <= about.keys():
+                raise InputError(
+                    "expected an agent, as agent.onnx of the export stage; found a file "
+                    "of ours that does not know its game, as those of the play page"
+                )
             self.hold = about["hold"]
             _check_actions(about["environment"]["actions"], actions)
         if len(self._session.get_outputs()) != 1 + len(memory):
@@ -115,4 +136,9 @@ def _check_actions(exported: dict[str, Any], actions: Actions) -> None:
 def _zeros(memory: Any) -> np.ndarray:
     """The first values of a memory; a free axis is that of the batch."""
     shape = [size if isinstance(size, int) else 1 for size in memory.shape]
-    return np.zeros(shape, np.float32)
+    name = memory.type.removeprefix("tensor(").removesuffix(")")
+    if name not in NUMBERS:
+        raise InputError(
+            f"expected of the memory {memory.name!r} numbers, found {memory.type}"
+        )
+    return np.zeros(shape, NUMBERS[name])
