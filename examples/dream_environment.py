@@ -19,7 +19,7 @@ over, score = False, 0.0
 while not over:
     observation, reward, terminated, truncated, info = env.step(action)
     over, score = terminated or truncated, score + float(reward)
-print(f"action {action}, always, scores {score:.0f}")
+print(f"action {action}, always, scores {score:g}")
 
 envs = gymnasium.make_vec("wm_pipeline/Dream-v0", num_envs=16, world_model=sys.argv[1])
 observations, infos = envs.reset(seed=1)

@@ -59,4 +59,4 @@ while not over:
     over, score = terminated or truncated, score + float(reward)
 mean, log_variance = vae.encode(env.render()[None])
 away = (mean - z).abs().mean().item()
-print(f"it scores {score:.0f}; the last frame's z is {away:.2f} away")
+print(f"it scores {score:g}; the last frame's z is {away:.2f} away")

@@ -18,7 +18,7 @@ if game["backend"] != "gymnasium":
     sys.exit(f"expected a game of Gymnasium's, found one of {game['backend']}'s")
 rendered = game["frame_key"] == "render"
 keywords = {"render_mode": "rgb_array"} if rendered else {}
-env = gymnasium.make(game["id"], **game["kwargs"], **keywords)
+env = gymnasium.make(game["id"], **{**keywords, **game["kwargs"]})
 for wrapper in game["wrappers"]:
     module, _, name = wrapper["name"].rpartition(".")
     env = getattr(import_module(module), name)(env, **wrapper["kwargs"])
@@ -49,5 +49,5 @@ for episode in range(int(sys.argv[3])):
                 break
         steps += 1
         over = ended or cut or steps == game["max_steps"]
-    print(f"episode {episode}: {score:.0f} in {steps} steps")
+    print(f"episode {episode}: {score:g} in {steps} steps")
 env.close()

@@ -248,3 +248,19 @@ def test_what_cannot_be_served_is_said(
     assert "choose another" in capsys.readouterr().err
     assert main([folder, "--port", "70000"]) == 1
     assert "port 70000: expected 0 to 65535" in capsys.readouterr().err
+
+
+def test_small_scores_are_shown(page: Page) -> None:
+    def poor(route: Route) -> None:
+        script = route.fetch().text()
+        route.fulfill(
+            content_type="text/javascript",
+            body=script.replace("found.reward.data[row]", "1e-6"),
+        )
+
+    page.route("**/page.js", poor)
+    page.reload()
+    page.wait_for_function("document.body.dataset.steps > 0")
+    page.unroute("**/page.js")
+    digits = re.compile(r"^0\.0000\d+$")
+    expect(page.locator(".score").first).to_have_text(digits)

@@ -25,12 +25,16 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from tests.kedro_runs import KEDRO, ROOT, copy_project
 from tests.kedro_runs import run as run_stages
+from tests.small_dream import ACTIONS
 from wm_pipeline.cli import run
 from wm_pipeline.common.checkpoints import load_checkpoint, save_checkpoint
 from wm_pipeline.environments.actions import BoxActions
+from wm_pipeline.environments.game import WrapperOptions
 from wm_pipeline.environments.make import made_with
 from wm_pipeline.environments.real import EnvironmentOptions
-from wm_pipeline.models import MDNRNN, ConvVAE, MDNRNNOptions, WorldModel
+from wm_pipeline.exporting.modules import AgentModule, FrameModule
+from wm_pipeline.exporting.onnx_files import to_onnx
+from wm_pipeline.models import MDNRNN, Controller, ConvVAE, MDNRNNOptions, WorldModel
 from wm_pipeline.models.world_model import build_world_model, digest
 
 PAGES = {
@@ -238,7 +242,9 @@ def test_an_example_runs(world_model: Path, command: str) -> None:
     elif script == "examples/own_networks.py":
         taken, scored = said.splitlines()
         assert taken == "M's actions are of size 1, and taken for threshold"
-        assert re.fullmatch(r"it scores \d+; the last frame's z is [\d.]+ away", scored)
+        assert re.fullmatch(
+            r"it scores [-+.e\d]+; the last frame's z is [\d.]+ away", scored
+        )
     else:
         assert "16 dreams" in said
 
@@ -295,7 +301,8 @@ def test_an_example_takes_continuous_actions(
     with contextlib.chdir(tmp_path):
         left = runpy.run_path(str(file), run_name="__main__")
     assert left["env"].action_space.shape == (2,)
-    assert "score" in capsys.readouterr().out
+    # What it scores is not rounded away.
+    assert re.search(r"scores -?\d+\.\d", capsys.readouterr().out)
 
 
 def test_a_world_model_is_the_file_that_usage_says(project: Path) -> None:
@@ -321,6 +328,34 @@ def test_an_exported_agent_of_another_backend_is_told_from_gymnasiums(
         cwd=world_model.parent, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.stderr == "expected a game of Gymnasium's, found one of envpool's\n"
+
+
+def test_an_exported_agent_plays_a_game_that_is_told_to_render(
+    tmp_path: Path, vae: ConvVAE, mdn_rnn: MDNRNN, controller: Controller
+) -> None:
+    pays = {"name": "gymnasium.wrappers.NormalizeReward", "kwargs": {}}
+    game = EnvironmentOptions(
+        id="wm_pipeline.environments:wm_pipeline/Balance-v0",
+        kwargs={"render_mode": "rgb_array"},
+        wrappers=(WrapperOptions.model_validate(pays),),
+        frame_key="render",
+        max_steps=3,
+        actions=ACTIONS,
+    )
+    about = {"environment": game.model_dump(mode="json"), "hold": 2}
+    start = torch.zeros(1, vae.latent_size)
+    agent = AgentModule(
+        build_world_model(vae, mdn_rnn, start, start.clone()), controller, ACTIONS
+    )
+    frame = FrameModule((64, 64, 3), None)
+    (tmp_path / "agent.onnx").write_bytes(to_onnx(agent, about, batched=True))
+    (tmp_path / "frame.onnx").write_bytes(to_onnx(frame, about, batched=False))
+    script = ROOT / "examples/play_exported.py"
+    said = succeed(
+        [sys.executable, str(script), "agent.onnx", "frame.onnx", "1"], tmp_path
+    )
+    # Its rewards are fractions, and not rounded away.
+    assert re.fullmatch(r"episode 0: \d+\.\d+ in 3 steps", said.strip())
 
 
 def test_an_agent_made_elsewhere_plays_the_same_games(

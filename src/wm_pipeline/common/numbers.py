@@ -1,5 +1,7 @@
 """Returns as a person reads them, whatever a game pays."""
 
+import math
+
 
 def rounded(*values: float, sign: str = "") -> tuple[str, ...]:
     """Numbers that belong together, with as many decimals as the largest one needs.
@@ -9,8 +11,11 @@ def rounded(*values: float, sign: str = "") -> tuple[str, ...]:
         sign: ``+`` says the sign of all.
 
     Returns:
-        ``763`` and ``434``; ``38.2`` and ``8.1``; ``0.37`` and ``0.05``.
+        ``763`` and ``434``; ``38.2`` and ``8.1``; ``0.37`` and ``0.05``; ``0.0021`` and
+        ``0.0003``.
     """
     most = max(abs(value) for value in values)
     decimals = 0 if most >= 99.5 else 1 if most >= 9.95 else 2  # noqa: PLR2004
+    if 0 < most < 0.095:  # noqa: PLR2004
+        decimals = 1 - math.floor(math.log10(most))
     return tuple(f"{value:{sign}.{decimals}f}" for value in values)

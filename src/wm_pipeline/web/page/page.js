@@ -242,7 +242,8 @@ async function play() {
     }
     await dreams.draw(canvases);
     dreams.scores.forEach((score, row) => {
-      scores[row].textContent = score.toFixed(Math.abs(score) < 10 ? 2 : 0);
+      scores[row].textContent = score !== 0 && Math.abs(score) < 0.1
+        ? score.toPrecision(2) : score.toFixed(Math.abs(score) < 10 ? 2 : 0);
       overs[row].hidden = !dreams.over[row];
       overs[row].textContent = dreams.ended[row] ? "The end" : "As long as a dream lasts";
     });
