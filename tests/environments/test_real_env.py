@@ -292,7 +292,11 @@ def test_a_game_that_renders_nothing_is_refused(slides: EnvironmentOptions):
     options = slides.model_copy(
         update={"frame_key": "render", "kwargs": {"render_mode": None}}
     )
-    with pytest.raises(ValueError, match=r"environment\.id"):
+    said = (
+        r"environment\.id: .*found \(\) object of render\(\)\. "
+        r"environment\.kwargs\.render_mode must be .* RGB arrays$"
+    )
+    with pytest.raises(ValueError, match=said):
         RealEnv(options)
 
 

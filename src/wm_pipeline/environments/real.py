@@ -176,12 +176,17 @@ class RealEnv(gymnasium.Env):
         """Refuse a game that has no picture where the options say there is one."""
         shape, kind = self._picture()
         if shape[2:] not in ((), (1,), (3,)) or len(shape) < 2 or kind != np.uint8:  # noqa: PLR2004
-            raise InputError(
-                f"environment.id: {self.options.id} has no image frames: expected "
-                "(height, width, 3) uint8, or grey ones, found "
-                f"{self._game.observation_space}. Name the frame's key in "
+            found = (
+                f"{shape} {kind} of render(). environment.kwargs.render_mode must be one "
+                "that gives RGB arrays"
+                if self._from_render
+                else f"{self._game.observation_space}. Name the frame's key in "
                 "environment.frame_key, set frame_key: render, or name a wrapper that "
                 "makes such frames in environment.wrappers"
+            )
+            raise InputError(
+                f"environment.id: {self.options.id} has no image frames: expected "
+                f"(height, width, 3) uint8, or grey ones, found {found}"
             )
         if min(shape[:2]) < LEAST_SIDE:
             raise InputError(
