@@ -73,6 +73,25 @@ def test_the_seed_says_all() -> None:
     assert np.array_equal(played(), played())
 
 
+def test_options_are_those_of_the_next_dreams() -> None:
+    envs = Sb3Dreams(dreams(2))
+    envs.set_options({"temperature": 0.5})
+    envs.reset()
+    assert envs.dreams.dreams.temperature == 0.5
+    # They are told once.
+    envs.dreams.dreams.temperature = 2.0
+    envs.reset()
+    assert envs.dreams.dreams.temperature == 2.0
+
+
+def test_it_renders_the_dreams() -> None:
+    envs = Sb3Dreams(dreams(2))
+    envs.reset()
+    found, expected = envs.get_images(), envs.dreams.render()
+    assert [frame.shape for frame in found] == [(64, 64, 3)] * 2
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.slow
 def test_ppo_learns_in_the_dream_what_holds_in_the_game() -> None:
     agent = PPO(

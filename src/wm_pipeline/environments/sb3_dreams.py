@@ -25,9 +25,15 @@ class Sb3Dreams(VecEnv):
         )
 
     def reset(self) -> np.ndarray:
-        """Begin all dreams; the first seed that ``seed`` has set is that of all."""
-        observations, _ = self.dreams.reset(seed=self._seeds[0])
+        """Begin all dreams; the first seed that ``seed`` has set is that of all.
+
+        Likewise the first options that ``set_options`` has set.
+        """
+        observations, _ = self.dreams.reset(
+            seed=self._seeds[0], options=self._options[0]
+        )
         self._reset_seeds()
+        self._reset_options()
         return observations
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -53,6 +59,10 @@ class Sb3Dreams(VecEnv):
     def close(self) -> None:
         """Close the dreams."""
         self.dreams.close()
+
+    def get_images(self) -> list[np.ndarray]:
+        """The decoded frames, (64, 64, 3) uint8 each."""
+        return list(self.dreams.render())
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """An attribute, which all dreams share."""
