@@ -235,9 +235,11 @@ Make = Callable[..., DreamEnv | DreamVectorEnv]
 
 
 @both
-@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "temperature", [0, -1.0, float("nan"), float("inf"), "1.3", None]
+)
 def test_a_temperature_not_above_zero_is_refused(
-    world_model: WorldModel, make: Make, temperature: float
+    world_model: WorldModel, make: Make, temperature: Any
 ):
     with pytest.raises(ValueError, match=f"temperature.*{temperature}"):
         make(world_model, ACTIONS, temperature, 20)
@@ -248,9 +250,12 @@ def test_a_temperature_not_above_zero_is_refused(
 
 
 @both
-def test_a_cap_below_one_step_is_refused(world_model: WorldModel, make: Make):
-    with pytest.raises(ValueError, match="max_steps: expected 1 or more, found 0"):
-        make(world_model, ACTIONS, 1.0, 0)
+@pytest.mark.parametrize("cap", [0, 2.5, "5", None])
+def test_a_cap_below_one_step_is_refused(world_model: WorldModel, make: Make, cap: Any):
+    said = f"max_steps: expected a whole number, 1 or more, found {cap!r}"
+    with pytest.raises(ValueError, match=said):
+        make(world_model, ACTIONS, 1.0, cap)
+    make(world_model, ACTIONS, np.float32(1.0), np.int64(2))
 
 
 @both
@@ -354,6 +359,21 @@ def test_a_world_model_knows_how_it_is_dreamed(
     env = gymnasium.make(ID, world_model=paths[given], temperature=1.5).unwrapped
     assert isinstance(env, DreamEnv)
     assert (env.actions, env.dreams.temperature, env.max_steps) == (ACTIONS, 1.5, 3)
+
+
+def test_a_folder_without_a_checkpoint_is_refused(
+    tmp_path: Path, checkpoints: dict[str, str]
+):
+    task = tmp_path / "task"
+    version = task / "world_model.safetensors" / "2026-01-01T00.00.00.000Z"
+    version.mkdir(parents=True)
+    Path(checkpoints["world_model"]).rename(version / "world_model.safetensors")
+    with pytest.raises(
+        ValueError,
+        match=r"task: expected a checkpoint, .*world_model\.safetensors/<ver",
+    ):
+        gymnasium.make(ID, world_model=task, **options_of())
+    gymnasium.make(ID, world_model=version.parent, **options_of())
 
 
 @pytest.mark.parametrize("many", [False, True])

@@ -1,6 +1,7 @@
 """Dreams side by side: M's world, one step at a time."""
 
 from collections.abc import Callable
+from numbers import Real
 
 import numpy as np
 import torch
@@ -111,9 +112,9 @@ def check_controls(actions: Actions, world_model: WorldModel) -> None:
 
 
 def checked_temperature(temperature: float) -> float:
-    """The temperature; ValueError unless it is above 0 and finite."""
-    if not 0 < temperature < np.inf:
+    """The temperature; ValueError unless it is a number above 0, and finite."""
+    if not (isinstance(temperature, Real) and 0 < temperature < np.inf):
         raise InputError(
-            f"temperature: expected above 0 and finite, found {temperature}"
+            f"temperature: expected a number above 0 and finite, found {temperature!r}"
         )
     return float(temperature)

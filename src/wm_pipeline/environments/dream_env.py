@@ -1,5 +1,6 @@
 """The dream as Gymnasium environments: one, and many in a batch."""
 
+from numbers import Integral
 from typing import Any
 
 import gymnasium
@@ -198,7 +199,9 @@ def observation_space(world_model: WorldModel) -> gymnasium.spaces.Box:
 
 
 def checked_cap(max_steps: int) -> int:
-    """The cap on a dream; ValueError unless it is 1 or more."""
-    if max_steps < 1:
-        raise InputError(f"max_steps: expected 1 or more, found {max_steps}")
+    """The cap on a dream; ValueError unless it is a whole number, 1 or more."""
+    if not (isinstance(max_steps, Integral) and max_steps >= 1):
+        raise InputError(
+            f"max_steps: expected a whole number, 1 or more, found {max_steps!r}"
+        )
     return max_steps

@@ -108,8 +108,17 @@ def made_with(
 def _file(path: str | Path) -> Path:
     """A checkpoint, or the newest of a folder of the catalog: NAME/VERSION/NAME."""
     path = Path(path)
-    found = sorted([*path.glob("*.safetensors"), *path.glob(f"*/{path.name}")])
-    return found[-1] if path.is_dir() and found else path
+    if not path.is_dir():
+        return path
+    inner = [*path.glob("*.safetensors"), *path.glob(f"*/{path.name}")]
+    found = sorted(each for each in inner if each.is_file())
+    if not found:
+        raise InputError(
+            f"{path}: expected a checkpoint, or a folder of the catalog with one, as "
+            "world_model.safetensors/<version>/world_model.safetensors; found a folder "
+            "without"
+        )
+    return found[-1]
 
 
 def _world_model(given: WorldModel | str | Path) -> WorldModel:
