@@ -330,6 +330,7 @@ def test_an_exported_agent_of_another_backend_is_told_from_gymnasiums(
     assert done.stderr == "expected a game of Gymnasium's, found one of envpool's\n"
 
 
+@pytest.mark.slow
 def test_an_exported_agent_plays_a_game_that_is_told_to_render(
     tmp_path: Path, vae: ConvVAE, mdn_rnn: MDNRNN, controller: Controller
 ) -> None:
