@@ -62,6 +62,25 @@ def test_a_letter_is_the_same_in_upper_case() -> None:
         PageOptions(keys={"x": 1, "X": 2})
 
 
+@pytest.mark.parametrize("key", ["r", "R"])
+def test_a_key_of_the_page_itself_is_refused(key: str) -> None:
+    with pytest.raises(ValidationError, match="than R, which begins a new dream"):
+        PageOptions(keys={key: 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("keys", PageOptions(keys={"x": 0})), ("idle", PageOptions(idle=0))],
+)
+def test_continuous_actions_have_no_keys_of_others(
+    name: str, options: PageOptions
+) -> None:
+    with pytest.raises(
+        InputError, match=rf"^play\.{name}: expected null, .*continuous"
+    ):
+        hands(BOX, options)
+
+
 def test_continuous_actions_have_two_keys_a_dimension() -> None:
     found = hands(BOX, PageOptions())
     assert held(found) == {

@@ -53,8 +53,8 @@ class PageOptions(Options):
         keys: Actions by the key that means them, numbered as in ``wm_pipeline/Dream-v0``,
             of a game with discrete actions; null for those of the mapping: the arrows
             left and right of a threshold, digits and then letters of others. A letter
-            is the same in upper case.
-        idle: The action while no key is held.
+            is the same in upper case; R begins a new dream.
+        idle: The action while no key is held, of such a game; null for the mapping's.
     """
 
     keys: dict[Key, Annotated[int, Field(ge=0, le=1000)]] | None = None
@@ -68,6 +68,8 @@ class PageOptions(Options):
                 "expected keys that differ in more than their case, found "
                 + ", ".join(keys)
             )
+        if keys is not None and "r" in map(_plain, keys):
+            raise ValueError("expected other keys than R, which begins a new dream")
         return keys
 
 
@@ -99,7 +101,7 @@ def game_of(
         steps_per_second: Of M, at the game's own pace.
 
     Raises:
-        ValueError: A key means no action of the game.
+        ValueError: As ``hands``.
     """
     mdn_rnn = world_model.mdn_rnn
     means = world_model.start_means[:MOST_STARTS].numpy()
@@ -136,6 +138,10 @@ def hands(actions: Actions, options: PageOptions) -> dict[str, Any]:
         ``keys``, a list of ``key``, ``label`` and ``control``; ``idle``, the control
         while none is held; ``exclusive``, whether only the last key held counts, rather
         than their sum.
+
+    Raises:
+        InputError: A key means no action, or keys or an idle action are given for
+            continuous actions.
     """
     space = actions.space
     if isinstance(space, gymnasium.spaces.Discrete):
@@ -145,6 +151,12 @@ def hands(actions: Actions, options: PageOptions) -> dict[str, Any]:
         at_rest = controls[idle]
     else:
         assert isinstance(actions, BoxActions)
+        for name, given in options:
+            if given is not None:
+                raise InputError(
+                    f"play.{name}: expected null, as the actions of the game are "
+                    f"continuous; found {given}"
+                )
         units = np.eye(actions.size, dtype=np.float32)
         both = [
             (key, actions.kept(sign * unit))
