@@ -299,6 +299,14 @@ def test_steps_longer_than_every_episode_are_refused(stored: EpisodeShards):
         longest_episode(stored, 11)
 
 
+@pytest.mark.parametrize("frame_skip", [1, 4])
+def test_episodes_of_one_step_are_refused(tmp_path: Path, frame_skip: int):
+    stored = write(tmp_path / "latents", [latents(1), latents(1)])
+    said = r"^collection: M needs episodes of two steps .* longest collected has 1$"
+    with pytest.raises(InputError, match=said):
+        longest_episode(stored, frame_skip)
+
+
 def test_windows_of_two_sources_stand_side_by_side(stored: EpisodeShards) -> None:
     def windows(rows: int, seed: int) -> list[Window]:
         random = np.random.default_rng(seed)

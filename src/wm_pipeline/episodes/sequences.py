@@ -129,9 +129,14 @@ def longest_episode(latents: Episodes, frame_skip: int) -> int:
         frame_skip: Steps of the environment in one of M's.
 
     Raises:
-        InputError: A step of M is longer than every episode.
+        InputError: A step of M is longer than every episode, or as long.
     """
     longest = int(latents.lengths.max())
+    if longest < 2:  # noqa: PLR2004
+        raise InputError(
+            "collection: M needs episodes of two steps or more; the longest collected "
+            f"has {longest}"
+        )
     if frame_skip >= longest:
         raise InputError(
             "memory.model.frame_skip: expected less than the steps of the longest "
