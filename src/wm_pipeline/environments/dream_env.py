@@ -19,6 +19,7 @@ from wm_pipeline.environments.dream import (
 from wm_pipeline.models.world_model import WorldModel
 
 RENDER = {"render_modes": ["rgb_array"], "render_fps": 9}
+"""Of dreams; the pace is Take Cover's, whatever the game: a world model knows none."""
 
 
 class DreamEnv(gymnasium.Env):
