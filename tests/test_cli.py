@@ -161,6 +161,28 @@ def test_a_broken_conf_file_is_named(fresh_clone: Path, tmp_path: Path) -> None:
         assert "parameters_dream.yml" in refused("--pipelines", "dream")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "name", "version"),
+    [
+        (["--env", "mock", "--pipelines", "mock"], "mock/world_model.safetensors", "best"),
+        (["--env", "rounds", "--pipelines", "rounds"], "doom-rounds/round_1/controller.safetensors", "2999-01-01T00.00.00.000Z"),
+    ],
+)  # fmt: skip
+def test_a_version_that_would_be_read_in_place_of_the_runs_own_is_refused(
+    fresh_clone: Path, tmp_path: Path, arguments: list[str], name: str, version: str
+) -> None:
+    copy = shutil.copytree(fresh_clone, tmp_path / "project")
+    folder = copy / "data/06_models" / name
+    for each in ("2001-01-01T00.00.00.000Z", version):
+        (folder / each).mkdir(parents=True)
+        (folder / each / folder.name).write_bytes(b"kept")
+    with contextlib.chdir(copy):
+        said = refused(*arguments)
+    assert said.startswith(f"Error: data/06_models/{name}: expected versions before ")
+    assert f"found {version}, which would be read in place of what" in said
+    assert list(copy.glob("data/*/*/run_record.json")) == []
+
+
 def test_a_missing_version_is_told_from_those_there_are(project: Path) -> None:
     version = max((project / "data/06_models/test/vae.safetensors").iterdir()).name
     arguments = ["--env", "test", "--pipelines", "dream", "--load-versions"]

@@ -45,7 +45,7 @@ class CheckInputs:
         """Look for all inputs and versions before anything runs.
 
         Raises:
-            InputError: One is missing.
+            InputError: One is missing, or would be read in place of what the run makes.
         """
         find_compiler()  # it refuses a CC that is no command
         for name in sorted(filter(_is_option, pipeline.inputs())):
@@ -61,6 +61,14 @@ class CheckInputs:
                         if others
                         else f"nor any other. {self._advice([name])}"
                     )
+                )
+        for name in sorted(pipeline.all_outputs()):
+            if later := _versions_behind(catalog, name, run_params["run_id"]):
+                raise InputError(
+                    f"{dataset_path(catalog, name)}: expected versions before this run's, "
+                    f"{run_params['run_id']}, found {later[-1]}, which would be read in "
+                    "place of what this run makes. Move it elsewhere; or is the clock "
+                    "wrong?"
                 )
         for name in sorted(pipeline.inputs()):
             if name not in catalog:
@@ -162,3 +170,13 @@ def _versions(catalog: DataCatalog, name: str) -> list[str]:
     """The versions of a dataset, oldest first."""
     folder = dataset_path(catalog, name)
     return sorted(path.name for path in folder.glob("*")) if folder else []
+
+
+def _versions_behind(catalog: DataCatalog, name: str, run_id: str) -> list[str]:
+    """The versions of a dataset whose names sort behind a run's own; Kedro reads the last."""
+    dataset = catalog.get(name)
+    if not isinstance(dataset, AbstractVersionedDataset) or dataset._version is None:  # noqa: SLF001
+        return []
+    path = Path(dataset._filepath)  # noqa: SLF001  no other way
+    found = (each.parent.name for each in path.glob(f"*/{path.name}"))
+    return sorted(version for version in found if version > run_id)
