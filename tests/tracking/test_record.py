@@ -17,11 +17,15 @@ class Nested(Options):
 def test_a_record_is_json_with_all_options(tmp_path: Path):
     options = {"seed": 1, "dream_check": Nested(hold=(1, 10)), "_games": {"doom": 1}}
     others = {"vae": "vision.seed was 1, is 2"}
-    record = run_record(tmp_path, "test", "test", ["memory", "dream"], options, others)
+    asked = {"seed": 1, "tune": {"space": {}, "trials": 3}}
+    record = run_record(
+        tmp_path, "test", "test", ["memory", "dream"], options, others, asked
+    )
     assert json.loads(json.dumps(record)) == record
     assert record["options"] == {"seed": 1, "dream_check": {"hold": [1, 10]}}
     assert record["stages"] == ["memory", "dream"]
     assert record["other_inputs"] == others
+    assert record["asked"] == {"seed": 1, "tune.space": {}, "tune.trials": 3}
     assert record["env"] == "test"
     assert record["task"] == "test"
     assert record["ended"] is None

@@ -1,6 +1,7 @@
 """Tests of the page of results."""
 
 import copy
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,28 @@ def test_a_run_that_read_what_other_options_made_is_left_out(
         "both anew, with the options that you mean: `kedro run --env test "
         "--only-missing-outputs`"
     ]
+
+
+def test_what_the_command_asked_for_is_shown_and_in_the_command(
+    documents: dict[str, Any],
+) -> None:
+    run = copy.deepcopy(documents[newest_whole(documents)])
+    record = run["run_record"]
+    asked = {"seed": 1, "controller.model.hidden_sizes": [32], "vision.resume": True}
+    record["asked"] = asked | {"vision.training.steps": 7}
+    record["options"]["vision"]["training"]["steps"] = 7
+    page = results_page({"2026-01-01T00.00.00.000Z": run})
+    params = "'seed=1,controller.model.hidden_sizes=[32],vision.training.steps=7'"
+    assert f"\n\nWhat `kedro run --env test --params {params}` gave in the run" in page
+    assert "`kedro run --env test --pipelines results` wrote" in page
+    assert "`vision.training.steps` 7" in page
+    assert page.count("`seed` 1") == 1
+    # Kedro splits at each comma.
+    record["asked"] = {"seed": 1, "collection.holds": [[1, 2]], "engine.kind": "1"}
+    page = results_page({"2026-01-01T00.00.00.000Z": run})
+    command = "kedro run --env test --params " + shlex.quote("seed=1,engine.kind='1'")
+    filed = "with `collection.holds=[[1, 2]]` in a conf file, gave in the run"
+    assert f"What `{command}`, {filed}" in page
 
 
 def test_the_commit_and_changes_are_said(documents: dict[str, Any]) -> None:

@@ -179,6 +179,21 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def leaves(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """The values in nested dictionaries by their dotted names; one that is empty is one.
+
+    Args:
+        tree: The outermost dictionary.
+        path: Its own dotted name.
+    """
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{path}.{key}" if path else str(key)
+        is_inner = isinstance(value, dict) and value
+        found |= leaves(value, name) if is_inner else {name: value}
+    return found
+
+
 def check_same(what: str, written: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Refuse to resume what was written under other options.
 
@@ -202,11 +217,7 @@ def check_same(what: str, written: dict[str, Any], wanted: dict[str, Any]) -> No
         )
 
 
-def _flat(tree: Any, path: str = "") -> dict[str, str]:
-    """The leaves of nested dictionaries by their dotted paths, as JSON texts."""
-    if not isinstance(tree, dict):
-        return {path: json.dumps(tree)}
-    leaves: dict[str, str] = {}
-    for key, value in tree.items():
-        leaves |= _flat(value, f"{path}.{key}" if path else str(key))
-    return leaves
+def _flat(tree: Mapping[str, Any]) -> dict[str, str]:
+    """The leaves of nested dictionaries by their dotted names, as JSON texts."""
+    found = leaves(tree).items()
+    return {name: json.dumps(value) for name, value in found if value != {}}

@@ -135,6 +135,7 @@ class KeepRecord:
                 asked,
                 catalog.load("parameters"),
                 self._origins.other_inputs,
+                run_params["runtime_params"],
             )
             if asked:
                 catalog.save("run_record", self._record)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from wm_pipeline import __version__
 from wm_pipeline.common.machine import cores, processor
+from wm_pipeline.common.options import leaves
 
 PACKAGES = ("torch", "kedro", "gymnasium", "vizdoom", "cma", "numpy")
 
@@ -27,6 +28,7 @@ def run_record(
     stages: Iterable[str],
     options: Mapping[str, Any],
     other_inputs: Mapping[str, str],
+    asked: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The record of a run that begins.
 
@@ -37,10 +39,11 @@ def run_record(
         stages: That the run is made of.
         options: All parameters; those whose names begin with ``_`` are left out.
         other_inputs: What the run only reads and is not of these options, and why.
+        asked: The options that its command gave, nested.
 
     Returns:
         JSON values: ``began`` (UTC), ``ended`` (null), ``env``, ``task``, ``stages``,
-        ``options``, ``other_inputs``, ``git`` (``commit`` and ``dirty``, or null),
+        ``options``, ``other_inputs``, ``asked`` (by dotted names), ``git`` (``commit`` and ``dirty``, or null),
         ``versions``, ``machine``; and, empty, ``cpu``, the share of all cores by stage, and
         ``steps``, of the game (``game``) and of M (``dream``) by stage.
     """
@@ -60,6 +63,7 @@ def run_record(
             if not name.startswith("_")
         },
         "other_inputs": dict(other_inputs),
+        "asked": leaves(asked),
         "git": git(project),
         "versions": {
             "wm_pipeline": __version__,

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.files import replacing
@@ -68,14 +70,16 @@ def results_page(documents: Documents, project: Path | None = None) -> str:
     documents = whole(documents)
     version, run = finished_chain(documents)
     record = run.get("run_record", {})
-    task, command = record.get("task"), _command(record)
+    task = record.get("task")
+    filed = "`, `".join(each for each in _asked(record) if "," in each)
     pictures = []
     if project and task:
         pictures = _pictures(project, task, _alike(documents, version))
     parts = [
         f"# Results: {task}" if task else "# Results",
-        f"What `{command}` gave in the run {version}. `{command} --pipelines results` "
-        "wrote this page from the catalog; do not edit it.",
+        f"What `{_command(record)}`{f', with `{filed}` in a conf file,' * bool(filed)} "
+        f"gave in the run {version}. `{_base_command(record)} --pipelines results` wrote "
+        "this page from the catalog; do not edit it.",
         *_with_what(record),
         "## Scores",
         "Return of an episode, mean ± standard deviation, and the 95% bootstrap "
@@ -91,8 +95,26 @@ def results_page(documents: Documents, project: Path | None = None) -> str:
 
 
 def _command(record: Mapping[str, Any]) -> str:
+    """The command of a run; Kedro splits ``--params`` at every comma."""
+    given = ",".join(each for each in _asked(record) if "," not in each)
+    return _base_command(record) + (f" --params {shlex.quote(given)}" if given else "")
+
+
+def _base_command(record: Mapping[str, Any]) -> str:
     env = record.get("env", "base")
     return "kedro run" if env == "base" else f"kedro run --env {env}"
+
+
+def _asked(record: Mapping[str, Any]) -> list[str]:
+    """The options that a run's command gave, but for those to resume."""
+    asked = record.get("asked", {})
+    return [f"{n}={_yaml(value)}" for n, value in asked.items() if "resume" not in n]
+
+
+def _yaml(value: Any) -> str:
+    """A value as a command line gives it."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
+    return text.removesuffix("...\n").strip()
 
 
 def _alike(documents: Documents, version: str) -> list[str]:
@@ -268,15 +290,13 @@ def _with_what(record: Mapping[str, Any]) -> list[str]:
         commit += ", with changes that were not committed" * git["dirty"]
     gpu = machine["gpu"] or "no GPU"
     options = flat_options(record["options"])
-    shown = [
-        *IMPORTANT,
-        *(
-            f"{stage}.{name}"
-            for stage, names in OF_STAGES.items()
-            if stage in record["stages"]
-            for name in names
-        ),
-    ]
+    of_stages = (
+        f"{stage}.{name}"
+        for stage, names in OF_STAGES.items()
+        if stage in record["stages"]
+        for name in names
+    )
+    shown = dict.fromkeys([*IMPORTANT, *of_stages, *record.get("asked", {})])
     return [
         _table(
             ["", ""],

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
+from wm_pipeline.common.options import leaves
 from wm_pipeline.reporting.tables import duration
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class _Record(BaseModel):
     options: dict[str, Any]
     stages: list[str]
     other_inputs: dict[str, str] = {}
+    asked: dict[str, Any] = {}
     git: dict[str, Any] | None = None
     versions: dict[str, Any] = {}
     machine: dict[str, Any] = {}
@@ -161,14 +163,12 @@ def runs_tables(runs: pd.DataFrame) -> list[Table]:
     return [scores, made]
 
 
-def flat_options(tree: Any, path: str = "") -> dict[str, str]:
+def flat_options(tree: Mapping[str, Any]) -> dict[str, str]:
     """Nested options as text, by their dotted names."""
-    if not isinstance(tree, dict) or not tree:
-        return {path: tree if isinstance(tree, str) else json.dumps(_number(tree))}
-    found: dict[str, str] = {}
-    for key, value in tree.items():
-        found |= flat_options(value, f"{path}.{key}" if path else key)
-    return found
+    return {
+        name: value if isinstance(value, str) else json.dumps(_number(value))
+        for name, value in leaves(tree).items()
+    }
 
 
 def _number(value: Any) -> Any:
