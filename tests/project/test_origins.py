@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kedro.io import DataCatalog, Version
+from kedro.io import DataCatalog, MemoryDataset, Version
 from kedro.pipeline import Node, Pipeline
 
 from tests.kedro_runs import run
@@ -16,6 +16,9 @@ from wm_pipeline.datasets import JSONDataset
 from wm_pipeline.project.origins import KeepOrigins
 
 pytestmark = pytest.mark.slow
+
+ALONE: dict[str, Any] = {"only_missing_outputs": False, "load_versions": None}
+"""What Kedro tells of a run of stages."""
 
 
 def versions(project: Path, name: str) -> list[str]:
@@ -67,7 +70,7 @@ def test_a_kill_between_content_and_origin_is_no_damage(tmp_path: Path) -> None:
     catalog = DataCatalog({"state": state})
     node = Node(lambda: {}, None, "state", name="search")
     keep = KeepOrigins()
-    keep.before_pipeline_run({"only_missing_outputs": False}, Pipeline([node]), catalog)
+    keep.before_pipeline_run(ALONE, Pipeline([node]), catalog)
     keep.before_dataset_saved("state")
     state.save({"generation": 1})
     keep.after_dataset_saved("state", node)
@@ -76,6 +79,17 @@ def test_a_kill_between_content_and_origin_is_no_damage(tmp_path: Path) -> None:
     state.save({"generation": 2})  # and killed
     keep.before_dataset_loaded("state")
     assert state.load() == {"generation": 2}
+
+
+def test_an_input_of_a_version_asked_for_is_not_of_the_options() -> None:
+    catalog = DataCatalog({"vae": MemoryDataset(1), "scores": MemoryDataset()})
+    node = Node(lambda vae: vae, "vae", "scores", name="judge")
+    keep, versions = KeepOrigins(), {"vae": "2026-01-01", "scores": "2026-01-02"}
+    run_params = ALONE | {"load_versions": versions}
+    keep.before_pipeline_run(run_params, Pipeline([node]), catalog)
+    assert keep.other_inputs == {"vae": "--load-versions 2026-01-01"}
+    keep.before_pipeline_run(ALONE, Pipeline([node]), catalog)
+    assert keep.other_inputs == {}
 
 
 def test_where_nothing_is_missing_nothing_runs(

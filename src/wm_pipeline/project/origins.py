@@ -82,6 +82,9 @@ class KeepOrigins:
             else:
                 self.other_inputs[name] = why
                 logger.warning("%s is not of these options: %s", name, why)
+        versions = run_params["load_versions"] or {}
+        for name in sorted(versions.keys() & pipeline.inputs()):
+            self.other_inputs[name] = f"--load-versions {versions[name]}"
         if self._remakes:
             _outdate_followers(pipeline, catalog)
             # There may be runs that it has not looked back at.
