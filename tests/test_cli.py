@@ -154,6 +154,20 @@ def test_a_damaged_conf_file_is_a_sentence(
     assert "\n" not in said
 
 
+def test_files_of_options_are_the_projects_in_each_of_its_folders(
+    fresh_clone: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(fresh_clone, tmp_path / "project")
+    (copy / "conf/mine").mkdir()
+    (copy / "conf/mine/parameters.yml").write_text("import: {world_model: mine.pt}\n")
+    (copy / "mine.pt").write_text("no weights")
+    with contextlib.chdir(copy / "src"):
+        said = refused("--env", "mine", "--pipelines", "import")
+        assert Path.cwd() == copy / "src"
+    assert said.startswith("Error: mine.pt: expected a safetensors file")
+    assert "Error while deserializing header" in said
+
+
 def test_a_broken_conf_file_is_named(fresh_clone: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(fresh_clone, tmp_path / "project")
     (broken / "conf/base/parameters_dream.yml").write_text("dream: {temperature: 1")

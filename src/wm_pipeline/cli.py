@@ -20,7 +20,7 @@ from kedro.framework.cli.registry import (
 )
 from kedro.framework.cli.registry import registry as kedro_registry
 from kedro.framework.cli.utils import KedroCliError
-from kedro.framework.project import pipelines, settings
+from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.io import DatasetError
 from kedro.pipeline.pipeline import CircularDependencyError, OutputNotUniqueError
@@ -30,7 +30,6 @@ from yaml import MarkedYAMLError, YAMLError
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.project.checks import in_a_stage
-from wm_pipeline.project.hooks import KeepRecord
 from wm_pipeline.project.interrupts import ending_on_signals
 from wm_pipeline.project.stages import known_stages
 
@@ -98,13 +97,7 @@ class Run(click.Command):
             )
         _check_known({ctx.params["pipeline"], *ctx.params["pipelines"]})
         with ending_on_signals(), _sentences(verbose):
-            try:
-                return super().invoke(ctx)
-            except KeyboardInterrupt:
-                for hook in settings.HOOKS:
-                    if isinstance(hook, KeepRecord):
-                        hook.interrupted()
-                raise
+            return super().invoke(ctx)
 
 
 def _check_known(asked: set[str | None]) -> None:

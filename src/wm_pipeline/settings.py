@@ -15,6 +15,7 @@ try:  # that imports torch: seconds in which nobody else answers Ctrl-C
     )
     from wm_pipeline.project.lock import OneRunAtATime
     from wm_pipeline.project.origins import KeepOrigins
+    from wm_pipeline.project.session import Session
     from wm_pipeline.tracking.stage_clock import StageClock
 except KeyboardInterrupt:
     sys.stderr.write("Aborted!\n")
@@ -23,6 +24,7 @@ except KeyboardInterrupt:
 # It is between Kedro 1.7 and OmegaConf; a user can do nothing about it.
 warnings.filterwarnings("ignore", r"register_new_resolver\(\) is deprecated")
 
+SESSION_CLASS = Session
 CONTEXT_CLASS = StagesContext
 _clock, _origins = StageClock(), KeepOrigins()
 HOOKS = (

@@ -26,3 +26,14 @@ def test_the_conf_environment_says_which_stages_a_run_is(tmp_path: Path) -> None
     assert mock == {"mock", "blind", "controller", "evaluation", "pictures"}
     assert base >= {"collection", "vision", "memory", "dream", "controller"}
     assert "mock" not in base
+
+
+def test_files_of_options_are_looked_for_from_the_project(
+    bare_project: Path, tmp_path: Path
+) -> None:
+    """Those of conf/ready are docs/models; notebooks have a folder of their own."""
+    with contextlib.chdir(tmp_path):
+        with KedroSession.create(bare_project, env="ready") as session:
+            options = session.load_context().params["import"]
+        assert Path.cwd() == tmp_path
+    assert (bare_project / options.world_model).is_file()

@@ -1,5 +1,6 @@
 """The project's context: which stages make up a run, and whether its options are right."""
 
+import contextlib
 import sys
 from typing import Any
 
@@ -62,10 +63,13 @@ class StagesContext(KedroContext):
                 f"parameters, and no such game among {', '.join(sorted(games))}"
             )
         asked = self._runtime_params or {}
-        check_parameters(parameters, asked, self._stages, self._references, self._read)
-        # Kedro makes models of the groups only that the asked pipelines read.
-        found = dict(super().params)
-        for group, model in option_groups().items():
-            if isinstance(found.get(group), dict):
-                found[group] = model.model_validate(found[group])
+        with contextlib.chdir(self.project_path):  # files are looked for from there
+            check_parameters(
+                parameters, asked, self._stages, self._references, self._read
+            )
+            # Kedro makes models of the groups only that the asked pipelines read.
+            found = dict(super().params)
+            for group, model in option_groups().items():
+                if isinstance(found.get(group), dict):
+                    found[group] = model.model_validate(found[group])
         return found

@@ -41,7 +41,7 @@ class LiveCurves:
     @hook_impl
     def before_pipeline_run(self, catalog: DataCatalog) -> None:
         """Listen, if the catalog says where curves go."""
-        self._stop()
+        self.interrupted()
         folders = catalog.get("tensorboard")
         if isinstance(folders, CurvesDataset):
             self._curves = Curves(folders.run_folder())
@@ -50,18 +50,19 @@ class LiveCurves:
     @hook_impl
     def after_pipeline_run(self) -> None:
         """End the event file."""
-        self._stop()
+        self.interrupted()
 
     @hook_impl
     def on_pipeline_error(self) -> None:
         """End the event file."""
-        self._stop()
+        self.interrupted()
 
-    def _stop(self) -> None:
-        if self._curves is not None:
-            progress.listeners.remove(self._curves)
-            self._curves.close()
-            self._curves = None
+    def interrupted(self) -> None:
+        """End the event file, if there is one."""
+        curves, self._curves = self._curves, None
+        if curves is not None:
+            progress.listeners.remove(curves)
+            curves.close()
 
 
 class TimeStages:
@@ -161,7 +162,7 @@ class KeepRecord:
         self._record = {}
 
     def interrupted(self) -> None:
-        """As after an error; Kedro tells its hooks of no Ctrl-C."""
+        """As after an error, unless the run is over."""
         if self._catalog is not None and self._record.get("stages"):
             self._clock.stop()
             seconds = {"seconds": self._clock.seconds}

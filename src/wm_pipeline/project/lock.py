@@ -42,7 +42,7 @@ class OneRunAtATime:
         Raises:
             InputError: Another run has it.
         """
-        self._release()  # an interrupted run of this process
+        self.interrupted()  # a run of this process, by Kedro's own session
         if not is_recorded(pipeline, catalog):
             return
         self._path.parent.mkdir(exist_ok=True)
@@ -55,7 +55,7 @@ class OneRunAtATime:
             lock.close()
             raise InputError(
                 f"Another run writes the data of the task {self._task}: {first}. Wait for "
-                "it or end it; a run beside it needs a task of its own, in the "
+                "it or end it, or restart its notebook; a run beside it needs a task of its own, in the "
                 "globals.yml of a conf environment"
             ) from error
         self._lock = lock
@@ -70,14 +70,15 @@ class OneRunAtATime:
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
         """Let go of the lock."""
-        self._release()
+        self.interrupted()
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self) -> None:
         """Let go of the lock."""
-        self._release()
+        self.interrupted()
 
-    def _release(self) -> None:
+    def interrupted(self) -> None:
+        """Let go of the lock, if it is held."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
