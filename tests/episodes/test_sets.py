@@ -151,6 +151,20 @@ def test_whenever_it_dies_what_is_finished_is_resumed(
     assert resumed == set(range(len(NEW)))
 
 
+def test_of_a_set_that_lies_elsewhere_only_the_link_is_removed(tmp_path: Path) -> None:
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "episodes"
+    save(folder, OLD)
+    (old,) = folder.glob("set-*")
+    old.rename(elsewhere)
+    old.symlink_to(elsewhere)
+    assert read(folder) == list(OLD)
+    kept = sorted(elsewhere.iterdir())
+    save(folder, NEW)
+    assert read(folder) == list(NEW)
+    assert_nothing_else(folder, len(NEW))
+    assert sorted(elsewhere.iterdir()) == kept
+
+
 @BEFORE
 def test_a_resumed_set_that_dies_again_is_resumed_again(
     tmp_path: Path, before: Callable[[Path], None]

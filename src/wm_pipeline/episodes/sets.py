@@ -189,7 +189,7 @@ def remove_orphans(folder: Path) -> None:
     current = _current_number(folder)
     for number, path in _sets(folder).items():
         if current not in (number, None):
-            shutil.rmtree(path)
+            path.unlink() if path.is_symlink() else shutil.rmtree(path)
     remove_temporary(folder)
 
 
