@@ -10,6 +10,7 @@ from typing import Any
 from kedro.config import OmegaConfigLoader
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import did_you_mean
@@ -82,7 +83,13 @@ class ConfLoader(OmegaConfigLoader):
             return super()._read_dir_configs(conf_path, *others)
         except UnicodeDecodeError as error:
             raise InputError(
-                f"{conf_path}: expected files of UTF-8, found one that is not: {error}"
+                f"{_broken(conf_path, error)}: expected a file of UTF-8; {error}"
+            ) from error
+        except MarkedYAMLError as error:
+            if error.problem is None:  # Kedro has named the file
+                raise
+            raise InputError(
+                f"{_broken(conf_path, error)}: expected YAML; {error.problem}"
             ) from error
 
     def _check_duplicates(self, key: str, config_per_file: dict[Path, Any]) -> None:
@@ -95,10 +102,21 @@ class ConfLoader(OmegaConfigLoader):
         return [(ASKED, OmegaConf.create(self.runtime_params or {}))]
 
 
-def _check_shape(path: Path, known: Any, given: Any, name: str = "") -> None:
-    """Refuse a list in place of a group of options, and the other way round.
+def _broken(folder: str, error: Exception) -> Path:
+    """The first file in a folder whose reading ends in such an error, or the folder."""
+    for path in sorted(Path(folder).rglob("*")):
+        try:
+            OmegaConf.load(path)
+        except Exception as found:  # noqa: BLE001  Kedro reads some of them only
+            if type(found) is type(error):
+                return path
+    return Path(folder)
 
-    OmegaConf would, too, but without saying where.
+
+def _check_shape(path: Path, known: Any, given: Any, name: str = "") -> None:
+    """Refuse a list or nothing in place of a group of options, or a group for a list.
+
+    OmegaConf would, too, but without saying where. Within a group nothing may be a value.
     """
     for key in given:
         theirs = None
@@ -112,6 +130,9 @@ def _check_shape(path: Path, known: Any, given: Any, name: str = "") -> None:
             raise InputError(
                 f"{path}: {here}: expected {kinds[pair[0]]}, found {kinds[pair[1]]}"
             )
+        is_group = isinstance(known._get_node(key), DictConfig)  # noqa: SLF001  as written
+        if not name and is_group and ours._is_none():  # noqa: SLF001
+            raise InputError(f"{path}: {here}: expected names with values, found none")
         if pair == (DictConfig, DictConfig) and ours is not None:
             _check_shape(path, theirs, ours, f"{here}.")
 
