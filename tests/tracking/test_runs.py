@@ -17,7 +17,17 @@ FIRST, SECOND, THIRD = (f"2026-01-0{n}T00.00.00.000Z" for n in (1, 2, 3))
 
 
 def scores(mean: float) -> dict[str, Any]:
-    return {"mean": mean, "std": 9.0, "low": mean - 100, "high": mean + 100}
+    interval = {"mean": mean, "low": mean - 100, "high": mean + 100}
+    return interval | {"std": 9.0, "episodes": 20}
+
+
+CHOICE = {
+    "selected": "mean",
+    "final_scores": {"mean": 1800.0, "best": 1700.0},
+    "parameters": 161,
+    "generations": 50,
+}
+WORLD = {"controller": scores(1234)}
 
 
 def record(seed: int, stages: list[str], temperature: float) -> dict[str, Any]:
@@ -44,15 +54,10 @@ def record(seed: int, stages: list[str], temperature: float) -> dict[str, Any]:
 def documents() -> dict[str, dict[str, Any]]:
     """An old run without a record, a whole one, and one of C that is not over."""
     whole = ["collection", "vision", "memory", "dream", "controller", "evaluation"]
-    choice = {
-        "selected": "mean",
-        "final_scores": {"mean": 1800.0, "best": 1700.0},
-        "generations": 50,
-    }
     return {
         FIRST: {
             "stage_seconds": {"controller": 30.0, "evaluation": 40.0},
-            "controller_choice": choice,
+            "controller_choice": CHOICE,
             "evaluation_summary": {
                 "real": {"controller": scores(1234)},
                 "dream": {"controller": scores(2000)},
@@ -61,7 +66,7 @@ def documents() -> dict[str, dict[str, Any]]:
         SECOND: {
             "run_record": record(1, whole, 1.15),
             "stage_seconds": dict.fromkeys(whole, 100.0),
-            "controller_choice": choice,
+            "controller_choice": CHOICE,
         },
         THIRD: {"run_record": record(2, ["controller"], 1.3)},
     }
@@ -201,6 +206,17 @@ def test_without_a_run_there_is_no_table():
         ("run_record", {"options": {}, "stages": [1]}, "stages.0"),
         ("stage_seconds", {"vision": {"real": 3}}, "vision"),
         ("stage_seconds", {"vision": None}, "vision"),
+        ("evaluation_summary", {}, "real"),
+        ("evaluation_summary", {"real": {"blind": scores(1)}}, "real.controller"),
+        (
+            "evaluation_summary",
+            {"real": WORLD | {"ppo": 3}, "dream": WORLD},
+            "real.ppo",
+        ),
+        ("evaluation_summary", {"real": WORLD, "dream": WORLD, "gains": [1]}, "gains"),
+        ("controller_choice", {"selected": 1}, "selected"),
+        ("controller_choice", CHOICE | {"selected": "worst"}, "controller_choice"),
+        ("controller_choice", CHOICE | {"final_scores": None}, "final_scores"),
     ],
 )
 def test_what_is_of_another_shape_is_left_out(

@@ -3,10 +3,17 @@
 import json
 import logging
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
@@ -48,11 +55,61 @@ class _Record(BaseModel):
     steps: dict[str, dict[str, int]] = {}
 
 
+class _Interval(BaseModel):
+    """A mean with its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class _Score(_Interval):
+    """Of the returns of a policy."""
+
+    std: float
+    episodes: int
+
+
+class _Policies(BaseModel, extra="allow"):
+    """The scores of all policies in a world, of which C's are always there."""
+
+    __pydantic_extra__: dict[str, _Score]
+    controller: _Score
+
+
+class _Summary(BaseModel):
+    """What is read of the evaluation's."""
+
+    real: _Policies
+    dream: _Policies
+    gains: dict[str, _Interval] = {}
+
+
+class _Choice(BaseModel):
+    """What is read of the controller's."""
+
+    world: str = "dream"
+    selected: str
+    final_scores: dict[str, float] = Field(
+        validation_alias=AliasChoices("final_scores", "final_dreams")
+    )
+    parameters: int
+    generations: int
+
+    @model_validator(mode="after")
+    def _has_its_score(self) -> Self:
+        if self.selected not in self.final_scores:
+            raise ValueError(f"expected final_scores of {self.selected}")
+        return self
+
+
 _SHAPES = {
     "run_record": TypeAdapter[Any](_Record),
     "stage_seconds": TypeAdapter[Any](dict[str, float]),
+    "evaluation_summary": TypeAdapter[Any](_Summary),
+    "controller_choice": TypeAdapter[Any](_Choice),
 }
-"""Of what runs write themselves; scores are known by their origins."""
+"""Of what is looked at of all runs; of the page's other scores the origins tell."""
 
 
 def whole(documents: Documents) -> Documents:
