@@ -64,6 +64,9 @@ def refused(*arguments: str) -> str:
         (["--runner", "Fast"], "--runner: Kedro has no Fast."),
         (["--runner", "ParallelRunner"], "--runner: ParallelRunner runs stages in processes"),
         (["--runner", "kedro.runner.ParallelRunner"], "--runner: ParallelRunner runs stages in processes"),
+        (["--runner", "foo.Bar"], "--runner foo.Bar: No module named 'foo'"),
+        (["--runner", "kedro.runner.Bar"], "--runner kedro.runner.Bar: "),
+        (["--runner-params", "x=1"], "--runner SequentialRunner: SequentialRunner.__init__() got an unexpected keyword argument 'x'"),
         (["--async"], "--async: Kedro has it for stages that save once"),
         (["--load-versions", "vae"], "Expected the form of 'load_versions'"),
         (["--params", "controller=null"], "--params: controller: expected names with values, found none"),
@@ -356,6 +359,18 @@ def test_what_kedro_run_runs_is_described(
 
 def test_a_damaged_command_line_is_a_sentence(clone: Path) -> None:
     assert refused("--params", "x=[4").startswith("Error: --params: expected YAML; exp")
+
+
+def test_a_list_that_kedro_splits_is_said_to_be_one(
+    clone: Path, tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(run, ["--params", "collection.sweeps=[[9,3]]"])
+    assert result.exit_code == 2
+    assert "Item `3]]` must contain a key and a value" in result.output
+    assert "a list of two or more goes into a conf file." in result.output
+    file = tmp_path / "run.yml"
+    file.write_text("run: {params: {collection: {sweeps: [[9, 3]]}}}")
+    assert "expected 1 <= least <= most, found [9, 3]" in refused("--config", str(file))
 
 
 def test_a_cc_that_is_no_command_is_said_before_any_stage(

@@ -24,7 +24,7 @@ from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.io import DatasetError
 from kedro.pipeline.pipeline import CircularDependencyError, OutputNotUniqueError
-from kedro.utils import find_kedro_project
+from kedro.utils import find_kedro_project, load_obj
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
@@ -62,7 +62,15 @@ class Run(click.Command):
         if any(each == "-c" or each.startswith("--config") for each in args):
             where += " or --config"
         with _sentences("-v" in args or "--verbose" in args, where):
-            return super().make_context(info_name, args, parent, **extra)
+            try:
+                return super().make_context(info_name, args, parent, **extra)
+            except click.UsageError as error:
+                if "`params`" in error.message:
+                    error.message += (
+                        " Kedro splits --params at every comma: a list of two or more "
+                        "goes into a conf file."
+                    )
+                raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the stages; an error that its user can mend ends in a sentence.
@@ -95,6 +103,10 @@ class Run(click.Command):
                 "--runner: ParallelRunner runs stages in processes that go on when the "
                 "run is ended. Stages have workers of their own; leave it out."
             )
+        try:
+            load_obj(runner, "kedro.runner")(**ctx.params["runner_params"])
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise click.ClickException(f"--runner {runner}: {error}") from error
         _check_known({ctx.params["pipeline"], *ctx.params["pipelines"]})
         with ending_on_signals(), _sentences(verbose):
             return super().invoke(ctx)
