@@ -65,12 +65,13 @@ class Run(click.Command):
             try:
                 return super().make_context(info_name, args, parent, **extra)
             except click.UsageError as error:
-                if "`params`" in error.message:
-                    error.message += (
-                        " Kedro splits --params at every comma: a list of two or more "
-                        "goes into a conf file."
-                    )
-                raise
+                if "`params`" not in error.message:
+                    raise
+                raise click.UsageError(
+                    f"{error.message} Kedro splits --params at every comma: a list of two "
+                    "or more goes into a conf file.",
+                    error.ctx,
+                ) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the stages; an error that its user can mend ends in a sentence.
