@@ -55,8 +55,8 @@ class OneRunAtATime:
             lock.close()
             raise InputError(
                 f"Another run writes the data of the task {self._task}: {first}. Wait for "
-                "it or end it, or restart its notebook; a run beside it needs a task of its own, in the "
-                "globals.yml of a conf environment"
+                "it or end it, or restart its notebook; a run beside it needs a task of "
+                "its own, in the globals.yml of a conf environment"
             ) from error
         self._lock = lock
         lock.truncate(0)
