@@ -168,9 +168,9 @@ def test_a_run_that_read_what_other_options_made_is_marked(
     assert runs["other_inputs"].isna().tolist() == [True, True, False]
     assert runs["other_inputs"].iloc[-1] == "world_model, controller"
     text = " ".join(drawn(runs).split())
-    assert text.count("other options") == 1
+    assert text.count("not of its options") == 1
     assert (
-        "3 controller seed 2, temperature 1.3; it read what other options had made: "
+        "3 controller seed 2, temperature 1.3; it read what is not of its options: "
         "world_model, controller"
     ) in text
 

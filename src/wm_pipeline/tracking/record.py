@@ -43,9 +43,10 @@ def run_record(
 
     Returns:
         JSON values: ``began`` (UTC), ``ended`` (null), ``env``, ``task``, ``stages``,
-        ``options``, ``other_inputs``, ``asked`` (by dotted names), ``git`` (``commit`` and ``dirty``, or null),
-        ``versions``, ``machine``; and, empty, ``cpu``, the share of all cores by stage, and
-        ``steps``, of the game (``game``) and of M (``dream``) by stage.
+        ``options``, ``other_inputs``, ``asked`` (by dotted names), ``git`` (``commit`` and
+        ``dirty``, or null), ``versions``, ``machine``; and, empty, ``cpu``, the share of
+        all cores by stage, and ``steps``, of the game (``game``) and of M (``dream``) by
+        stage.
     """
     import torch  # noqa: PLC0415  runs that leave no record need none
 

@@ -143,7 +143,7 @@ def list_runs(documents: Documents) -> pd.DataFrame:
         One row a run, oldest first: ``version``, ``env``, ``stages``, ``state``
         (finished, failed or not over), ``seconds``, ``dream``, ``real``, ``real_low``,
         ``real_high`` (mean returns of the controller, and the 95% interval),
-        ``other_inputs`` (the names of what a run only read and other options had made),
+        ``other_inputs`` (the names of what a run only read and is not of its options),
         ``commit``, ``dirty``, ``wm_pipeline``, ``torch``, ``processor``, ``cores``; and
         as text, by their dotted names, the options that differ between the runs and
         the most important others. What is not known is missing.
@@ -214,7 +214,7 @@ def runs_tables(runs: pd.DataFrame) -> list[Table]:
             stages = [f"{stages[0]} to {stages[-1]}"]
         said = [_said(run, list(differing))]
         if not pd.isna(run["other_inputs"]):
-            said.append(f"it read what other options had made: {run['other_inputs']}")
+            said.append(f"it read what is not of its options: {run['other_inputs']}")
         options = Text("; ".join(filter(None, said)))
         made.add_row(str(number), ", ".join(stages), options)
     return [scores, made]
