@@ -212,6 +212,14 @@ def test_a_missing_version_is_told_from_those_there_are(project: Path) -> None:
     assert version in said
 
 
+def test_a_version_of_what_the_run_makes_is_refused(project: Path) -> None:
+    version = max((project / "data/06_models/test/vae.safetensors").iterdir()).name
+    arguments = ["--env", "test", "--load-versions", f"vae:{version}"]
+    said = refused(*arguments, "--pipelines", "vision,memory")
+    assert "expected what this run only reads, found vae, which it makes" in said
+    assert "Leave out vision, or that version" in said
+
+
 @pytest.mark.parametrize("what", ["no byte", "no row"])
 def test_an_empty_log_is_named_with_its_stage(own_project: Path, what: str) -> None:
     log = max(

@@ -72,6 +72,13 @@ class TestWithEnvpool:
         after = [env.step(AHEAD)[0] for _ in range(60)]
         assert not np.array_equal(before, after)
 
+    def test_without_any_seed_two_games_begin_in_two_ways(self):
+        def played() -> list[np.ndarray]:
+            env = RealEnv(racing("envpool"))
+            return [env.reset()[0], *(env.step(AHEAD)[0] for _ in range(60))]
+
+        assert not np.array_equal(played(), played())
+
     def test_its_pictures_can_be_filmed(self):
         env = gymnasium.make(
             "wm_pipeline/Real-v0",

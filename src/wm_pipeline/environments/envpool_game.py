@@ -10,7 +10,7 @@ SEEDS = 2**31
 
 
 class EnvpoolGame(gymnasium.Env):
-    """One game, whose episode is decided by its seed.
+    """One game, whose episode is decided by its seed, and by chance without one.
 
     Frames with the colours first are turned, so that they come last. ``render`` gives the
     last observation.
@@ -39,7 +39,7 @@ class EnvpoolGame(gymnasium.Env):
                 **config,
             )
 
-        self._make, self._pool = make, make(0)
+        self._make, self._pool = make, make(int(self.np_random.integers(SEEDS)))
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": 50}
         self.render_mode = render_mode
         self.action_space = self._pool.action_space

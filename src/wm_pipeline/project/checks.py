@@ -47,6 +47,7 @@ class CheckInputs:
         Raises:
             InputError: One is missing, or would be read in place of what the run makes.
         """
+        made = set() if run_params["only_missing_outputs"] else pipeline.all_outputs()
         find_compiler()  # it refuses a CC that is no command
         for name in sorted(filter(_is_option, pipeline.inputs())):
             if name in catalog:
@@ -61,6 +62,12 @@ class CheckInputs:
                         if others
                         else f"nor any other. {self._advice([name])}"
                     )
+                )
+            if name in made:
+                raise InputError(
+                    f"--load-versions: expected what this run only reads, found {name}, "
+                    f"which it makes: {version} would be read in its place. Leave out "
+                    f"{' or '.join(self._writers([name]))}, or that version."
                 )
         for name in sorted(pipeline.all_outputs()):
             if later := _versions_behind(catalog, name, run_params["run_id"]):
