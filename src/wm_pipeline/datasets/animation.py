@@ -1,21 +1,21 @@
 """Pictures and animations: arrays as PNG or GIF, which open anywhere."""
 
 import base64
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from kedro.io import DatasetError, Version
 from kedro_datasets._typing import ImagePreview
 from PIL import Image
 
-from wm_pipeline.datasets.local_file import LocalFile
+from wm_pipeline.datasets.local_file import VersionedFile
 from wm_pipeline.reporting.gif import write_gif
 
 _STILL, _MOVING = 3, 4
 
 
-class AnimationDataset(LocalFile, AbstractVersionedDataset[np.ndarray, np.ndarray]):
+class AnimationDataset(VersionedFile):
     """A picture (height, width, 3) or animation (time, height, width, 3), uint8.
 
     Pictures are kept exactly; animations nearly so, and small.
@@ -44,9 +44,8 @@ class AnimationDataset(LocalFile, AbstractVersionedDataset[np.ndarray, np.ndarra
         version: Version | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(PurePosixPath(filepath), version)
+        super().__init__(filepath=filepath, version=version, metadata=metadata)
         self._frames_per_second = frames_per_second
-        self.metadata = metadata
 
     def load(self) -> np.ndarray:
         """The picture, or the frames of the animation."""
@@ -79,9 +78,3 @@ class AnimationDataset(LocalFile, AbstractVersionedDataset[np.ndarray, np.ndarra
         """The file in base64, for kedro-viz."""
         content = Path(self._get_load_path()).read_bytes()
         return ImagePreview(base64.b64encode(content).decode())
-
-    def _exists(self) -> bool:
-        return Path(self._get_load_path()).is_file()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}

@@ -1,16 +1,16 @@
 """Checkpoints as a Kedro dataset."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from kedro.io import DatasetError, Version
 from kedro.utils import load_obj
 
 from wm_pipeline.common.checkpoints import load_checkpoint, save_checkpoint
-from wm_pipeline.datasets.local_file import LocalFile
+from wm_pipeline.datasets.local_file import VersionedFile
 
 
-class CheckpointDataset(LocalFile, AbstractVersionedDataset[Any, Any]):
+class CheckpointDataset(VersionedFile):
     """A trained module, on a local path.
 
     Example:
@@ -37,9 +37,8 @@ class CheckpointDataset(LocalFile, AbstractVersionedDataset[Any, Any]):
         version: Version | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(PurePosixPath(filepath), version)
+        super().__init__(filepath=filepath, version=version, metadata=metadata)
         self._model = load_obj(model)
-        self.metadata = metadata
 
     def load(self) -> Any:
         """Build the module and give it the weights."""
@@ -53,11 +52,8 @@ class CheckpointDataset(LocalFile, AbstractVersionedDataset[Any, Any]):
             )
         save_checkpoint(path, data)
 
-    def _exists(self) -> bool:
-        return Path(self._get_load_path()).is_file()
-
     def _read(self, path: Path) -> Any:
         return load_checkpoint(str(path), self._model)
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "model": self._model.__name__}
+        return {**super()._describe(), "model": self._model.__name__}

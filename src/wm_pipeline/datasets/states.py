@@ -1,12 +1,12 @@
 """The states of long work as Kedro datasets."""
 
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
-from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from kedro.io import DatasetError, Version
 
-from wm_pipeline.datasets.local_file import LocalFile
+from wm_pipeline.datasets.local_file import VersionedFile
 from wm_pipeline.models.training_state import load_training_state, save_training_state
 from wm_pipeline.search.comparison_state import (
     load_comparison_state,
@@ -26,7 +26,7 @@ _SAVE: dict[str, Callable[[Path, Any], None]] = {
 }
 
 
-class StateDataset(LocalFile, AbstractVersionedDataset[Any, Any]):
+class StateDataset(VersionedFile):
     """The state of a search, training or comparison on a local path, saved amid it.
 
     It counts as existing when the work is finished, so that Kedro's
@@ -56,11 +56,10 @@ class StateDataset(LocalFile, AbstractVersionedDataset[Any, Any]):
         version: Version | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(PurePosixPath(filepath), version)
+        super().__init__(filepath=filepath, version=version, metadata=metadata)
         if of not in _LOAD:
             raise DatasetError(f"of: expected {' or '.join(_LOAD)}, found {of!r}")
         self._of = of
-        self.metadata = metadata
 
     def load(self) -> Any:
         """Read the state."""
@@ -71,11 +70,10 @@ class StateDataset(LocalFile, AbstractVersionedDataset[Any, Any]):
         _SAVE[self._of](path, data)
 
     def _exists(self) -> bool:
-        path = Path(self._get_load_path())
-        return path.is_file() and self._read(path).finished
+        return super()._exists() and self._read(Path(self._get_load_path())).finished
 
     def _read(self, path: Path) -> Any:
         return _LOAD[self._of](path)
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "of": self._of}
+        return {**super()._describe(), "of": self._of}
