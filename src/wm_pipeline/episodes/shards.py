@@ -3,8 +3,8 @@
 A set of shards is described in ``episodes/sets.py``.
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wm_pipeline.common.ahead import ahead
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.files import replacing, sha256
 from wm_pipeline.episodes.columns import Steps, to_array, to_table
@@ -189,13 +190,9 @@ class EpisodeShards:
 
     def in_order(self) -> Iterator[Steps]:
         """All columns of every episode; the next one is read meanwhile."""
-        with ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(self.read, 0)
-            for following in range(1, len(self) + 1):
-                steps = ahead.result()
-                if following < len(self):
-                    ahead = reader.submit(self.read, following)
-                yield steps
+        read = (self.read(number) for number in range(len(self)))
+        with contextlib.closing(ahead(read, "episodes")) as steps:
+            yield from steps
 
 
 def _kind(values: np.ndarray) -> list[Any]:
