@@ -80,11 +80,4 @@ def blank_world(
 
 def linear_controller(latent: int, hidden: int, actions: Actions) -> Controller:
     """A linear controller without biases, all parameters zero."""
-    model = ControllerOptions(
-        inputs="zh",
-        hidden_sizes=(),
-        activation="tanh",
-        bias=False,
-        policy="deterministic",
-    )
-    return Controller(model, latent, hidden, actions.outputs)
+    return Controller(ControllerOptions(), latent, hidden, actions.outputs)

@@ -152,7 +152,12 @@ class RealEnv(gymnasium.Env):
 
     def frame(self) -> np.ndarray:
         """The preprocessed frame of the last observation, (64, 64, 3) uint8."""
-        return self._frame(self._observation)
+        picture = self._observation
+        if self._from_render:
+            picture = self._game.render()
+        elif self.options.frame_key is not None:
+            picture = picture[self.options.frame_key]
+        return resize_frame(np.asarray(picture), self.options.crop)
 
     def render(self) -> Any:
         """What the game itself renders."""
@@ -161,16 +166,6 @@ class RealEnv(gymnasium.Env):
     def close(self) -> None:
         """Close the game and its process."""
         self._game.close()
-
-    def _frame(self, observation: Any) -> np.ndarray:
-        """The preprocessed frame of an observation, (64, 64, 3) uint8."""
-        if self._from_render:
-            picture = self._game.render()
-        elif self.options.frame_key is not None:
-            picture = observation[self.options.frame_key]
-        else:
-            picture = observation
-        return resize_frame(np.asarray(picture), self.options.crop)
 
     def _check_frames(self) -> None:
         """Refuse a game that has no picture where the options say there is one."""
@@ -209,7 +204,7 @@ class RealEnv(gymnasium.Env):
         return shape
 
     def _picture(self) -> tuple[tuple[int, ...], np.dtype[Any] | None]:
-        """Shape and dtype of what ``_frame`` will preprocess."""
+        """Shape and dtype of what ``frame`` will preprocess."""
         if self._from_render:
             # MuJoCo's camera looks for ever at what is there at first.
             self._game.reset(seed=0)
