@@ -144,6 +144,13 @@ def test_the_command_line_changes_an_option_of_a_variant() -> None:
     assert found == {"zero": {}, "one": {"made.weight": 1.0, "made.inner.x": 2}}
 
 
+def test_an_option_that_is_set_to_an_empty_mapping_is_set() -> None:
+    changes = {"environment.kwargs": {}, "rounds": {"memory": {"inner": {}}}}
+    found = options(variants={"zero": {}, "none": changes}).variants
+    assert found["zero"] == {}
+    assert found["none"] == {"environment.kwargs": {}, "rounds.memory.inner": {}}
+
+
 def test_a_variant_of_the_conf_files_may_be_left_out() -> None:
     variants = {"zero": {}, "one": None, "two": {"made.weight": 2}}
     assert list(options(variants=variants).variants) == ["zero", "two"]

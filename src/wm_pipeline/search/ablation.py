@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from wm_pipeline.common import progress
 from wm_pipeline.common.files import UNFINISHED
 from wm_pipeline.common.numbers import rounded
-from wm_pipeline.common.options import Options, Seed, Workers
+from wm_pipeline.common.options import Options, Seed, Workers, leaves
 from wm_pipeline.search.chain import ENDLESS, PARAMS, Chain, ChainRuns, Judge, Report
 from wm_pipeline.workers.engine import EngineOptions, open_pool
 
@@ -55,7 +55,7 @@ class AblationOptions(Options):
         if not isinstance(variants, dict):
             return variants
         return {
-            name: _flat(changes) if isinstance(changes, dict) else changes
+            name: leaves(changes) if isinstance(changes, dict) else changes
             for name, changes in variants.items()
             if changes is not None
         }
@@ -181,14 +181,3 @@ def _table(
 def _digest(conditions: Mapping[str, Any]) -> str:
     text = json.dumps(conditions, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The leaves of a tree by their dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= {f"{name}.{inner}": each for inner, each in _flat(value).items()}
-        else:
-            flat[str(name)] = value
-    return flat
