@@ -14,7 +14,11 @@ from tests.small_dream import ACTIONS, OPTIONS, assert_same, build_controller
 from wm_pipeline.benchmarks.worlds import blank_world
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.randomness import torch_stream
-from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
+from wm_pipeline.dreaming.evaluator import (
+    DreamEvaluator,
+    DreamOptions,
+    dream_without_eyes,
+)
 from wm_pipeline.dreaming.loop import dream
 from wm_pipeline.dreaming.noise import DreamNoise
 from wm_pipeline.dreaming.policies import PopulationPolicy
@@ -25,6 +29,7 @@ from wm_pipeline.environments.actions import (
 )
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
+from wm_pipeline.policies.scripted_policy import CyclePolicy
 
 
 def test_results_are_candidates_by_rollouts_of_the_dream(
@@ -47,6 +52,18 @@ def test_results_are_candidates_by_rollouts_of_the_dream(
         torch.testing.assert_close(found.returns[number], expected.returns)
     assert len(found.steps.unique()) > 2
     assert len(found.returns.unique()) > 10
+
+
+def test_a_policy_without_eyes_meets_the_dreams_of_the_candidates(
+    evaluator: DreamEvaluator,
+) -> None:
+    # A controller of zeros always holds the middle control.
+    control = ACTIONS.decide(torch.zeros(1, 1)).numpy()
+    policy = CyclePolicy(control[None], (1, 1))
+    (expected,) = evaluator.evaluate(np.zeros((1, 12)), 9, "test").returns
+    given = evaluator.world_model, policy, OPTIONS, 9, 1
+    assert torch.equal(dream_without_eyes(*given, "test").returns, expected)
+    assert not torch.equal(dream_without_eyes(*given, "other").returns, expected)
 
 
 @pytest.mark.parametrize(("max_steps", "expected"), [(41, 20), (40, 20), (2, 1)])

@@ -12,12 +12,13 @@ from wm_pipeline.common.options import Options, Steps, Temperature
 from wm_pipeline.common.randomness import torch_stream
 from wm_pipeline.dreaming.loop import RolloutResult, dream
 from wm_pipeline.dreaming.noise import DreamNoise
-from wm_pipeline.dreaming.policies import PopulationPolicy
+from wm_pipeline.dreaming.policies import PopulationPolicy, script_of
 from wm_pipeline.dreaming.step_kernel import step_kernel_for
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream import check_controls
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel, digest
+from wm_pipeline.policies.unseeing import UnseeingPolicy
 
 
 class DreamOptions(Options):
@@ -207,6 +208,31 @@ class DreamEvaluator:
             "dream_seed": self.seed,
             "step_kernel": type(step_kernel_for(self.world_model)).__name__,
         }
+
+
+def dream_without_eyes(
+    world_model: WorldModel,
+    policy: UnseeingPolicy,
+    options: DreamOptions,
+    rollouts: int,
+    seed: int,
+    purpose: str,
+) -> RolloutResult:
+    """Dream with a policy that does not see.
+
+    Args:
+        world_model: V and M, on the device where the dreams are to be.
+        policy: Acts at every step of the environment.
+        options: Temperature and length.
+        rollouts: How many dreams.
+        seed: Of the dreams and of the policy.
+        purpose: What for; other purposes have others.
+    """
+    frame_skip, device = world_model.mdn_rnn.frame_skip, world_model.start_means.device
+    steps = options.steps(frame_skip)
+    script = script_of(policy, rollouts, steps, frame_skip, seed, purpose, device)
+    noise = DreamNoise.draw(world_model, rollouts, seed, purpose)
+    return dream(world_model, script, 1, noise, options.temperature, steps)
 
 
 def joined(results: list[RolloutResult], axis: int) -> RolloutResult:

@@ -16,10 +16,8 @@ from wm_pipeline.common.devices import Device, copied_to
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Rollouts, Seed, StepRange, Workers
 from wm_pipeline.common.randomness import stream
-from wm_pipeline.dreaming.evaluator import DreamOptions
-from wm_pipeline.dreaming.loop import RolloutResult, dream
-from wm_pipeline.dreaming.noise import DreamNoise
-from wm_pipeline.dreaming.policies import script_of, script_seeds
+from wm_pipeline.dreaming.evaluator import DreamOptions, dream_without_eyes
+from wm_pipeline.dreaming.policies import script_seeds
 from wm_pipeline.environments.dream import Decision, Dreams
 from wm_pipeline.environments.dream_env import DreamEnv
 from wm_pipeline.environments.make import made_with
@@ -154,7 +152,9 @@ def check_dream(
     world_model = copied_to(check.device, world_model)
 
     def comes_to(policy: UnseeingPolicy, purpose: str) -> tuple[float, float]:
-        result = _dreamed(world_model, policy, options, check, purpose)
+        result = dream_without_eyes(
+            world_model, policy, options, check.rollouts, check.seed, purpose
+        )
         steps = result.steps.double().mean().item() * mdn_rnn.frame_skip
         return steps, result.returns.double().mean().item()
 
@@ -272,7 +272,9 @@ def measure_sweeps(
     ):
         if len(rows) == check.sweeps:
             break
-        result = _dreamed(world_model, each.policy(), options, check, "sweeps")
+        result = dream_without_eyes(
+            world_model, each.policy(), options, check.rollouts, check.seed, "sweeps"
+        )
         rows.append(
             {
                 "name": each.name,
@@ -293,22 +295,6 @@ def measure_sweeps(
             *rounded(sweeps["dream"].iloc[0], sweeps["game"].iloc[0]),
         )
     return sweeps, sweeps_figure(sweeps)
-
-
-def _dreamed(
-    world_model: WorldModel,
-    policy: UnseeingPolicy,
-    options: DreamOptions,
-    check: DreamCheckOptions,
-    purpose: str,
-) -> RolloutResult:
-    """What comes of a policy without eyes in ``check.rollouts`` dreams."""
-    frame_skip, device = world_model.mdn_rnn.frame_skip, world_model.start_means.device
-    steps = options.steps(frame_skip)
-    given = check.seed, purpose
-    script = script_of(policy, check.rollouts, steps, frame_skip, *given, device)
-    noise = DreamNoise.draw(world_model, check.rollouts, *given)
-    return dream(world_model, script, 1, noise, options.temperature, steps)
 
 
 def _blind(blind_policies: dict[str, Any]) -> list[BlindPolicy]:

@@ -13,10 +13,11 @@ from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Seed, Sigma, StepRange, Workers
 from wm_pipeline.common.randomness import stream
-from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
-from wm_pipeline.dreaming.loop import dream
-from wm_pipeline.dreaming.noise import DreamNoise
-from wm_pipeline.dreaming.policies import script_of
+from wm_pipeline.dreaming.evaluator import (
+    DreamEvaluator,
+    DreamOptions,
+    dream_without_eyes,
+)
 from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.fidelity.comparison import compare_worlds
@@ -279,13 +280,10 @@ def _dream_without_eyes(
     dream_options: DreamOptions,
     options: EvaluationOptions,
 ) -> pd.DataFrame:
+    episodes, given = options.episodes, (options.seed, "evaluation dreams")
+    result = dream_without_eyes(world_model, policy, dream_options, episodes, *given)
+    seeds = [options.seed] * episodes
     frame_skip = world_model.mdn_rnn.frame_skip
-    steps = dream_options.steps(frame_skip)
-    given = options.seed, "evaluation dreams"
-    script = script_of(policy, options.episodes, steps, frame_skip, *given)
-    noise = DreamNoise.draw(world_model, options.episodes, *given)
-    result = dream(world_model, script, 1, noise, dream_options.temperature, steps)
-    seeds = [options.seed] * options.episodes
     returns, lengths = result.returns.numpy(), result.steps.numpy()
     ended = result.ended.numpy()
     return score_rows(name, "dream", seeds, returns, lengths * frame_skip, ended)
