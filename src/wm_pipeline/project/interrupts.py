@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-import psutil
+from wm_pipeline.common.leaving import leave
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -98,7 +98,4 @@ class _Signals:
             raise Ended
         if time.monotonic() - self._when < SAME_REQUEST:
             return
-        for child in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        os._exit(self.code)
+        leave(self.code)

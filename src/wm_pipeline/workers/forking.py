@@ -17,8 +17,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
-import psutil
-
+from wm_pipeline.common.leaving import leave
 from wm_pipeline.workers.process import PARENT_EVERY, serve
 
 IMPORTED = ("torch", "pandas")
@@ -59,10 +58,7 @@ def serve_forks(descriptor: int, parent: int) -> NoReturn:
                 _tell_of_the_ended(statuses)
             if asked in ready:
                 _fork(asked, statuses, {asked, woken, wakes})
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
-    os._exit(0)
+    leave(0)
 
 
 def _fork(

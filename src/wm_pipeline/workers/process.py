@@ -13,9 +13,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import cloudpickle
-import psutil
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.leaving import leave
 from wm_pipeline.common.steps import STEPS
 
 PARENT_EVERY = 1.0
@@ -110,7 +110,4 @@ def _end_with(parent: int) -> None:
     """
     while os.getppid() == parent:
         time.sleep(PARENT_EVERY)
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
-    os._exit(1)
+    leave(1)
