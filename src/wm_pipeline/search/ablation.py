@@ -116,7 +116,7 @@ def run_variants(
     left = [run for run in runs if run not in finished]
     if finished:
         yield _table(runs, finished)
-    tasks = [(number, runs[run]) for number, run in enumerate(left)]
+    tasks = [(number, runs[run], ENDLESS, 1) for number, run in enumerate(left)]
     arguments = (chain, inputs, options.judge)
 
     def describe(task: int) -> str:
@@ -127,16 +127,12 @@ def run_variants(
         open_pool(workers, None, ATTEMPTS, ChainRuns, *arguments, gpus=True) as pool,
         progress.task("Running variants", len(runs), "runs", len(finished)) as task,
     ):
-        reports = pool.map(_play, tasks, describe)
+        reports = pool.map(ChainRuns.advance, tasks, describe)
         for run, report in zip(left, reports, strict=True):
             finished[run] = _rows(run, keys[run], report, options.judge.games)
             name, seed = run
             task.advance(note=f"{name}, seed {seed}: {rounded(report.value)[0]}")
             yield _table(runs, finished)
-
-
-def _play(runs: ChainRuns, number: int, values: dict[str, Any]) -> Report:
-    return runs.advance(number, values, ENDLESS, 1)
 
 
 def _seeds(chain: Chain, inputs: Mapping[str, Any], seed: int) -> dict[str, int]:

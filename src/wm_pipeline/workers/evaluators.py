@@ -99,11 +99,13 @@ class WorkerEvaluator:
             return f"the share of candidates {first} to {last} ({purpose} {index})"
 
         tasks = [(share, rollouts, purpose, *index) for share in shares]
-        return joined(list(self._pool.map(_evaluate, tasks, describe)), 0)
+        return joined(list(self._pool.map(DreamEvaluator.evaluate, tasks, describe)), 0)
 
     def conditions(self) -> dict[str, Any]:
         """All that a candidate's fitness depends on; see ``Evaluator``."""
-        (found,) = self._pool.map(_conditions, [()], lambda _: "the search's start")
+        (found,) = self._pool.map(
+            DreamEvaluator.conditions, [()], lambda _: "the search's start"
+        )
         return found
 
 
@@ -189,11 +191,3 @@ def _there(evaluator: DreamEvaluator, device: Device | None) -> DreamEvaluator:
             f"{socket.gethostname()}, where Ray counts some, found more"
         )
     return evaluator if device is None else evaluator.on(device)
-
-
-def _evaluate(evaluator: DreamEvaluator, *task: Any) -> RolloutResult:
-    return evaluator.evaluate(*task)
-
-
-def _conditions(evaluator: DreamEvaluator) -> dict[str, Any]:
-    return evaluator.conditions()
