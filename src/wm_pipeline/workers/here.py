@@ -4,9 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from wm_pipeline.common.scratch import scratch_folder
-from wm_pipeline.workers.leftovers import remove_segments
-from wm_pipeline.workers.worker import kill_processes_in
+from wm_pipeline.workers.worker import folder_of_games
 
 
 @contextmanager
@@ -16,9 +14,5 @@ def games_here() -> Iterator[None]:
     It is the working directory meanwhile, for the whole process. What a killed process
     has left is removed first, its games included.
     """
-    with contextlib.ExitStack() as opened:
-        opened.callback(remove_segments)
-        remove_segments()
-        folder = scratch_folder("wm_games_", abandon=kill_processes_in)
-        opened.enter_context(contextlib.chdir(opened.enter_context(folder)))
+    with folder_of_games("wm_games_") as folder, contextlib.chdir(folder):
         yield

@@ -10,9 +10,7 @@ from typing import Any, Self
 
 import cloudpickle
 
-from wm_pipeline.common.scratch import scratch_folder
-from wm_pipeline.workers.leftovers import remove_segments
-from wm_pipeline.workers.worker import Worker, WorkerDied, kill_processes_in
+from wm_pipeline.workers.worker import Worker, WorkerDied, folder_of_games
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +43,8 @@ class WorkerPool:
     ) -> None:
         self._attempts = attempts
         setup = cloudpickle.dumps((threads, prepare, arguments))
-        with ExitStack() as opened:
-            opened.callback(remove_segments)
-            remove_segments()
-            folder = opened.enter_context(
-                scratch_folder("wm_workers_", abandon=kill_processes_in)
-            )
-            self._opened = opened.pop_all()
+        self._opened = ExitStack()
+        folder = self._opened.enter_context(folder_of_games("wm_workers_"))
         self._workers = [Worker(folder / str(n), setup) for n in range(workers)]
         # A thread waits for each worker.
         self._threads = ThreadPoolExecutor(workers, initializer=self._take_worker)

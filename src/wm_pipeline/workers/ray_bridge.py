@@ -14,15 +14,13 @@ import ray
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.machine import cores
-from wm_pipeline.common.scratch import scratch_folder
 from wm_pipeline.workers.engine import EngineOptions
-from wm_pipeline.workers.leftovers import remove_segments
 from wm_pipeline.workers.ray_pool import Answer, Death, Event, Joined, Loss, versions
 from wm_pipeline.workers.worker import (
     GRACE_SECONDS,
     Worker,
     WorkerDied,
-    kill_processes_in,
+    folder_of_games,
 )
 
 ANSWER_SECONDS = 3.0
@@ -268,13 +266,8 @@ class _Actor:
         sys.path += [
             path for path in paths if path not in known and os.path.exists(path)
         ]
-        with ExitStack() as opened:
-            opened.callback(remove_segments)
-            remove_segments()
-            folder = opened.enter_context(
-                scratch_folder("wm_workers_", abandon=kill_processes_in)
-            )
-            self._opened = opened.pop_all()
+        self._opened = ExitStack()
+        folder = self._opened.enter_context(folder_of_games("wm_workers_"))
         self._worker = Worker(folder / "0", setup)
 
     def begin(self) -> tuple[str, dict[str, str]]:

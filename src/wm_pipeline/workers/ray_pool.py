@@ -282,11 +282,10 @@ class _Bridge:
     def __init__(self, engine: EngineOptions) -> None:
         self._name = engine.address or "this machine"
         setup = cloudpickle.dumps((None, _begin, (engine, HEAD_SECONDS)))
-        with ExitStack() as opened:
-            folder = opened.enter_context(
-                scratch_folder("wm_ray_", abandon=kill_processes_in)
-            )
-            self._opened = opened.pop_all()
+        self._opened = ExitStack()
+        folder = self._opened.enter_context(
+            scratch_folder("wm_ray_", abandon=kill_processes_in)
+        )
         self._process = Worker(folder / "bridge", setup, BRIDGE_SECONDS)
         self._gone: Exception | None = None
 

@@ -5,8 +5,9 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from typing import Any
 import cloudpickle
 import psutil
 
+from wm_pipeline.common.scratch import scratch_folder
 from wm_pipeline.common.steps import STEPS
 from wm_pipeline.workers.forkserver import SERVER, Forked, ServerDied
+from wm_pipeline.workers.leftovers import remove_segments
 
 STARTS = 3
 """How often a worker is started that dies before it is ready."""
@@ -212,6 +215,17 @@ def kill_processes_in(folder: Path) -> None:
                 process.kill()
         except (psutil.Error, OSError):
             continue
+
+
+@contextmanager
+def folder_of_games(prefix: str) -> Iterator[Path]:
+    """A scratch folder in which games run; nothing of theirs is left, nor of killed ones."""
+    remove_segments()
+    try:
+        with scratch_folder(prefix, abandon=kill_processes_in) as folder:
+            yield folder
+    finally:
+        remove_segments()
 
 
 def _processor_seconds(pid: int) -> float:
