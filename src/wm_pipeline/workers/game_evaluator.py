@@ -11,9 +11,12 @@ from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.world_model import digest
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.workers.engine import EngineOptions, open_pool
-from wm_pipeline.workers.playing import ATTEMPTS, SIDE_BY_SIDE, Player
-
-_CANDIDATE = "candidate"
+from wm_pipeline.workers.playing import (
+    ATTEMPTS,
+    SIDE_BY_SIDE,
+    THREADS,
+    ControllerPlayer,
+)
 
 
 class GameEvaluator:
@@ -45,9 +48,8 @@ class GameEvaluator:
     ) -> None:
         self.controller, self._policy = policy.controller, policy
         self._environment, self._seed = environment, seed
-        # A game and networks for a few frames at a time keep no second thread busy.
         self._pool = open_pool(
-            engine, 1, ATTEMPTS, _CandidatePlayer, environment, policy
+            engine, THREADS, ATTEMPTS, ControllerPlayer, environment, policy
         )
 
     def __enter__(self) -> Self:
@@ -72,7 +74,7 @@ class GameEvaluator:
             return f"a game of candidate {tasks[task][0]} ({purpose} {index})"
 
         given = [(candidates[number], seeds) for number, seeds in tasks]
-        played = self._pool.map(_CandidatePlayer.play, given, describe)
+        played = self._pool.map(_scores, given, describe)
         shape = len(candidates), rollouts, 3
         found = np.concatenate(list(played)).reshape(shape).transpose(2, 0, 1)
         returns, steps, ended = map(torch.from_numpy, found)
@@ -90,30 +92,17 @@ class GameEvaluator:
         }
 
 
-class _CandidatePlayer:
-    """What a worker process holds: games, and the policy whose controller changes."""
-
-    def __init__(
-        self, environment: EnvironmentOptions, policy: ControllerPolicy
-    ) -> None:
-        self._controller = policy.controller
-        self._player = Player(environment, {_CANDIDATE: policy})
-
-    def play(self, parameters: np.ndarray, seeds: list[int]) -> np.ndarray:
-        """Each game's return and steps, and whether it ended, (games, 3) float64."""
-        self._controller.set_parameters(torch.from_numpy(parameters).float())
-        played = self._player.play(_CANDIDATE, seeds, frames="none")
-        return np.array(
-            [
-                (
-                    episode.rewards.sum(dtype=np.float64),
-                    len(episode.rewards),
-                    episode.terminated,
-                )
-                for episode in played
-            ]
-        )
-
-    def close(self) -> None:
-        """Close the games."""
-        self._player.close()
+def _scores(
+    player: ControllerPlayer, parameters: np.ndarray, seeds: list[int]
+) -> np.ndarray:
+    """Each game's return and steps, and whether it ended, (games, 3) float64."""
+    return np.array(
+        [
+            (
+                episode.rewards.sum(dtype=np.float64),
+                len(episode.rewards),
+                episode.terminated,
+            )
+            for episode in player.play_with(parameters, seeds)
+        ]
+    )

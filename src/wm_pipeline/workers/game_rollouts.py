@@ -9,9 +9,7 @@ import torch
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.workers.engine import EngineOptions, open_pool
-from wm_pipeline.workers.playing import ATTEMPTS, Player, shares
-
-_CONTROLLER = "controller"
+from wm_pipeline.workers.playing import ATTEMPTS, THREADS, ControllerPlayer, shares
 
 
 class GameRollout(NamedTuple):
@@ -56,8 +54,9 @@ class GameRollouts:
         policy: ControllerPolicy,
         engine: EngineOptions,
     ) -> None:
-        # A game and networks for a few frames at a time keep no second thread busy.
-        self._pool = open_pool(engine, 1, ATTEMPTS, _Recorder, environment, policy)
+        self._pool = open_pool(
+            engine, THREADS, ATTEMPTS, ControllerPlayer, environment, policy
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -72,45 +71,32 @@ class GameRollouts:
         def describe(task: int) -> str:
             return f"one of the games with seeds {', '.join(map(str, tasks[task][1]))}"
 
-        played = self._pool.map(_Recorder.play, tasks, describe)
+        played = self._pool.map(_recorded, tasks, describe)
         return [rollout for share in played for rollout in share]
 
 
-class _Recorder:
-    """What a worker process holds: games, and the policy whose controller changes."""
-
-    def __init__(
-        self, environment: EnvironmentOptions, policy: ControllerPolicy
-    ) -> None:
-        self._policy = policy
-        self._player = Player(environment, {_CONTROLLER: policy})
-
-    def play(self, parameters: np.ndarray, seeds: list[int]) -> list[GameRollout]:
-        """A rollout a seed."""
-        self._policy.controller.set_parameters(torch.from_numpy(parameters))
-        played = self._player.play(_CONTROLLER, seeds, frames="none", keep_states=True)
-        rollouts = []
-        for episode in played:
-            before, after = episode.states[:-1], episode.states[1:]
-            parts = [[state.latent for state in after]]
-            for name in self._policy.controller.memory:
-                parts.append([getattr(state, name) for state in before])
-            # What it drew is drawn once more: its noise depends on nothing else.
-            _, random = self._policy.begin(episode.seed)
-            normal = [self._policy.draw(random)[1] for _ in before]
-            decisions = np.arange(0, len(episode.rewards), self._policy.hold)
-            rollouts.append(
-                GameRollout(
-                    features=torch.cat([torch.cat(part) for part in parts], 1).numpy(),
-                    controls=episode.actions[decisions],
-                    normal=torch.cat(normal).numpy(),
-                    rewards=np.add.reduceat(episode.rewards, decisions),
-                    steps=len(episode.rewards),
-                    terminated=episode.terminated,
-                )
+def _recorded(
+    player: ControllerPlayer, parameters: np.ndarray, seeds: list[int]
+) -> list[GameRollout]:
+    """A rollout a seed."""
+    policy, rollouts = player.policy, []
+    for episode in player.play_with(parameters, seeds, keep_states=True):
+        before, after = episode.states[:-1], episode.states[1:]
+        parts = [[state.latent for state in after]]
+        for name in policy.controller.memory:
+            parts.append([getattr(state, name) for state in before])
+        # What it drew is drawn once more: its noise depends on nothing else.
+        _, random = policy.begin(episode.seed)
+        normal = [policy.draw(random)[1] for _ in before]
+        decisions = np.arange(0, len(episode.rewards), policy.hold)
+        rollouts.append(
+            GameRollout(
+                features=torch.cat([torch.cat(part) for part in parts], 1).numpy(),
+                controls=episode.actions[decisions],
+                normal=torch.cat(normal).numpy(),
+                rewards=np.add.reduceat(episode.rewards, decisions),
+                steps=len(episode.rewards),
+                terminated=episode.terminated,
             )
-        return rollouts
-
-    def close(self) -> None:
-        """Close the games."""
-        self._player.close()
+        )
+    return rollouts

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.episodes.episode import Episode
+from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.policy import Policy
 from wm_pipeline.workers.engine import EngineOptions, open_pool
 
@@ -19,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 """How often an episode is played before its failure is the caller's."""
+
+THREADS = 1
+"""Of torch in a worker: networks for a few frames at a time keep no second one busy."""
 
 SIDE_BY_SIDE = 4
 """Games of a process whose policy decides for all of them at once."""
@@ -61,8 +66,7 @@ def play_episodes(
         RuntimeError: An episode, or its worker, failed ``ATTEMPTS`` times.
         Exception: Whatever a policy raised.
     """
-    # Games and networks for a few frames at a time keep no second thread busy.
-    with open_pool(engine, 1, ATTEMPTS, Player, environment, policies) as pool:
+    with open_pool(engine, THREADS, ATTEMPTS, Player, environment, policies) as pool:
         tasks = [(*task, frames) for task in _in_tasks(policies, games, pool.size)]
 
         def describe(task: int) -> str:
@@ -322,3 +326,20 @@ class Player:
     def _new_game(self) -> RealEnv:
         self._games.append(RealEnv(self._environment))
         return self._games[-1]
+
+
+class ControllerPlayer(Player):
+    """What a worker process holds: games, and a policy whose controller changes."""
+
+    def __init__(
+        self, environment: EnvironmentOptions, policy: ControllerPolicy
+    ) -> None:
+        super().__init__(environment, {"controller": policy})
+        self.policy = policy
+
+    def play_with(
+        self, parameters: np.ndarray, seeds: list[int], keep_states: bool = False
+    ) -> list[Episode]:
+        """Episodes, without frames, of a controller with parameters (size,)."""
+        self.policy.controller.set_parameters(torch.from_numpy(parameters).float())
+        return self.play("controller", seeds, "none", keep_states)
