@@ -142,7 +142,8 @@ def test_things_are_those_of_the_game(env: str) -> None:
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_every_environment_of_the_project_is_accepted(env: str) -> None:
     found = loader(ROOT / "conf", env)
-    check_parameters(found["parameters"], {}, check_globals(found["globals"]))
+    stages = check_globals(found["globals"])
+    check_parameters(found["parameters"], {}, stages, {}, {})
 
 
 def test_no_two_environments_share_a_task() -> None:

@@ -77,7 +77,7 @@ def said(parameters: dict[str, Any], asked: dict[str, Any] | None = None) -> str
     """What is said of wrong parameters; nothing of right ones."""
     stages = ["collection", "vision", "memory", "dream", "controller"]
     try:
-        check_parameters(parameters, asked or {}, stages)
+        check_parameters(parameters, asked or {}, stages, {}, {})
     except InputError as error:
         return str(error)
     return ""

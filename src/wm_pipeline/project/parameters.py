@@ -40,8 +40,8 @@ def check_parameters(
     parameters: Mapping[str, Any],
     asked: Mapping[str, Any],
     stages: list[str],
-    references: Mapping[str, str] | None = None,
-    read: Mapping[str, Container[str]] | None = None,
+    references: Mapping[str, str],
+    read: Mapping[str, Container[str]],
 ) -> None:
     """Refuse parameters that a stage would, or that no stage would ever read.
 
@@ -57,7 +57,7 @@ def check_parameters(
         InputError: With a sentence for each.
     """
     wrong = list(dict.fromkeys([*_unknown(parameters, asked), *_refused(parameters)]))
-    wrong = wrong or list(_refused_in_runs(parameters, references or {}, read or {}))
+    wrong = wrong or list(_refused_in_runs(parameters, references, read))
     if wrong:
         raise InputError("\n".join(wrong))
     _check_together(parameters, stages)

@@ -35,7 +35,7 @@ def wired(
     asked: Container[str],
     stages: list[str],
     parameters: Mapping[str, Any],
-    references: Mapping[str, str] | None = None,
+    references: Mapping[str, str],
 ) -> dict[str, Pipeline]:
     """The stages that options wire.
 
@@ -85,7 +85,7 @@ def wired(
     for stage in needed:
         groups = {name.split(".")[0] for name in _names(parameters, stage)}
         changed = _between(down_to_c, groups, agent["controller"])
-        chain = Chain(tuple(changed.nodes), **agent, references=references or {})
+        chain = Chain(tuple(changed.nodes), **agent, references=references)
         judged_by = {PARAMS + group for group in JUDGED_BY}
         reads = sorted(changed.inputs() | judged_by | {agent["world_model"]})
         made[stage] = OF_CHAINS[stage](chain, reads)
