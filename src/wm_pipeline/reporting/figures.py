@@ -174,8 +174,8 @@ def dream_against_real(summary: Mapping[str, Any]) -> go.Figure:
         figure.add_scatter(
             x=[real["mean"]],
             y=[dream["mean"]],
-            error_x=_interval(real),
-            error_y=_interval(dream),
+            error_x=_intervals(pd.DataFrame([real])),
+            error_y=_intervals(pd.DataFrame([dream])),
             mode="markers",
             marker={"color": POLICY_COLOURS[policy], "size": 10},
             name=f"{name}: {', dreamed '.join(rounded(real['mean'], dream['mean']))}",
@@ -188,11 +188,11 @@ def dream_against_real(summary: Mapping[str, Any]) -> go.Figure:
     )
 
 
-def _interval(score: Mapping[str, float]) -> dict[str, Any]:
-    """Error bars from a mean to the ends of its interval."""
+def _intervals(scores: pd.DataFrame) -> dict[str, Any]:
+    """Error bars from each mean to the ends of its interval."""
     return {
-        "array": [score["high"] - score["mean"]],
-        "arrayminus": [score["mean"] - score["low"]],
+        "array": scores["high"] - scores["mean"],
+        "arrayminus": scores["mean"] - scores["low"],
     }
 
 
@@ -330,10 +330,7 @@ def ablation_figure(scores: pd.DataFrame) -> go.Figure:
         figure.add_scatter(
             x=rows["variant"],
             y=rows["mean"],
-            error_y={
-                "array": rows["high"] - rows["mean"],
-                "arrayminus": rows["mean"] - rows["low"],
-            },
+            error_y=_intervals(rows),
             mode="markers",
             name="all seeds" if together else f"seed {seed:.0f}",
             marker={"size": 12 if together else 7},
@@ -358,10 +355,7 @@ def exports_figure(scores: pd.DataFrame) -> go.Figure:
         go.Scatter(
             x=scores["microseconds"],
             y=scores["mean"],
-            error_y={
-                "array": scores["high"] - scores["mean"],
-                "arrayminus": scores["mean"] - scores["low"],
-            },
+            error_y=_intervals(scores),
             mode="markers+text",
             text=scores["agent"].where(
                 scores["bytes"].isna(), scores["agent"] + ", " + sizes
