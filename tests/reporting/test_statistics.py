@@ -9,6 +9,7 @@ from wm_pipeline.reporting import statistics
 from wm_pipeline.reporting.statistics import (
     RESAMPLES,
     difference_interval,
+    gain_columns,
     mean_interval,
     paired_interval,
     permutation_test,
@@ -75,6 +76,18 @@ def test_paired_differences_are_resampled_together(random: np.random.Generator):
     assert found["low"] == pytest.approx(found["mean"] - 1.96 * error, abs=0.2 * error)
     assert found["high"] == pytest.approx(found["mean"] + 1.96 * error, abs=0.2 * error)
     assert found.keys() == {"mean", "low", "high"}
+
+
+def test_gains_are_paired_differences_under_the_names_of_tables():
+    values, others = np.random.default_rng(2).normal(size=(2, 30))
+    interval = paired_interval(values, others, np.random.default_rng(3))
+    found = gain_columns(values, others, np.random.default_rng(3))
+    assert found["gain"] == interval["mean"]
+    assert (found["gain_low"], found["gain_high"]) == (
+        interval["low"],
+        interval["high"],
+    )
+    assert len(found) == 3
 
 
 def test_samples_are_resampled_independently(random: np.random.Generator):

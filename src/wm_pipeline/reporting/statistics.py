@@ -66,6 +66,23 @@ def paired_interval(
     return {name: interval[name] for name in ("mean", "low", "high")}
 
 
+def gain_columns(
+    values: np.ndarray, others: np.ndarray, random: np.random.Generator
+) -> dict[str, float]:
+    """What ``paired_interval`` finds, under the names that it has in tables.
+
+    Args:
+        values: (n,), returns in n games.
+        others: (n,), in the same games in the same order, over which the gain is.
+        random: Draws the resamples of the differences.
+
+    Returns:
+        ``gain``, ``gain_low`` and ``gain_high`` (95%).
+    """
+    mean, low, high = paired_interval(values, others, random).values()
+    return {"gain": mean, "gain_low": low, "gain_high": high}
+
+
 def permutation_test(
     values: np.ndarray, others: np.ndarray, random: np.random.Generator
 ) -> float:

@@ -13,7 +13,7 @@ from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.reporting.figures import ablation_figure
-from wm_pipeline.reporting.statistics import mean_interval, paired_interval
+from wm_pipeline.reporting.statistics import gain_columns, mean_interval
 from wm_pipeline.search.ablation import AblationOptions, run_variants
 from wm_pipeline.search.chain import PARAMS, Chain
 
@@ -102,12 +102,7 @@ def compare_variants(
                 "episodes": len(mine),
             }
             if name != first:
-                gain = paired_interval(_by_game(mine), of_first, random)
-                row |= {
-                    "gain": gain["mean"],
-                    "gain_low": gain["low"],
-                    "gain_high": gain["high"],
-                }
+                row |= gain_columns(_by_game(mine), of_first, random)
             of_runs = mine.groupby("seed").first()
             cost = {name: of_runs[name].sum() for name in COSTS}
             rows.append(row | cost)

@@ -35,7 +35,7 @@ from wm_pipeline.policies.agent_policy import LatentAgentPolicy
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.policy import Policy
 from wm_pipeline.reporting.figures import evaluation_histogram
-from wm_pipeline.reporting.statistics import mean_interval, paired_interval
+from wm_pipeline.reporting.statistics import gain_columns, mean_interval
 from wm_pipeline.search.loop import EvolutionOptions, StopOptions, evolve
 from wm_pipeline.search.ppo_options import PPOOptions
 from wm_pipeline.search.state import SearchState
@@ -450,12 +450,7 @@ def compare_baselines(
     for policy, their in returns.items():
         row: dict[str, Any] = {"policy": policy, **mean_interval(their, random)}
         if policy != "controller":
-            gain = paired_interval(returns["controller"], their, random)
-            row |= {
-                "gain": gain["mean"],
-                "gain_low": gain["low"],
-                "gain_high": gain["high"],
-            }
+            row |= gain_columns(returns["controller"], their, random)
         table.append(row | cost.get(policy, {}))
     for row in table:
         if row["policy"] in TRAINED_IN:

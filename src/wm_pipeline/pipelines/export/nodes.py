@@ -37,7 +37,7 @@ from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.onnx_agent import OnnxAgent
 from wm_pipeline.policies.policy import Policy
 from wm_pipeline.reporting.figures import exports_figure
-from wm_pipeline.reporting.statistics import mean_interval, paired_interval
+from wm_pipeline.reporting.statistics import gain_columns, mean_interval
 from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.here import games_here
 from wm_pipeline.workers.playing import Frames, play_episodes
@@ -251,7 +251,6 @@ def judge_exports(
     for name, found in returns.items():
         random = stream(options.seed, "bootstrap")
         scores = mean_interval(found, random)
-        gain = paired_interval(found, returns["controller"], random)
         pairs = zip(did[name], did["controller"], strict=True)
         rows.append(
             {
@@ -259,9 +258,7 @@ def judge_exports(
                 "bytes": len(contents[name]) if name in contents else np.nan,
                 "microseconds": timed[name],
                 **scores,
-                "gain": gain["mean"],
-                "gain_low": gain["low"],
-                "gain_high": gain["high"],
+                **gain_columns(found, returns["controller"], random),
                 "same_episodes": sum(_same(one, other) for one, other in pairs),
                 "below": scores["mean"] < of_c["low"],
             }
