@@ -155,17 +155,6 @@ def test_an_interrupted_set_leaves_nothing_in_the_next_one(tmp_path: Path):
     assert contents(folder) == whole_set("set-000001", 2)
 
 
-def test_files_of_earlier_versions_go_when_a_new_set_is_there(tmp_path: Path):
-    folder = tmp_path / "set"
-    folder.mkdir()
-    old = folder / "shard-00000-of-00001.parquet"
-    old.write_bytes(b"")
-    Shard(0, 2, [episode(9, 7)]).save(folder)
-    assert old.exists()
-    Shard(1, 2, [episode(9, 7)]).save(folder)
-    assert contents(folder) == whole_set("set-000001", 2)
-
-
 def test_a_shard_without_those_before_it_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="expected shard 0 first, found 1"):
         Shard(1, 2, [episode(9, 7)]).save(tmp_path / "set")

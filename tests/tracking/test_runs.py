@@ -22,22 +22,35 @@ def scores(mean: float) -> dict[str, Any]:
 
 
 CHOICE = {
+    "world": "dream",
     "selected": "mean",
     "final_scores": {"mean": 1800.0, "best": 1700.0},
     "parameters": 161,
     "generations": 50,
 }
 WORLD = {"controller": scores(1234)}
+SUMMARY = {
+    "real": WORLD,
+    "dream": {"controller": scores(2000)},
+    "gains": {"blind": {"mean": 300.0, "low": 200.0, "high": 400.0}},
+}
 
 
 def record(seed: int, stages: list[str], temperature: float) -> dict[str, Any]:
     """A record as a run writes it, shorter."""
     return {
+        "began": "2026-01-01T00:00:00+00:00",
+        "ended": None,
         "env": "base",
+        "task": "doom",
         "stages": stages,
+        "other_inputs": {},
+        "asked": {},
         "git": {"commit": COMMIT, "dirty": True},
         "versions": {"wm_pipeline": "0.1.0", "torch": "2.13.0"},
         "machine": {"cores": 2, "processor": "A processor"},
+        "cpu": {},
+        "steps": {},
         "options": {
             "seed": seed,
             "vision": {"seed": seed, "training": {"steps": 3000}},
@@ -52,16 +65,14 @@ def record(seed: int, stages: list[str], temperature: float) -> dict[str, Any]:
 
 @pytest.fixture
 def documents() -> dict[str, dict[str, Any]]:
-    """An old run without a record, a whole one, and one of C that is not over."""
+    """A run of C elsewhere than in a repository, a whole one, one that is not over."""
     whole = ["collection", "vision", "memory", "dream", "controller", "evaluation"]
     return {
         FIRST: {
+            "run_record": record(1, whole[-2:], 1.15) | {"git": None},
             "stage_seconds": {"controller": 30.0, "evaluation": 40.0},
             "controller_choice": CHOICE,
-            "evaluation_summary": {
-                "real": {"controller": scores(1234)},
-                "dream": {"controller": scores(2000)},
-            },
+            "evaluation_summary": SUMMARY,
         },
         SECOND: {
             "run_record": record(1, whole, 1.15),
@@ -75,13 +86,12 @@ def documents() -> dict[str, dict[str, Any]]:
 def test_every_run_is_a_row_with_what_is_known(documents: dict[str, Any]):
     runs = list_runs(documents).set_index("version")
     assert list(runs.index) == [FIRST, SECOND, THIRD]
-    old, whole, going = (runs.loc[version] for version in runs.index)
-    assert (old["seconds"], old["dream"], old["real"]) == (70, 2000, 1234)
-    assert (old["real_low"], old["real_high"]) == (1134, 1334)
-    assert old["stages"] == "controller, evaluation"
-    assert old["controller.evolution.generations"] == "50"
-    assert pd.isna(old["commit"])
-    assert pd.isna(old["dirty"])
+    first, whole, going = (runs.loc[version] for version in runs.index)
+    assert (first["seconds"], first["dream"], first["real"]) == (70, 2000, 1234)
+    assert (first["real_low"], first["real_high"]) == (1134, 1334)
+    assert first["stages"] == "controller, evaluation"
+    assert pd.isna(first["commit"])
+    assert pd.isna(first["dirty"])
     # Without an evaluation the dream score is that of the choice.
     assert (whole["seconds"], whole["dream"]) == (600, 1800)
     assert pd.isna(whole["real"])
@@ -104,15 +114,16 @@ def test_options_that_differ_and_the_important_ones_are_columns(
     documents: dict[str, Any],
 ):
     runs = list_runs(documents).astype(object).fillna("unknown")
-    assert runs["seed"].tolist() == ["unknown", "1", "2"]
-    assert runs["vision.seed"].tolist() == ["unknown", "1", "2"]
-    assert runs["dream.temperature"].tolist() == ["unknown", "1.15", "1.3"]
-    assert runs["controller.model.hidden_sizes"].tolist() == ["unknown", "[]", "[]"]
+    assert runs["seed"].tolist() == ["1", "1", "2"]
+    assert runs["vision.seed"].tolist() == ["1", "1", "2"]
+    assert runs["dream.temperature"].tolist() == ["1.15", "1.15", "1.3"]
+    assert runs["controller.model.hidden_sizes"].tolist() == ["[]", "[]", "[]"]
+    assert runs["memory.model.hidden_size"].tolist() == ["unknown"] * 3
     assert "vision.training.steps" not in runs
 
 
 def test_a_number_is_the_same_validated_or_not(documents: dict[str, Any]):
-    for version, low in ((SECOND, [-1, 0.5]), (THIRD, [-1.0, 0.5])):
+    for version, low in ((FIRST, [-1, 0.5]), (SECOND, [-1, 0.5]), (THIRD, [-1.0, 0.5])):
         documents[version]["run_record"]["options"]["actions"] = {"low": low}
     assert "actions.low" not in list_runs(documents)
 
@@ -186,7 +197,6 @@ def test_what_all_runs_share_is_said_once(documents: dict[str, Any]):
 
 def test_lists_are_shown_as_they_are(documents: dict[str, Any]) -> None:
     for version, mark in ((FIRST, "[first]"), (SECOND, "[/second]")):
-        documents[version].setdefault("run_record", record(1, [], 1.15))
         documents[version]["run_record"]["options"]["dream"] = {"mark": mark}
     text = drawn(list_runs(documents))
     assert "[first]" in text
@@ -201,9 +211,6 @@ def test_without_a_run_there_is_no_table():
 @pytest.mark.parametrize(
     ("name", "values", "place"),
     [
-        ("run_record", {}, "options"),
-        ("run_record", {"options": 7, "stages": []}, "options"),
-        ("run_record", {"options": {}, "stages": [1]}, "stages.0"),
         ("stage_seconds", {"vision": {"real": 3}}, "vision"),
         ("stage_seconds", {"vision": None}, "vision"),
         ("evaluation_summary", {}, "real"),
@@ -213,8 +220,8 @@ def test_without_a_run_there_is_no_table():
             {"real": WORLD | {"ppo": 3}, "dream": WORLD},
             "real.ppo",
         ),
-        ("evaluation_summary", {"real": WORLD, "dream": WORLD, "gains": [1]}, "gains"),
-        ("controller_choice", {"selected": 1}, "selected"),
+        ("evaluation_summary", SUMMARY | {"gains": [1]}, "gains"),
+        ("controller_choice", CHOICE | {"selected": 1}, "selected"),
         ("controller_choice", CHOICE | {"selected": "worst"}, "controller_choice"),
         ("controller_choice", CHOICE | {"final_scores": None}, "final_scores"),
     ],
@@ -232,3 +239,32 @@ def test_what_is_of_another_shape_is_left_out(
     (message,) = caplog.messages
     assert message.startswith(f"{name} of the run {SECOND} is left out: {place}: ")
     assert len(list_runs(documents)) == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ({}, "options"),
+        (record(1, [], 1.0) | {"options": 7}, "options"),
+        (record(1, [], 1.0) | {"stages": [1]}, "stages.0"),
+    ],
+)
+def test_a_run_whose_record_is_of_another_shape_is_left_out(
+    documents: dict[str, dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
+    values: dict[str, Any],
+    place: str,
+):
+    documents[SECOND]["run_record"] = values
+    assert list_runs(documents)["version"].tolist() == [FIRST, THIRD]
+    shape, run = caplog.messages
+    assert shape.startswith(f"run_record of the run {SECOND} is left out: {place}: ")
+    assert run == f"The run {SECOND} is left out: it has no run_record"
+
+
+def test_a_run_without_a_record_is_left_out(
+    documents: dict[str, dict[str, Any]], caplog: pytest.LogCaptureFixture
+):
+    del documents[SECOND]["run_record"]
+    assert list_runs(documents)["version"].tolist() == [FIRST, THIRD]
+    assert caplog.messages == [f"The run {SECOND} is left out: it has no run_record"]

@@ -67,14 +67,14 @@ def read_safetensors(
         The header, empty when wm_pipeline did not write the file, and the arrays.
 
     Raises:
-        ValueError: The file is missing, cut short, no safetensors, or its content is
-            not that of its sum. Files of earlier versions have none.
+        ValueError: The file is missing, cut short, no safetensors, or wm_pipeline wrote
+            it and its content is not that of its sum.
     """
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             header = _read_header(metadata.get(_HEADER, ""))
-            expected = header.pop(_SUM, None)
+            is_ours, expected = bool(header), header.pop(_SUM, "none")
             names = sorted(file.keys())
             if check is not None:
                 check(header, {name: _in_file(file, name) for name in names})
@@ -84,13 +84,10 @@ def read_safetensors(
             f"{path}: expected a safetensors file, found one that is missing, cut "
             f"short or of another format ({error})"
         ) from error
-    # Earlier versions wrote no sum. One that goes by another name is a damaged header's.
-    if expected is None:
-        expected = next((v for v in header.values() if _is_a_sum(v)), None)
-    if expected is not None and expected != (found := _checksum(header, arrays)):
+    if is_ours and expected != (found := _checksum(header, arrays)):
         raise InputError(
-            f"{path}: expected content with the SHA-256 {expected}, found {found}: the "
-            "file is damaged, or was changed after it was written"
+            f"{path}: expected content with the SHA-256 of its header ({expected}), found "
+            f"{found}: the file is damaged, or was changed after it was written"
         )
     return header, arrays
 
@@ -268,10 +265,6 @@ def _checksum(header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
         state.update(f"\n{name!r} {array.dtype} {array.shape}\n".encode())
         state.update(np.ascontiguousarray(array).data)
     return state.hexdigest()
-
-
-def _is_a_sum(value: Any) -> bool:
-    return isinstance(value, str) and len(value) == hashlib.sha256().digest_size * 2
 
 
 def _read_header(text: str) -> dict[str, Any]:

@@ -176,9 +176,6 @@ def finish_set(folder: Path, new: Path) -> None:
     """Make a complete set the one that counts, and remove the one before."""
     _write_json(folder / _CURRENT, {"set": new.name})
     remove_orphans(folder)
-    # Earlier versions kept a set's files here, without sums.
-    for path in folder.glob("shard-*-of-*.parquet"):
-        path.unlink()
 
 
 def remove_orphans(folder: Path) -> None:

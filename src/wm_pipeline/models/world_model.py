@@ -65,7 +65,7 @@ class WorldModel(Loadable, nn.Module):
         starts = torch.zeros(config["starts"], vae.latent_size)
         mdn_rnn = MDNRNN.from_config(config["mdn_rnn"])
         world_model = cls(vae, mdn_rnn, starts, starts.clone())
-        world_model.dream = dict(config.get("dream", {}))  # earlier files have none
+        world_model.dream = dict(config["dream"])
         return world_model
 
     def start(self, choices: Tensor, normal: Tensor) -> Tensor:

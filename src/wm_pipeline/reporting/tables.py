@@ -71,9 +71,9 @@ def gain_lines(summary: Mapping[str, Any]) -> list[str]:
     """Over whom the controller gains how much, with the interval.
 
     Args:
-        summary: The evaluation's summary; that of an earlier version tells no gains.
+        summary: The evaluation's summary.
     """
-    gains = summary.get("gains", {})
+    gains = summary["gains"]
     lines = []
     for policy, name in (GAINS | policy_names(gains.keys() - GAINS.keys())).items():
         if gain := gains.get(policy):

@@ -33,8 +33,8 @@ NEEDED = (
     "dream_scores",
     "evaluation_summary",
 )
-"""What a run of the whole chain leaves; older ones have no ``run_record``, and those whose
-C is of rounds alone no ``controller_choice``."""
+"""What a run of the whole chain leaves beside its ``run_record``; one whose C is of rounds
+alone has no ``controller_choice``."""
 
 FIRST = {"blind", "collection", "vision", "memory", "dream"}
 """Stages with which such a chain begins; a run without one of them has gone on."""
@@ -69,24 +69,24 @@ def results_page(documents: Documents, project: Path | None = None) -> str:
     """
     documents = whole(documents)
     version, run = finished_chain(documents)
-    record = run.get("run_record", {})
-    task = record.get("task")
+    record = run["run_record"]
+    task = record["task"]
     filed = "`, `".join(each for each in _asked(record) if "," in each)
     pictures = []
-    if project and task:
+    if project:
         pictures = _pictures(project, task, _alike(documents, version))
     parts = [
-        f"# Results: {task}" if task else "# Results",
+        f"# Results: {task}",
         f"What `{_command(record)}`{f', with `{filed}` in a conf file,' * bool(filed)} "
         f"gave in the run {version}. `{_base_command(record)} --pipelines results` wrote "
         "this page from the catalog; do not edit it.",
-        *_with_what(record),
+        _with_what(record),
         "## Scores",
         "Return of an episode, mean ± standard deviation, and the 95% bootstrap "
         "interval of the mean.",
         *_scores(run["evaluation_summary"]),
         "## Cost",
-        *_costs(run["stage_seconds"], record.get("cpu", {}), record.get("steps", {})),
+        *_costs(run["stage_seconds"], record["cpu"], record["steps"]),
         "## World model and search",
         *_learned(run),
         *pictures,
@@ -101,14 +101,14 @@ def _command(record: Mapping[str, Any]) -> str:
 
 
 def _base_command(record: Mapping[str, Any]) -> str:
-    env = record.get("env", "base")
+    env = record["env"]
     return "kedro run" if env == "base" else f"kedro run --env {env}"
 
 
 def _asked(record: Mapping[str, Any]) -> list[str]:
     """The options that a run's command gave, but for those to resume."""
-    asked = record.get("asked", {})
-    return [f"{n}={_yaml(value)}" for n, value in asked.items() if "resume" not in n]
+    asked = record["asked"].items()
+    return [f"{n}={_yaml(value)}" for n, value in asked if "resume" not in n]
 
 
 def _yaml(value: Any) -> str:
@@ -176,8 +176,6 @@ def _with_earlier(
 ) -> dict[str, Any]:
     """What a run left, and what it took from runs before it, oldest first."""
     whole, made_of = dict(left), _made_of(left)
-    if made_of is None:
-        return whole
     resumed = _resumed(left)  # whose beginning has not been found
     for earlier in reversed(before):
         lacks = not _is_whole(whole)
@@ -205,7 +203,7 @@ def _resumed(left: Mapping[str, Any]) -> set[str]:
 
 def _other_inputs(left: Mapping[str, Any]) -> dict[str, str]:
     """What a run only read and was not of its options, and why."""
-    return left.get("run_record", {}).get("other_inputs", {})
+    return left["run_record"]["other_inputs"]
 
 
 def _tell_of_other_inputs(version: str, record: Mapping[str, Any]) -> None:
@@ -220,9 +218,9 @@ def _tell_of_other_inputs(version: str, record: Mapping[str, Any]) -> None:
 def _made_of(left: Mapping[str, Any]) -> tuple[Any, ...] | None:
     """What a run's outputs are made of: its code and options, but for those to resume.
 
-    None if that is not known, or not all: it read what other options had made.
+    None if that is not all: it read what other options had made.
     """
-    if "run_record" not in left or _other_inputs(left):
+    if _other_inputs(left):
         return None
     flat = flat_options(left["run_record"]["options"])
     options = {name: value for name, value in flat.items() if "resume" not in name}
@@ -253,7 +251,7 @@ def _cost_together(
     first, last = earlier["run_record"], later["run_record"]
     stages = [stage for stage in first["stages"] if stage in taken]
     before, after = (
-        {"seconds": seconds, "cpu": of.get("cpu", {}), "steps": of.get("steps", {})}
+        {"seconds": seconds, "cpu": of["cpu"], "steps": of["steps"]}
         for of, seconds in (
             (first, _seconds(earlier)),
             (last, later["stage_seconds"]),
@@ -280,9 +278,7 @@ def _cost_together(
     return {"stage_seconds": both["seconds"], "run_record": {**last, **kept}}
 
 
-def _with_what(record: Mapping[str, Any]) -> list[str]:
-    if not record:
-        return ["With which code and on which machine was not recorded."]
+def _with_what(record: Mapping[str, Any]) -> str:
     git, machine = record["git"], record["machine"]
     commit = "not in a git repository"
     if git:
@@ -296,30 +292,28 @@ def _with_what(record: Mapping[str, Any]) -> list[str]:
         if stage in record["stages"]
         for name in names
     )
-    shown = dict.fromkeys([*IMPORTANT, *of_stages, *record.get("asked", {})])
-    return [
-        _table(
-            ["", ""],
+    shown = dict.fromkeys([*IMPORTANT, *of_stages, *record["asked"]])
+    return _table(
+        ["", ""],
+        [
+            *([["game", f"`{game}`"]] if (game := _game(record)) else []),
+            ["date", f"{record['began'][:16].replace('T', ' ')} UTC"],
+            ["commit", commit],
             [
-                *([["game", f"`{game}`"]] if (game := _game(record)) else []),
-                ["date", f"{record['began'][:16].replace('T', ' ')} UTC"],
-                ["commit", commit],
-                [
-                    "versions",
-                    ", ".join(f"{n} {v}" for n, v in record["versions"].items()),
-                ],
-                [
-                    "machine",
-                    f"{machine['cores']} cores of {machine['processor']}, "
-                    f"{machine['memory_gib']:.0f} GiB, {gpu}, {machine['system']}",
-                ],
-                [
-                    "options",
-                    ", ".join(f"`{n}` {options[n]}" for n in shown if n in options),
-                ],
+                "versions",
+                ", ".join(f"{n} {v}" for n, v in record["versions"].items()),
             ],
-        )
-    ]
+            [
+                "machine",
+                f"{machine['cores']} cores of {machine['processor']}, "
+                f"{machine['memory_gib']:.0f} GiB, {gpu}, {machine['system']}",
+            ],
+            [
+                "options",
+                ", ".join(f"`{n}` {options[n]}" for n in shown if n in options),
+            ],
+        ],
+    )
 
 
 def _game(record: Mapping[str, Any]) -> str | None:
@@ -334,8 +328,8 @@ def _scores(summary: Mapping[str, Any]) -> list[str]:
     ]
     head = ["policy", "real game", "95% of the mean", "in its dream", "episodes"]
     gains = [f"- over {line}" for line in gain_lines(summary)]
-    told = ["What the controller gains in the same games:\n\n" + "\n".join(gains)]
-    return [_table(head, rows), *(told if gains else [])]
+    told = "What the controller gains in the same games:\n\n" + "\n".join(gains)
+    return [_table(head, rows), told]
 
 
 def _costs(
@@ -388,9 +382,9 @@ def _lived(dream: Mapping[str, float]) -> str:
     names = ("longest_constant_dream", "random_held_dream", "collected_real")
     lengths = [dream[name] for name in names]
     names = ("best_constant_return", "random_held_return", "collected_return")
-    returns = [dream.get(name) for name in names]
-    if None not in returns and returns[-1] != lengths[-1]:
-        constant, random, collected = rounded(*(x for x in returns if x is not None))
+    returns = [dream[name] for name in names]
+    if returns[-1] != lengths[-1]:
+        constant, random, collected = rounded(*returns)
         return (
             f"- In the dream the best constant action pays {constant}, and random play "
             f"{random}; the collected episodes paid {collected}."

@@ -6,14 +6,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any, Self
 
 import pandas as pd
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, TypeAdapter, ValidationError, model_validator
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
@@ -45,14 +38,18 @@ class _Record(BaseModel):
     """What is read of a record; there may be more."""
 
     options: dict[str, Any]
+    began: str
+    ended: str | None
+    env: str
+    task: str
     stages: list[str]
-    other_inputs: dict[str, str] = {}
-    asked: dict[str, Any] = {}
-    git: dict[str, Any] | None = None
-    versions: dict[str, Any] = {}
-    machine: dict[str, Any] = {}
-    cpu: dict[str, float] = {}
-    steps: dict[str, dict[str, int]] = {}
+    other_inputs: dict[str, str]
+    asked: dict[str, Any]
+    git: dict[str, Any] | None
+    versions: dict[str, Any]
+    machine: dict[str, Any]
+    cpu: dict[str, float]
+    steps: dict[str, dict[str, int]]
 
 
 class _Interval(BaseModel):
@@ -82,17 +79,15 @@ class _Summary(BaseModel):
 
     real: _Policies
     dream: _Policies
-    gains: dict[str, _Interval] = {}
+    gains: dict[str, _Interval]
 
 
 class _Choice(BaseModel):
     """What is read of the controller's."""
 
-    world: str = "dream"
+    world: str
     selected: str
-    final_scores: dict[str, float] = Field(
-        validation_alias=AliasChoices("final_scores", "final_dreams")
-    )
+    final_scores: dict[str, float]
     parameters: int
     generations: int
 
@@ -113,7 +108,10 @@ _SHAPES = {
 
 
 def whole(documents: Documents) -> Documents:
-    """What runs left, without what is of another shape, of which a warning tells."""
+    """What runs with a record left, without what is of another shape.
+
+    A warning tells of all that is left out.
+    """
     kept: dict[str, dict[str, Any]] = {}
     for version, left in documents.items():
         kept[version] = dict(left)
@@ -128,6 +126,9 @@ def whole(documents: Documents) -> Documents:
                     *(name, version, place, first["msg"]),
                 )
                 del kept[version][name]
+        if "run_record" not in kept[version]:
+            logger.warning("The run %s is left out: it has no run_record", version)
+            del kept[version]
     return kept
 
 
@@ -136,8 +137,7 @@ def list_runs(documents: Documents) -> pd.DataFrame:
 
     Args:
         documents: Of each run what it left of ``run_record``, ``stage_seconds``,
-            ``controller_choice`` and ``evaluation_summary``; runs that are older than
-            the record have none.
+            ``controller_choice`` and ``evaluation_summary``.
 
     Returns:
         One row a run, oldest first: ``version``, ``env``, ``stages``, ``state``
@@ -157,15 +157,14 @@ def list_runs(documents: Documents) -> pd.DataFrame:
             "Found no run of this task. Run the whole chain first: `kedro run`."
         )
     options = {
-        version: _options(left.get("run_record", {}), left.get("controller_choice", {}))
+        version: flat_options(left["run_record"]["options"])
         for version, left in documents.items()
     }
-    recorded = [o for v, o in options.items() if "run_record" in documents[v]]
-    names = dict.fromkeys([*IMPORTANT, *(name for o in recorded for name in o)])
+    names = dict.fromkeys([*IMPORTANT, *(name for o in options.values() for name in o)])
     shown = [
         name
         for name in names
-        if name in IMPORTANT or len({o.get(name) for o in recorded}) > 1
+        if name in IMPORTANT or len({o.get(name) for o in options.values()}) > 1
     ]
     rows = [
         _row(version, left) | {name: options[version].get(name) for name in shown}
@@ -194,7 +193,7 @@ def runs_tables(runs: pd.DataFrame) -> list[Table]:
         scores.add_row(str(number), run["version"], *_scores(run))
 
     names = [name for name in runs.columns if name in IMPORTANT or "." in name]
-    # What is not known of an old run is no difference.
+    # An option that a run did not have is no difference.
     same = [name for name in names if runs[name].nunique() == 1]
     shared = runs[same].bfill().iloc[0].to_dict() if same else {}
     # With another seed every stage's own seed differs: said once.
@@ -237,9 +236,9 @@ def _number(value: Any) -> Any:
 
 
 def _row(version: str, left: Mapping[str, Any]) -> dict[str, Any]:
-    record, seconds = left.get("run_record", {}), left.get("stage_seconds")
+    record, seconds = left["run_record"], left.get("stage_seconds")
     summary, choice = left.get("evaluation_summary"), left.get("controller_choice")
-    git = record.get("git") or {}
+    git = record["git"] or {}
     real = summary["real"]["controller"] if summary else {}
     if summary:
         dream = summary["dream"]["controller"]["mean"]
@@ -248,40 +247,32 @@ def _row(version: str, left: Mapping[str, Any]) -> dict[str, Any]:
     if seconds is not None:  # the last that a run leaves
         state = "finished"
     else:
-        state = "failed" if record.get("ended") else "not over"
+        state = "failed" if record["ended"] else "not over"
     return {
         "version": version,
-        "env": record.get("env"),
-        "stages": ", ".join(record.get("stages", seconds or [])),
+        "env": record["env"],
+        "stages": ", ".join(record["stages"]),
         "state": state,
         "seconds": None if seconds is None else sum(seconds.values()),
         "dream": dream,
         "real": real.get("mean"),
         "real_low": real.get("low"),
         "real_high": real.get("high"),
-        "other_inputs": ", ".join(record.get("other_inputs", {})) or None,
+        "other_inputs": ", ".join(record["other_inputs"]) or None,
         "commit": git.get("commit"),
         "dirty": git.get("dirty"),
-        "wm_pipeline": record.get("versions", {}).get("wm_pipeline"),
-        "torch": record.get("versions", {}).get("torch"),
-        "processor": record.get("machine", {}).get("processor"),
-        "cores": record.get("machine", {}).get("cores"),
+        "wm_pipeline": record["versions"].get("wm_pipeline"),
+        "torch": record["versions"].get("torch"),
+        "processor": record["machine"].get("processor"),
+        "cores": record["machine"].get("cores"),
     }
 
 
 def _dream_score(choice: Mapping[str, Any]) -> float | None:
     """The chosen controller's in the dream; None of one that was chosen in the game."""
-    if choice.get("world") == "real":
+    if choice["world"] == "real":
         return None
-    # Earlier versions knew the dream only.
-    scores = choice.get("final_scores") or choice["final_dreams"]
-    return float(scores[choice["selected"]])
-
-
-def _options(record: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, str]:
-    if not record and choice:
-        return {"controller.evolution.generations": str(choice["generations"])}
-    return flat_options(record.get("options", {}))
+    return float(choice["final_scores"][choice["selected"]])
 
 
 def _scores(run: Mapping[Hashable, Any]) -> list[str]:
