@@ -44,9 +44,9 @@ UNDER_WAY = {"vae_training", "vae_history", "mdn_rnn_training", "mdn_rnn_history
 """What is saved while a stage works: neither the old nor the new, and yet whole."""
 
 WORKERS = {
-    "collection": "collection.workers=2",
+    "collection": "engine.workers=2",
     "controller": "controller.evaluator.workers=2",
-    "evaluation": "evaluation.workers=2",
+    "evaluation": "engine.workers=2",
 }
 """Two workers, for the stages that have a choice."""
 

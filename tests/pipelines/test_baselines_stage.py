@@ -26,6 +26,7 @@ from wm_pipeline.pipelines.baselines.nodes import (
 from wm_pipeline.pipelines.blind.nodes import find_blind_policies
 from wm_pipeline.pipelines.evaluation.nodes import evaluate
 from wm_pipeline.pipelines.mock.nodes import make_mock_world_model
+from wm_pipeline.workers.engine import EngineOptions
 
 pytestmark = pytest.mark.slow
 
@@ -33,13 +34,14 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def mock(bare_project: Path) -> dict[str, Any]:
     mock = options(bare_project, "mock")
-    evaluation = mock["evaluation"].model_copy(update={"episodes": 4, "workers": 1})
-    blind = mock["blind"].model_copy(update={"games": 2, "workers": 1})
+    evaluation = mock["evaluation"].model_copy(update={"episodes": 4})
+    blind = mock["blind"].model_copy(update={"games": 2})
     ppo = {"steps": 4096, "update_steps": 1024, "batch_size": 256}
     search = {"population": 8, "rollouts": 2, "sigma": 1.0}
-    changed = {"ppo": ppo, "search": search, "workers": 1, "sample_latents": False}
+    changed = {"ppo": ppo, "search": search, "sample_latents": False}
     baselines = mock["baselines"].model_dump() | changed
     return mock | {
+        "engine": EngineOptions(workers=1),
         "evaluation": evaluation,
         "blind": blind,
         "baselines": BaselinesOptions.model_validate(baselines),

@@ -22,6 +22,7 @@ from wm_pipeline.pipelines.export.nodes import (
     judge_exports,
 )
 from wm_pipeline.pipelines.mock.nodes import make_mock_world_model
+from wm_pipeline.workers.engine import EngineOptions
 
 pytestmark = pytest.mark.slow
 
@@ -30,9 +31,13 @@ pytestmark = pytest.mark.slow
 def mock(bare_project: Path) -> dict[str, Any]:
     mock = options(bare_project, "mock")
     pruning = PruningOptions(games=3, steps=100, batch_size=16)
-    changes = {"episodes": 20, "calibration_games": 2, "decisions": 10, "workers": 1}
+    changes = {"episodes": 20, "calibration_games": 2, "decisions": 10}
     changed = {**changes, "pruning": pruning}
-    return mock | {"export": mock["export"].model_copy(update=changed)}
+    engine = EngineOptions(workers=1)
+    return mock | {
+        "engine": engine,
+        "export": mock["export"].model_copy(update=changed),
+    }
 
 
 def test_the_file_plays_twenty_games_as_c_does_action_by_action(

@@ -23,7 +23,9 @@ from wm_pipeline.pipelines.finetune.nodes import (
     select_finetuned,
 )
 from wm_pipeline.search.policy_gradient import CRITIC_FIRST, Critic
-from wm_pipeline.workers.engine import LOCAL
+from wm_pipeline.workers.engine import EngineOptions
+
+ALONE = EngineOptions(workers=1)
 
 GAME = EnvironmentOptions.model_validate(
     {
@@ -48,7 +50,6 @@ def options(**changes: object) -> FinetuneOptions:
     return FinetuneOptions.model_validate(
         {
             "seed": 1,
-            "workers": 1,
             "model": {"inputs": "zhc", "hidden_sizes": [4], "bias": True},
             "gradient": {
                 "iterations": CRITIC_FIRST + 1,
@@ -71,7 +72,7 @@ def test_it_begins_at_c_of_the_rounds(world: WorldModel, explorer: Controller) -
     start, judged = explorer.get_parameters(), critic.state_dict()["layers.0.weight"]
     before = judged.clone()
     trained = finetune_controller(
-        world, GAME, LOCAL, options(), lambda: None, explorer, critic
+        world, GAME, ALONE, options(), lambda: None, explorer, critic
     )
     logs, states = zip(*trained, strict=True)
     first, *_, last = vectors(list(states))
@@ -92,7 +93,7 @@ def test_without_rounds_a_new_c_begins_and_is_resumed(world: WorldModel) -> None
         before: TrainingState | None = None, **changes: object
     ) -> list[TrainingState]:
         made = finetune_controller(
-            world, GAME, LOCAL, options(**changes), lambda: before
+            world, GAME, ALONE, options(**changes), lambda: before
         )
         return [state for _, state in made]
 

@@ -36,8 +36,9 @@ from wm_pipeline.reporting.figures import (
 )
 from wm_pipeline.search.comparison_state import ComparisonState
 from wm_pipeline.search.state import SearchState
-from wm_pipeline.workers.engine import LOCAL
+from wm_pipeline.workers.engine import EngineOptions
 
+ALONE = EngineOptions(workers=1)
 CLOCKED = ["ask_seconds", "evaluate_seconds", "tell_seconds", "steps_per_second"]
 
 
@@ -49,13 +50,11 @@ def nothing_earlier() -> SearchState:
 def mock(bare_project: Path) -> dict[str, Any]:
     """The options of conf/mock, in one process and smaller still."""
     mock = options(bare_project, "mock")
-    evaluation = mock["evaluation"].model_copy(
-        update={"episodes": 3, "workers": 1, "watched": 12}
-    )
+    evaluation = mock["evaluation"].model_copy(update={"episodes": 3, "watched": 12})
     check = mock["dream_check"].model_copy(
-        update={"rollouts": 20, "watched": 12, "sweeps": 9, "workers": 1}
+        update={"rollouts": 20, "watched": 12, "sweeps": 9}
     )
-    blind = mock["blind"].model_copy(update={"games": 2, "workers": 1})
+    blind = mock["blind"].model_copy(update={"games": 2})
     compared = mock["compare"]
     architectures = {
         name: compared.architectures[name] for name in ("linear", "mlp_32")
@@ -66,9 +65,9 @@ def mock(bare_project: Path) -> dict[str, Any]:
         "generations": 2,
         "final_rollouts": 4,
         "real_episodes": 2,
-        "workers": 1,
     }
     return mock | {
+        "engine": ALONE,
         "evaluation": evaluation,
         "dream_check": check,
         "blind": blind,
@@ -128,7 +127,7 @@ def test_whoever_came_before_c_plays_the_same_games(
     world, searched = judged.load("world_model"), judged.load("controller")
     falls = Controller.from_config(searched.config())
     blind = judged.load("blind_policies")
-    where = (mock["environment"], LOCAL, mock["dream"], mock["evaluation"])
+    where = (mock["environment"], ALONE, mock["dream"], mock["evaluation"])
     for holds in ("dreamed", "searched"):
         episodes = evaluate(
             world,
@@ -285,7 +284,7 @@ def test_a_comparison_is_finished_when_the_real_game_was_played(
     found = compare(
         judged.load("world_model"),
         mock["environment"],
-        LOCAL,
+        ALONE,
         mock["dream"],
         mock["compare"].model_copy(update={"resume": True}),
         lambda: judged.load("comparison_state"),
@@ -465,7 +464,7 @@ def test_an_interrupted_search_selects_nothing(
     pending = search_controller(
         catalog.load("world_model"),
         mock["environment"],
-        LOCAL,
+        ALONE,
         mock["dream"],
         stage.model_copy(update={"evolution": every}),
         nothing_earlier,

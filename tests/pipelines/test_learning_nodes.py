@@ -64,7 +64,6 @@ def tiny(bare_project: Path) -> dict[str, Any]:
     """The sizes of conf/test, on the balance game."""
     tiny = options(bare_project, "test")
     tiny["environment"] = options(bare_project, "mock")["environment"]
-    tiny["collection"] = tiny["collection"].model_copy(update={"workers": 1})
     return tiny
 
 

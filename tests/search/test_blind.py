@@ -15,7 +15,9 @@ from wm_pipeline.search.blind import (
     blind_family,
     find_blind,
 )
-from wm_pipeline.workers.engine import LOCAL
+from wm_pipeline.workers.engine import EngineOptions
+
+ALONE = EngineOptions(workers=1)
 
 LEFT_STAY_RIGHT = ThresholdActions(kind="threshold", low=0, middle=1, high=2)
 
@@ -37,7 +39,7 @@ def balance() -> EnvironmentOptions:
 
 
 def options(**changes: object) -> BlindOptions:
-    given = {"seed": 1, "periods": [1, 4, 16], "games": 3, "workers": 1, **changes}
+    given = {"seed": 1, "periods": [1, 4, 16], "games": 3, **changes}
     return BlindOptions.model_validate(given)
 
 
@@ -61,7 +63,7 @@ def test_the_family_is_constant_or_goes_to_and_fro() -> None:
 def test_the_best_third_plays_on_three_times_as_many_games(
     balance: EnvironmentOptions,
 ) -> None:
-    found = find_blind(balance, LOCAL, options())
+    found = find_blind(balance, ALONE, options())
     # 9 candidates play 3 games, 3 of them 9 more, and then one is left.
     assert [len(each.returns) for each in found] == [12] * 3 + [3] * 6
     means = [each.mean for each in found]
@@ -71,15 +73,16 @@ def test_the_best_third_plays_on_three_times_as_many_games(
 
 
 def test_the_same_seed_finds_the_same(balance: EnvironmentOptions) -> None:
-    first, again = (find_blind(balance, LOCAL, options(workers=n)) for n in (1, 2))
+    engines = (ALONE, EngineOptions(workers=2))
+    first, again = (find_blind(balance, engine, options()) for engine in engines)
     assert [each.document() for each in first] == [each.document() for each in again]
-    other = find_blind(balance, LOCAL, options(seed=2))
+    other = find_blind(balance, ALONE, options(seed=2))
     assert [each.returns for each in other] != [each.returns for each in first]
 
 
 def test_of_a_large_family_some_are_drawn(balance: EnvironmentOptions) -> None:
-    assert len(find_blind(balance, LOCAL, options(candidates=2, games=1))) == 2
-    (only,) = find_blind(balance, LOCAL, options(candidates=1, games=2))
+    assert len(find_blind(balance, ALONE, options(candidates=2, games=1))) == 2
+    (only,) = find_blind(balance, ALONE, options(candidates=1, games=2))
     assert len(only.returns) == 2
 
 

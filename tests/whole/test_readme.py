@@ -400,10 +400,14 @@ def test_the_exported_agent_plays_the_same_games(
 
 
 def test_the_world_that_comes_along_is_judged(tmp_path: Path) -> None:
-    few = {"episodes": 2, "watched": 2, "workers": 1}
+    few = {"episodes": 2, "watched": 2}
     copy = copy_project(tmp_path)
     with contextlib.chdir(copy):
-        params = {"evaluation": few, "blind": {"games": 1, "periods": [96]}}
+        params = {
+            "engine": {"workers": 1},
+            "evaluation": few,
+            "blind": {"games": 1, "periods": [96]},
+        }
         run_stages(copy, "import,blind,evaluation", params, env="ready")
     scores = copy / "data/07_model_output/doom-ready/evaluation_summary.json"
     summary = json.loads(max(scores.glob("*/evaluation_summary.json")).read_text())

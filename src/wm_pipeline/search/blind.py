@@ -3,14 +3,14 @@
 import logging
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from pydantic import Field
 
 from wm_pipeline.common import progress
 from wm_pipeline.common.numbers import rounded
-from wm_pipeline.common.options import Options, Seed, Steps, Workers
+from wm_pipeline.common.options import Options, Seed, Steps
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.real import EnvironmentOptions
@@ -32,15 +32,12 @@ class BlindOptions(Options):
         periods: Steps between two turns of a policy that goes to and fro.
         games: Games of each candidate in the first round.
         candidates: The most of them; of a larger family some are drawn.
-        workers: Games played side by side, each in a process; null: one a core.
     """
 
-    indifferent: ClassVar[frozenset[str]] = frozenset({"workers"})
     seed: Seed
     periods: tuple[Steps, ...] = Field(min_length=1, max_length=100)
     games: int = Field(ge=1, le=1000)
     candidates: int = Field(default=100, ge=1, le=10_000)
-    workers: Workers | None
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,6 @@ def find_blind(
         drawn = random.choice(len(candidates), options.candidates, replace=False)
         candidates = [candidates[number] for number in sorted(drawn.tolist())]
     games, over = options.games, list[BlindPolicy]()
-    engine = engine.with_workers(options.workers)
     while True:
         seeds = random.integers(2**31, size=games).tolist()
         played = _play(candidates, seeds, environment, engine)

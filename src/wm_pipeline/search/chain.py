@@ -304,9 +304,8 @@ def _alone(options: Any) -> Any:
     if not isinstance(options, Options):
         return options
     if isinstance(options, EngineOptions):
-        return EngineOptions(workers=torch.get_num_threads())
-    wanted = {"resume": False, "workers": 1}
-    changes = {n: v for n, v in wanted.items() if n in type(options).model_fields}
+        return EngineOptions(workers=1)
+    changes: dict[str, Any] = {"resume": False} if hasattr(options, "resume") else {}
     if hasattr(options, "evaluator"):
         changes["evaluator.workers"] = 0
     if hasattr(options, "evolution"):

@@ -18,9 +18,9 @@ class EngineOptions(Options):
         kind: ``local`` is worker processes of this machine; ``ray`` a Ray cluster.
         address: Of the cluster: ``auto`` finds the one of this machine, ``HOST:PORT``
             and ``ray://HOST:PORT`` name one; null starts Ray on this machine.
-        workers: Local: where a stage does not say how many; null is one a core. Ray:
-            how many in the cluster; null is as many as have room, also on nodes that
-            join later.
+        workers: Local: how many; ``ablation``, ``tune`` and the ``evaluator`` of a search
+            may each have another number. null is one a core. Ray: how many in the
+            cluster; null is as many as have room, also on nodes that join later.
         cpus_per_worker: CPUs that Ray keeps for a worker. In a dream it uses all of
             them, games are played on one.
         gpus_per_worker: GPUs that Ray keeps for a worker that dreams or trains, e.g.
@@ -55,7 +55,7 @@ class EngineOptions(Options):
         return self
 
     def with_workers(self, workers: int | None) -> Self:
-        """The engine of a stage that asks for so many local workers, or does not say.
+        """The engine of who asks for so many local workers, or does not say.
 
         A game is played in a process of its own, so 0 are one.
         """

@@ -20,7 +20,6 @@ from wm_pipeline.common.options import (
     Rollouts,
     Seed,
     Sigma,
-    Workers,
 )
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
@@ -102,11 +101,9 @@ class BaselinesOptions(Options):
             trained.
         search: CMA-ES and random search.
         sample_latents: Whether they see a sample of z in the game, or its mean.
-        workers: Games side by side, in which the searches are trained and all are judged;
-            null: one a core.
     """
 
-    indifferent: ClassVar[frozenset[str]] = frozenset({"workers", "resume"})
+    indifferent: ClassVar[frozenset[str]] = frozenset({"resume"})
     seed: Seed
     resume: bool = False
     dreams: int = Field(default=64, ge=1, le=100_000)
@@ -114,7 +111,6 @@ class BaselinesOptions(Options):
     ppo: PPOOptions
     search: SearchOptions = SearchOptions()
     sample_latents: bool = True
-    workers: Workers | None
 
     @model_validator(mode="after")
     def _updates_are_even(self) -> Self:
@@ -376,7 +372,6 @@ def judge_baselines(
     }
     real = evaluation_episodes[evaluation_episodes["world"] == "real"]
     of_c = real[real["policy"] == "controller"].sort_values("episode")
-    engine = engine.with_workers(options.workers)
     seeds = of_c["seed"].tolist()
     played = play_for_scores(policies, environment, engine, seeds)
     return pd.concat([real, played], ignore_index=True)
@@ -490,11 +485,11 @@ def _evolution(kind: Kind, options: BaselinesOptions) -> EvolutionOptions:
 
 
 def _workers(world: World, options: BaselinesOptions) -> EvaluatorOptions:
-    """Where candidates run: games have the stage's workers."""
+    """Where candidates run: games have the engine's workers."""
     evaluator = options.search.evaluator
     if world == "dream":
         return evaluator
-    return evaluator.model_copy(update={"workers": options.workers})
+    return evaluator.model_copy(update={"workers": None})
 
 
 def _came_of(controller: Controller, search: SearchState) -> bool:

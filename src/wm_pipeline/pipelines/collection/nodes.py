@@ -10,7 +10,7 @@ from pydantic import Field
 
 from wm_pipeline.common import progress
 from wm_pipeline.common.numbers import rounded
-from wm_pipeline.common.options import Options, Seed, StepRange, Workers
+from wm_pipeline.common.options import Options, Seed, StepRange
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.real import EnvironmentOptions
@@ -39,18 +39,16 @@ class CollectionOptions(Options):
             turns with the others.
         policies: Agents that were made elsewhere, by name, which see frames. They take
             turns with the others.
-        workers: Games played side by side, each in a process; null: one a core.
         episodes_per_shard: Episodes in one file.
         resume: Whether to resume an interrupted collection after its last file.
     """
 
-    indifferent: ClassVar[frozenset[str]] = frozenset({"workers", "resume"})
+    indifferent: ClassVar[frozenset[str]] = frozenset({"resume"})
     seed: Seed
     episodes: int = Field(ge=1, le=1_000_000)
     holds: tuple[StepRange, ...] = Field(min_length=1, max_length=1000)
     sweeps: tuple[StepRange, ...] = Field(default=(), max_length=1000)
     policies: dict[str, AgentOptions] = Field(default={})
-    workers: Workers | None
     episodes_per_shard: int = Field(ge=1, le=1000)
     resume: bool
 
@@ -120,13 +118,7 @@ def collect_episodes(
     returns: list[float] = []
     met_reward = False
     with progress.task("Collecting", options.episodes, "episodes", done) as task:
-        played = play_episodes(
-            environment,
-            policies,
-            games[done:],
-            engine.with_workers(options.workers),
-            frames="all",
-        )
+        played = play_episodes(environment, policies, games[done:], engine, "all")
         for number, episode in enumerate(played, done):
             waiting.append(episode.steps(number))
             returns.append(float(episode.rewards.sum()))

@@ -11,7 +11,6 @@ import torch
 from pydantic import Field
 
 from wm_pipeline.common.numbers import rounded
-from wm_pipeline.common.options import Workers
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.real import EnvironmentOptions
@@ -36,14 +35,12 @@ class CompareOptions(ComparisonOptions):
         resume: Whether to keep the searches that the newest comparison has finished.
         real_episodes: Real episodes by which each is scored; 0 leaves them out.
         sample_latents: As in the evaluation.
-        workers: Real games side by side; null: one a core.
     """
 
-    indifferent: ClassVar[frozenset[str]] = frozenset({"resume", "workers"})
+    indifferent: ClassVar[frozenset[str]] = frozenset({"resume"})
     resume: bool = False
     real_episodes: int = Field(default=0, ge=0, le=100_000)
     sample_latents: bool
-    workers: Workers | None
 
 
 def compare(
@@ -150,8 +147,6 @@ def _play(
     }
     random = stream(options.seeds[0], "comparison games")
     seeds = random.integers(2**31, size=options.real_episodes).tolist()
-    scores = play_for_scores(
-        policies, environment, engine.with_workers(options.workers), seeds
-    )
+    scores = play_for_scores(policies, environment, engine, seeds)
     returns = scores.set_index("policy")["return"]
     return {name: returns.loc[[name]].to_numpy() for name in policies}

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from wm_pipeline.common.devices import Device, copied_to
 from wm_pipeline.common.numbers import rounded
-from wm_pipeline.common.options import Options, Rollouts, Seed, StepRange, Workers
+from wm_pipeline.common.options import Options, Rollouts, Seed, StepRange
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions, dream_without_eyes
 from wm_pipeline.dreaming.policies import script_seeds
@@ -57,10 +57,9 @@ class DreamCheckOptions(Options):
         watched: Games, and dreams, of a policy that are compared.
         sweeps: Policies without eyes whose scores are; 0 compares none.
         device: Where the dreams are.
-        workers: Games played side by side, each in a process; null: one a core.
     """
 
-    indifferent: ClassVar[frozenset[str]] = frozenset({"device", "workers"})
+    indifferent: ClassVar[frozenset[str]] = frozenset({"device"})
     seed: Seed
     rollouts: Rollouts
     hold: StepRange
@@ -69,7 +68,6 @@ class DreamCheckOptions(Options):
     watched: int = Field(ge=2, le=10_000)
     sweeps: int = Field(ge=0, le=1000)
     device: Device = "auto"
-    workers: Workers | None = None
 
 
 def load_world_model(
@@ -237,7 +235,7 @@ def measure_dream(
             steps,
             check.things,
             check.seed,
-            engine.with_workers(check.workers),
+            engine,
         )[0]
         for name, policy in policies.items()
     ]

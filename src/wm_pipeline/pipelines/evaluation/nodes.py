@@ -1,7 +1,7 @@
 """Play the dream and the real game with C, beside what it has to beat."""
 
 import logging
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
-from wm_pipeline.common.options import Options, Seed, Sigma, StepRange, Workers
+from wm_pipeline.common.options import Options, Seed, Sigma, StepRange
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import (
     DreamEvaluator,
@@ -61,10 +61,8 @@ class EvaluationOptions(Options):
             compared with the game; without it those that are unlike themselves.
         watched: Games, and dreams, of the controller that are compared.
         policies: Agents that were made elsewhere, by name; they play the same games.
-        workers: Games played side by side, each in a process; null: one a core.
     """
 
-    indifferent: ClassVar[frozenset[str]] = frozenset({"workers"})
     seed: Seed
     episodes: int = Field(ge=2, le=100_000)
     hold: StepRange
@@ -73,7 +71,6 @@ class EvaluationOptions(Options):
     things: SalienceRule | None = None
     watched: int = Field(ge=2, le=10_000)
     policies: dict[str, AgentOptions] = Field(default={})
-    workers: Workers | None
 
     @field_validator("policies")
     @classmethod
@@ -157,7 +154,6 @@ def evaluate(
         )
         for name, (world, player) in players.items()
     }
-    engine = engine.with_workers(options.workers)
     policies["blindfolded"] = _blindfolded(
         policies["controller"], environment, engine, options
     )
@@ -208,7 +204,7 @@ def measure_controller(
         dream_options.steps(world_model.mdn_rnn.frame_skip),
         options.things,
         options.seed,
-        engine.with_workers(options.workers),
+        engine,
     )
     foreseen = ends_foreseen(world_model, episodes)
     if not np.isnan(foreseen):  # the game has ended some of its episodes

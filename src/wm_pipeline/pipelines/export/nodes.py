@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from wm_pipeline.benchmarks.timing import medians, one_thread
 from wm_pipeline.common import progress
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
-from wm_pipeline.common.options import Options, Seed, Workers
+from wm_pipeline.common.options import Options, Seed
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.dream import check_controls
@@ -57,16 +57,13 @@ class ExportOptions(Options):
         calibration_games: Games of C in which the range of each number is found.
         pruning: What stays of the agent that has fewer channels and units.
         decisions: That are timed.
-        workers: Games side by side, each in a process; null: one a core.
     """
 
-    indifferent: ClassVar[frozenset[str]] = frozenset({"workers"})
     seed: Seed
     episodes: int = Field(ge=2, le=100_000)
     calibration_games: int = Field(ge=1, le=1000)
     pruning: PruningOptions = PruningOptions()
     decisions: int = Field(ge=1, le=1_000_000)
-    workers: Workers | None
 
 
 def export_models(
@@ -326,7 +323,6 @@ def _play(
     seeds = stream(options.seed, purpose).integers(2**31, size=episodes).tolist()
     games = [(name, int(seed)) for name in policies for seed in seeds]
     played: dict[str, list[Episode]] = {name: [] for name in policies}
-    engine = engine.with_workers(options.workers)
     frames: Frames = "none" if purpose == "judged" else "all"
     found = play_episodes(environment, policies, games, engine, frames)
     with progress.task("Playing the real game", len(games), "episodes") as task:

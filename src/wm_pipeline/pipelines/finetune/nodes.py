@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from wm_pipeline.common.errors import InputError
-from wm_pipeline.common.options import Options, Seed, Workers
+from wm_pipeline.common.options import Options, Seed
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.training_state import TrainingState
@@ -39,16 +39,14 @@ class FinetuneOptions(Options):
         seed: Of the games, and of C's decisions and weights.
         resume: Whether to resume the newest training.
         sample_latents: Whether C sees a sample of z in the game, or its mean.
-        workers: Games played side by side, each in a process; null: one a core.
         model: The architecture of a new C, where there are no rounds before.
         gradient: How it is trained.
     """
 
-    indifferent: ClassVar[frozenset[str]] = frozenset({"resume", "workers"})
+    indifferent: ClassVar[frozenset[str]] = frozenset({"resume"})
     seed: Seed
     resume: bool = False
     sample_latents: bool = True
-    workers: Workers | None
     model: ControllerOptions
     gradient: GameGradientOptions
 
@@ -91,7 +89,7 @@ def finetune_controller(
         policy,
         critic,
         environment,
-        engine.with_workers(options.workers),
+        engine,
         options.gradient,
         options.seed,
         before,

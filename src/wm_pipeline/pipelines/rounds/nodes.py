@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from wm_pipeline.common import progress
 from wm_pipeline.common.devices import choose_device
 from wm_pipeline.common.numbers import rounded
-from wm_pipeline.common.options import Options, Seed, Workers
+from wm_pipeline.common.options import Options, Seed
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.real import EnvironmentOptions
@@ -80,7 +80,6 @@ class RoundsOptions(Options):
         count: How many rounds, after C has been trained in the first dream.
         games: Played by C in each round.
         sample_latents: Whether C sees a sample of z in the game, or its mean.
-        workers: Games played side by side, each in a process; null: one a core.
         model: C's architecture. In its games and in its training it tries what it is not
             sure of: a discrete action is drawn by its logits, other outputs from a Gaussian.
         memory: How M is trained on: half of the sequences in each step are of C's
@@ -89,12 +88,11 @@ class RoundsOptions(Options):
     """
 
     # A round is the same however many follow: later runs may add some.
-    indifferent: ClassVar[frozenset[str]] = frozenset({"workers", "count"})
+    indifferent: ClassVar[frozenset[str]] = frozenset({"count"})
     seed: Seed
     count: int = Field(ge=1, le=MOST_ROUNDS)
     games: int = Field(ge=2, le=100_000)
     sample_latents: bool = True
-    workers: Workers | None
     model: ControllerOptions
     memory: MDNRNNTrainingOptions
     gradient: ShortDreamsOptions
@@ -175,13 +173,8 @@ def play_round(
     of = -(-options.games // GAMES_PER_SHARD)
     returns: list[float] = []
     with progress.task(f"Round {number}: playing", options.games, "games") as task:
-        played = play_episodes(
-            environment,
-            {"explorer": policy},
-            games,
-            engine.with_workers(options.workers),
-            frames="decided",
-        )
+        players = {"explorer": policy}
+        played = play_episodes(environment, players, games, engine, "decided")
         waiting, index = [], 0
         for episode in played:
             # What C sees stands up to its next decision: M learns from no other frame.
