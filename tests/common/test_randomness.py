@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wm_pipeline.common.randomness import (
+    game_seeds,
     seeded_initialisation,
     standard_gumbel,
     stream,
@@ -59,6 +60,14 @@ def test_any_other_argument_gives_other_numbers(
     numbers: Any, pair: tuple[Arguments, Arguments]
 ):
     assert numbers(pair[0]) != numbers(pair[1])
+
+
+def test_the_same_games_are_played_for_ever():
+    evaluated = [2128673614, 1871560014, 1139889673]
+    assert game_seeds(3, 1, "evaluation") == evaluated
+    assert game_seeds(2, 1, "evaluation") == evaluated[:2]
+    assert game_seeds(2, 4, "test, games", 6) == [1045627391, 471387596]
+    assert game_seeds(0, 1, "evaluation") == []
 
 
 def test_streams_leave_the_global_generators_alone():

@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.dreaming.tape import Tape, tape
-from wm_pipeline.common.randomness import seeded_initialisation, torch_stream
+from wm_pipeline.common.randomness import (
+    game_seeds,
+    seeded_initialisation,
+    torch_stream,
+)
 from wm_pipeline.dreaming import loop, step_kernel
 from wm_pipeline.dreaming.cuda_graphs import Recorded, Step
 from wm_pipeline.dreaming.loop import (
@@ -26,7 +30,6 @@ from wm_pipeline.dreaming.policies import (
     PopulationPolicy,
     ScriptedPolicy,
     script_of,
-    script_seeds,
 )
 from wm_pipeline.environments.actions import (
     Actions,
@@ -799,7 +802,7 @@ def test_a_random_script_averages_the_policy_over_the_frame_skip() -> None:
     lines = torch.stack([script.draw(step)[0] for step in range(5)], 1)
     assert lines.shape == (3, 5, 3)
     assert lines.dtype == torch.float32
-    for index, seed in enumerate(script_seeds(3, 11, "test")):
+    for index, seed in enumerate(game_seeds(3, 11, "test, scripts")):
         state, random = policy.begin(seed)
         states, fine = [state], []
         for _ in range(5 * 4):

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options
-from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.randomness import game_seeds
 from wm_pipeline.common.steps import STEPS
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
 from wm_pipeline.environments.actions import ThresholdActions
@@ -354,7 +354,7 @@ def test_games_that_judge_are_nobody_elses() -> None:
     def games(purpose: str) -> set[int]:
         return set(Judge(1, purpose, "real", 300, False).games)
 
-    evaluated = stream(1, "evaluation").integers(2**31, size=300).tolist()
+    evaluated = game_seeds(300, 1, "evaluation")
     assert len(games("validation")) == 300
     assert not games("validation") & {*games("ablation"), *evaluated}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.playing import Mortal, play_alone
-from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.randomness import game_seeds
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel, digest
@@ -32,7 +32,7 @@ def test_every_candidate_plays_the_games_that_it_plays_alone(
         found = evaluator.evaluate(some, 5, "test", 6)
         (again,) = evaluator.evaluate(some[:1], 5, "test", 6).returns
         (others,) = evaluator.evaluate(some[:1], 5, "test", 7).returns
-    seeds = stream(4, "test, games", 6).integers(2**31, size=5).tolist()
+    seeds = game_seeds(5, 4, "test, games", 6)
     for row, candidate in enumerate(some):
         policy.controller.set_parameters(torch.from_numpy(candidate).float())
         alone = play_alone(longer, policy, seeds)

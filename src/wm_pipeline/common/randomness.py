@@ -26,6 +26,21 @@ def stream(seed: int, purpose: str, *index: int) -> np.random.Generator:
     )
 
 
+def game_seeds(count: int, seed: int, purpose: str, *index: int) -> list[int]:
+    """Seeds of games, of a stream of their own.
+
+    Args:
+        count: How many, 0 or more.
+        seed: As in :func:`stream`, like all that follows.
+        purpose: What the games are for.
+        index: Further counters.
+
+    Returns:
+        Numbers below 2**31, which every game takes.
+    """
+    return stream(seed, purpose, *index).integers(2**31, size=count).tolist()
+
+
 def torch_stream(seed: int, purpose: str, *index: int) -> torch.Generator:
     """Like :func:`stream`, as a CPU torch generator."""
     generator = torch.Generator()

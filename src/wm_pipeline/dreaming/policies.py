@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.randomness import game_seeds
 from wm_pipeline.dreaming.cuda_graphs import to_device
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.models.controller import Controller
@@ -134,12 +134,6 @@ class ScriptedPolicy:
         self._controls = self._controls[rows]
 
 
-def script_seeds(dreams: int, seed: int, purpose: str) -> list[int]:
-    """With which a policy without eyes acts in dreams, one each."""
-    random = stream(seed, f"{purpose}, scripts")
-    return random.integers(2**31, size=dreams).tolist()
-
-
 def script_of(
     policy: UnseeingPolicy,
     dreams: int,
@@ -160,6 +154,6 @@ def script_of(
         purpose: What the dreams are for; others have other scripts.
         device: Where the dreams are; None is the CPU.
     """
-    seeds = script_seeds(dreams, seed, purpose)
+    seeds = game_seeds(dreams, seed, f"{purpose}, scripts")
     controls = controls_for_dreams(policy, seeds, steps, frame_skip)
     return ScriptedPolicy(torch.from_numpy(controls).to(device))

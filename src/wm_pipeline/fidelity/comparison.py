@@ -4,7 +4,7 @@ import logging
 
 import pandas as pd
 
-from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.randomness import game_seeds
 from wm_pipeline.environments.dream import Decision, Dreams
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.episode import Episode
@@ -46,8 +46,8 @@ def compare_worlds(
         The rows of ``compared``, with the ``policy``; and the games, with a frame a step of
         M.
     """
-    random = stream(seed, f"watched games of {name}")
-    games = [(name, int(s)) for s in random.integers(2**31, size=dreams.count)]
+    seeds = game_seeds(dreams.count, seed, f"watched games of {name}")
+    games = [(name, game_seed) for game_seed in seeds]
     every = dreams.world_model.mdn_rnn.frame_skip
     episodes = list(play_episodes(environment, {name: policy}, games, engine, every))
     look = look_for(things or SurpriseOptions(), episodes)

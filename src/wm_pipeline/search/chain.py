@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from wm_pipeline.common import progress
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, option, with_options
-from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.randomness import game_seeds
 from wm_pipeline.common.steps import STEPS
 from wm_pipeline.dreaming.evaluator import DreamEvaluator
 from wm_pipeline.episodes.shards import EpisodeShards, Shard
@@ -158,8 +158,7 @@ class Judge:
     @property
     def games(self) -> list[int]:
         """The seeds of the games."""
-        random = stream(self.seed, f"{self.purpose} games")
-        return random.integers(2**31, size=self.episodes).tolist()
+        return game_seeds(self.episodes, self.seed, f"{self.purpose} games")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from wm_pipeline.common import progress
 from wm_pipeline.common.numbers import rounded
-from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.randomness import game_seeds
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.training_state import HISTORY, TrainingState
@@ -148,8 +148,8 @@ def improve_in_game(
         ) as task,
     ):
         for iteration in range(first, options.iterations):
-            random = stream(seed, "games of C in the game", iteration)
-            seeds = random.integers(2**31, size=options.games).tolist()
+            purpose = "games of C in the game"
+            seeds = game_seeds(options.games, seed, purpose, iteration)
             row = _iterate(learner, games, seeds, iteration)
             new = [(iteration, "training", each, row[each]) for each in METRICS]
             rows = pd.DataFrame(new, columns=list(HISTORY))

@@ -5,7 +5,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.randomness import game_seeds
 from wm_pipeline.dreaming.loop import RolloutResult
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.world_model import digest
@@ -62,8 +62,7 @@ class GameEvaluator:
         self, candidates: np.ndarray, rollouts: int, purpose: str, *index: int
     ) -> RolloutResult:
         """Play with every candidate; see ``Evaluator``."""
-        random = stream(self._seed, f"{purpose}, games", *index)
-        seeds = random.integers(2**31, size=rollouts).tolist()
+        seeds = game_seeds(rollouts, self._seed, f"{purpose}, games", *index)
         tasks = [
             (number, seeds[first : first + SIDE_BY_SIDE])
             for number in range(len(candidates))

@@ -11,7 +11,7 @@ from pydantic import Field
 from wm_pipeline.common import progress
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Seed, StepRange
-from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.randomness import game_seeds
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.shards import Shard
@@ -101,8 +101,7 @@ def collect_episodes(
     Raises:
         InputError: An agent does not fit the game, or sees no frames.
     """
-    random = stream(options.seed, "collection")
-    seeds = random.integers(2**31, size=options.episodes).tolist()
+    seeds = game_seeds(options.episodes, options.seed, "collection")
     policies = collection_policies(options, environment.actions)
     games = list(zip(itertools.cycle(policies), seeds, strict=False))
     of = -(-options.episodes // options.episodes_per_shard)

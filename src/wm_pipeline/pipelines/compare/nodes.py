@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from wm_pipeline.common.numbers import rounded
-from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.randomness import game_seeds
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller
@@ -145,8 +145,7 @@ def _play(
         )
         for name, controller in controllers.items()
     }
-    random = stream(options.seeds[0], "comparison games")
-    seeds = random.integers(2**31, size=options.real_episodes).tolist()
+    seeds = game_seeds(options.real_episodes, options.seeds[0], "comparison games")
     scores = play_for_scores(policies, environment, engine, seeds)
     returns = scores.set_index("policy")["return"]
     return {name: returns.loc[[name]].to_numpy() for name in policies}

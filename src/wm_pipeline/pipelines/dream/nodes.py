@@ -15,9 +15,8 @@ from pydantic import Field
 from wm_pipeline.common.devices import Device, copied_to
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Rollouts, Seed, StepRange
-from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.randomness import game_seeds, stream
 from wm_pipeline.dreaming.evaluator import DreamOptions, dream_without_eyes
-from wm_pipeline.dreaming.policies import script_seeds
 from wm_pipeline.environments.dream import Decision, Dreams
 from wm_pipeline.environments.dream_env import DreamEnv
 from wm_pipeline.environments.make import made_with
@@ -224,7 +223,7 @@ def measure_dream(
     }
     frame_skip = world_model.mdn_rnn.frame_skip
     steps = options.steps(frame_skip)
-    seeds = script_seeds(check.watched, check.seed, "fidelity")
+    seeds = game_seeds(check.watched, check.seed, "fidelity, scripts")
     tables = [
         compare_worlds(
             name,

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Seed, Sigma, StepRange
-from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.randomness import game_seeds, stream
 from wm_pipeline.dreaming.evaluator import (
     DreamEvaluator,
     DreamOptions,
@@ -158,8 +158,8 @@ def evaluate(
         policies["controller"], environment, engine, options
     )
     policies |= unseeing | agents
-    seeds = stream(options.seed, "evaluation").integers(2**31, size=options.episodes)
-    tables.append(play_for_scores(policies, environment, engine, seeds.tolist()))
+    seeds = game_seeds(options.episodes, options.seed, "evaluation")
+    tables.append(play_for_scores(policies, environment, engine, seeds))
     played = pd.concat(tables, ignore_index=True)
     failed = played[~np.isfinite(played["return"])]
     if not failed.empty:
@@ -292,8 +292,8 @@ def _blindfolded(
     options: EvaluationOptions,
 ) -> BlindfoldedPolicy:
     """The policy, shown episodes that it has played elsewhere."""
-    random = stream(options.seed, "blindfold")
-    games = [("shown", int(s)) for s in random.integers(2**31, size=SHOWN_EPISODES)]
+    seeds = game_seeds(SHOWN_EPISODES, options.seed, "blindfold")
+    games = [("shown", seed) for seed in seeds]
     played = play_episodes(environment, {"shown": policy}, games, engine, "decided")
     frames = [episode.frames for episode in played]
     return BlindfoldedPolicy(policy, [some for some in frames if some is not None])

@@ -17,7 +17,7 @@ from wm_pipeline.common import progress
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Seed
-from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.randomness import game_seeds, stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.dream import check_controls
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
@@ -320,8 +320,8 @@ def _play(
     options: ExportOptions,
 ) -> dict[str, list[Episode]]:
     """The same games with each policy; with frames unless they are to be judged."""
-    seeds = stream(options.seed, purpose).integers(2**31, size=episodes).tolist()
-    games = [(name, int(seed)) for name in policies for seed in seeds]
+    seeds = game_seeds(episodes, options.seed, purpose)
+    games = [(name, seed) for name in policies for seed in seeds]
     played: dict[str, list[Episode]] = {name: [] for name in policies}
     frames: Frames = "none" if purpose == "judged" else "all"
     found = play_episodes(environment, policies, games, engine, frames)

@@ -14,7 +14,7 @@ from torch import Tensor
 from wm_pipeline.common.checkpoints import is_checkpoint, load_checkpoint
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import File, Options, Seed
-from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.randomness import game_seeds
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.dream import check_controls
 from wm_pipeline.environments.make import made_with
@@ -270,9 +270,9 @@ def _first_latents(
     vae: ConvVAE, environment: EnvironmentOptions, options: ImportOptions
 ) -> tuple[Tensor, Tensor]:
     """Means and log-variances of the first frames of games."""
-    seeds = stream(options.seed, "starts").integers(2**31, size=options.games)
+    seeds = game_seeds(options.games, options.seed, "starts")
     with games_here():
         env = RealEnv(environment)
-        frames = np.stack([env.reset(seed=int(seed))[0] for seed in seeds])
+        frames = np.stack([env.reset(seed=seed)[0] for seed in seeds])
         env.close()
     return vae.encode_frames(frames)

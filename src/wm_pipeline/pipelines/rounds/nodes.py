@@ -19,7 +19,7 @@ from wm_pipeline.common import progress
 from wm_pipeline.common.devices import choose_device
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Seed
-from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.randomness import game_seeds, stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.encoding import encoded
@@ -160,10 +160,8 @@ def play_round(
     policy = ControllerPolicy(
         world_model, explorer, exploring(environment.actions), options.sample_latents
     )
-    seeds = stream(options.seed, "rounds, games", number).integers(
-        2**31, size=options.games
-    )
-    games = [("explorer", seed) for seed in seeds.tolist()]
+    seeds = game_seeds(options.games, options.seed, "rounds, games", number)
+    games = [("explorer", seed) for seed in seeds]
     metadata = {
         "environment": environment.model_dump(mode="json"),
         "rounds": options.determining(),
