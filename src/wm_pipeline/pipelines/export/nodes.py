@@ -1,6 +1,5 @@
 """Agent and dream as ONNX files, which play without torch and without us."""
 
-import importlib.util
 import logging
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -14,7 +13,7 @@ from pydantic import Field
 
 from wm_pipeline.benchmarks.timing import medians, one_thread
 from wm_pipeline.common import progress
-from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.extras import check_installed
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Seed
 from wm_pipeline.common.randomness import game_seeds, stream
@@ -285,12 +284,7 @@ def _tell(table: pd.DataFrame) -> None:
 
 def _exporting(module: str) -> Any:
     """A module of ``exporting`` over ONNX, if the packages are installed."""
-    packages = ("onnx", "onnxscript", "onnxruntime")
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"export: it needs {', '.join(missing)}: pip install 'wm-pipeline[onnx]'"
-        )
+    check_installed("export: it", "onnx", "onnx", "onnxscript", "onnxruntime")
     return import_module(f"wm_pipeline.exporting.{module}")
 
 

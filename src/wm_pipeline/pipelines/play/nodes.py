@@ -1,11 +1,10 @@
 """The dream as a page to play on."""
 
-import importlib.util
 import json
 import logging
 from importlib import import_module
 
-from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.extras import check_installed
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.dream import check_controls
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
@@ -42,11 +41,7 @@ def make_page(
         InputError: A package is missing, a key means no action, or the actions do not
             fit M.
     """
-    for package in ("onnx", "onnxscript"):
-        if importlib.util.find_spec(package) is None:
-            raise InputError(
-                f"play: it needs {package}: pip install 'wm-pipeline[play]'"
-            )
+    check_installed("play: it", "play", "onnx", "onnxscript")
     onnx_files = import_module("wm_pipeline.exporting.onnx_files")
     check_controls(environment.actions, world_model)
     controller.check_fits(world_model, environment.actions.outputs)

@@ -1,6 +1,5 @@
 """Search over options: each trial is judged by the C that they give."""
 
-import importlib.util
 import json
 import logging
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import plotly.graph_objects as go
 import yaml
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.extras import check_installed
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import option, with_options
 from wm_pipeline.search.chain import PARAMS, Chain, ChainRuns, Judge
@@ -39,8 +39,7 @@ def tune(
     Raises:
         InputError: Optuna is missing, an option changes nothing, or trials fail.
     """
-    if importlib.util.find_spec("optuna") is None:
-        raise InputError("tune: it needs Optuna: pip install 'wm-pipeline[tune]'")
+    check_installed("tune: it", "tune", "optuna")
     tuning = import_module("wm_pipeline.search.tuning")
     _check(chain, options)
     space = {}
