@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 import signal
 import subprocess
 import tempfile
@@ -13,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -367,3 +369,21 @@ def test_leaving_early_ends_workers_in_the_middle_of_their_tasks(
         assert first in at_work
     assert not running(first)
     assert [pid for pid in at_work if pid not in before and running(pid)] == []
+
+
+def draw(diary: Diary, task: int) -> tuple[float, float, float]:
+    """What global generators that nobody seeded give, in a worker of its own."""
+    diary.note("started", task)
+    diary.wait_for(lambda: diary.count("started") == 3)
+    # As games and agents of somebody else's do.
+    return random.random(), np.random.random(), torch.rand(1).item()  # noqa: NPY002
+
+
+def test_workers_do_not_draw_the_same_by_chance(place: Path):
+    found: list[tuple[float, float, float]] = []
+    for name in ("one", "another"):
+        (place / name).mkdir()
+        with WorkerPool(3, 1, 1, Diary, place / name) as pool:
+            found += pool.map(draw, [(n,) for n in range(3)], named)
+    for drawn in zip(*found, strict=True):
+        assert len(set(drawn)) == 6

@@ -102,6 +102,7 @@ def _fork(
         os.environ.clear()
         os.environ.update(environment)
         sys.path[:] = paths
+        _reseed()
         serve(connection, server)
         ended = 0
     except SystemExit as ending:
@@ -112,6 +113,17 @@ def _fork(
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(ended)
+
+
+def _reseed() -> None:
+    """Let the global generators begin by chance: all copies of this process have the same.
+
+    Python's own does so by itself.
+    """
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    if "torch" in sys.modules:
+        sys.modules["torch"].seed()
 
 
 def _tell_of_the_ended(statuses: dict[int, Connection]) -> None:
