@@ -109,3 +109,15 @@ def test_each_number_of_a_control_has_a_bar():
     assert first.max() < second.min()
     assert second.max() < third.min()
     assert sorted([*first, *second, *third]) == all_three.tolist()
+
+
+@pytest.mark.parametrize("count", [37, 1000])
+def test_a_control_of_many_numbers_is_drawn_within_its_line(count: int):
+    frames = animation(film([[-1.0] * count, [1.0] * count]), {"game": ""}, 4)
+    none = animation(film([[0.0] * count] * 2), {"game": ""}, 4)
+    np.testing.assert_array_equal(frames[:, :-LINE], none[:, :-LINE])
+    bars = line(frames, 2)
+    assert (bars[:, :, -MARGIN + 2 :] == bars[0, 0, 0]).all()
+    if count < 100:  # more are narrower than a pixel
+        first, second = (marked(bar).mean() for bar in bars[:2])
+        assert first < second

@@ -76,11 +76,13 @@ def _draw_bars(
     """A bar for each number of the control, side by side in a box."""
     draw = ImageDraw.Draw(image)
     left, top, right, bottom = box
-    share = (right + MARGIN - left) / len(control)
+    # Of many numbers the bars are as narrow as what parts them.
+    gap = min(MARGIN, (right + MARGIN - left) / len(control) / 2)
+    share = (right + gap - left) / len(control)
     top, bottom = top + LINE // 3, bottom - LINE // 3
     for number, value in enumerate(control):
         start = left + number * share
-        end = start + share - MARGIN
+        end = start + share - gap
         middle = (start + end) / 2
         tip = middle + float(np.clip(value, -1, 1)) * (end - middle)
         draw.rectangle((start, top, end, bottom), _TRACK)
