@@ -29,6 +29,7 @@ from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.random_policy import RandomPolicy
 from wm_pipeline.policies.scripted_policy import CyclePolicy
+from wm_pipeline.workers import playing
 from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.playing import (
     AHEAD,
@@ -503,6 +504,7 @@ def test_workers_and_games_end_with_a_killed_parent(
     script = f"""
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.policies.random_policy import RandomPolicy
+from wm_pipeline.workers import playing
 from wm_pipeline.workers.engine import EngineOptions
 from wm_pipeline.workers.playing import play_episodes
 
@@ -530,3 +532,34 @@ for _ in play_episodes(doom, policies, games, EngineOptions(workers=2), "none"):
     assert alive == []
     for folder in tmp_path.glob("wm_workers_*"):  # a killed parent cannot tidy up
         shutil.rmtree(folder)
+
+
+BALANCE = EnvironmentOptions.model_validate(
+    {
+        "id": "wm_pipeline.environments:wm_pipeline/Balance-v0",
+        "max_steps": 20,
+        "actions": {"kind": "threshold", "low": 0, "middle": 1, "high": 2},
+    }
+)
+
+
+def test_an_episode_whose_game_could_not_be_made_is_played_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy = RandomPolicy(BALANCE.actions, (1, 5))
+    made: list[int] = []
+
+    class Scarce(RealEnv):
+        """There is no room for it at first."""
+
+        def __init__(self, *given: Any) -> None:
+            made.append(1)
+            if len(made) == 1:
+                raise OSError("no space left on the device")
+            super().__init__(*given)
+
+    expected = play_alone(BALANCE, policy, SEEDS)
+    monkeypatch.setattr(playing, "RealEnv", Scarce)
+    with closing(Player(BALANCE, {"random": policy})) as player:
+        assert_equal(player.play("random", SEEDS, "all"), expected)
+    assert len(made) == 1 + SIDE_BY_SIDE

@@ -274,8 +274,8 @@ class Player:
         while waiting or rollouts:
             while waiting and len(rollouts) < SIDE_BY_SIDE:
                 seed = waiting.popleft()
-                with self._replayed(seed, waiting, failures) as env:
-                    rollouts.append(_Rollout(env, policy, seed, frames, keep_states))
+                with self._replayed(seed, waiting, failures):
+                    rollouts.append(self._begin(policy, seed, frames, keep_states))
             running, rollouts = rollouts, []
             for rollout, control, steps in _decisions(policy, running):
                 with self._replayed(rollout.seed, waiting, failures, rollout.env):
@@ -292,6 +292,15 @@ class Player:
         for env in self._games:
             env.close()
 
+    def _begin(self, policy: Policy, *given: Any) -> _Rollout:
+        """Begin an episode, in an idle game or in a new one."""
+        env = self._idle.pop() if self._idle else self._new_game()
+        try:
+            return _Rollout(env, policy, *given)
+        except Exception:
+            self._drop(env)
+            raise
+
     @contextmanager
     def _replayed(
         self,
@@ -299,22 +308,16 @@ class Player:
         waiting: deque[int],
         failures: Counter[int],
         env: RealEnv | None = None,
-    ) -> Iterator[RealEnv]:
-        """Close the game, and let the episode wait once more, if the block fails.
-
-        Yields:
-            The game: the given one, an idle one or a new one.
-        """
+    ) -> Iterator[None]:
+        """Close the game, if it has begun, and let the episode wait once more, if the
+        block fails."""
         try:
-            if env is None:
-                env = self._idle.pop() if self._idle else self._new_game()
-            yield env
+            yield
         except InputError:
             raise
         except Exception as error:  # a game's failures have no common class
             if env is not None:
-                self._games.remove(env)
-                env.close()
+                self._drop(env)
             failures[seed] += 1
             if failures[seed] == ATTEMPTS:
                 raise RuntimeError(
@@ -326,6 +329,11 @@ class Player:
     def _new_game(self) -> RealEnv:
         self._games.append(RealEnv(self._environment))
         return self._games[-1]
+
+    def _drop(self, env: RealEnv) -> None:
+        """Close a game that failed, and do without it."""
+        self._games.remove(env)
+        env.close()
 
 
 class ControllerPlayer(Player):
