@@ -563,3 +563,32 @@ def test_an_episode_whose_game_could_not_be_made_is_played_again(
     with closing(Player(BALANCE, {"random": policy})) as player:
         assert_equal(player.play("random", SEEDS, "all"), expected)
     assert len(made) == 1 + SIDE_BY_SIDE
+
+
+def test_a_game_that_cannot_be_closed_harms_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy = RandomPolicy(BALANCE.actions, (1, 5))
+    closed: list[RealEnv] = []
+
+    class Broken(RealEnv):
+        """It dies once, in the middle of an episode."""
+
+        died = False
+
+        def hold(self, *given: Any) -> Any:
+            if not Broken.died:
+                Broken.died = True
+                raise ConnectionError("the game has gone")
+            return super().hold(*given)
+
+        def close(self) -> None:
+            closed.append(self)
+            raise BrokenPipeError("nobody is there to be told")
+
+    expected = play_alone(BALANCE, policy, SEEDS)
+    monkeypatch.setattr(playing, "RealEnv", Broken)
+    with closing(Player(BALANCE, {"random": policy})) as player:
+        assert_equal(player.play("random", SEEDS, "all"), expected)
+        assert len(closed) == 1
+    assert len(set(closed)) == 1 + SIDE_BY_SIDE

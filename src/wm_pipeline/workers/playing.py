@@ -4,7 +4,7 @@ import itertools
 import logging
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -290,7 +290,7 @@ class Player:
     def close(self) -> None:
         """Close the games."""
         for env in self._games:
-            env.close()
+            _close(env)
 
     def _begin(self, policy: Policy, *given: Any) -> _Rollout:
         """Begin an episode, in an idle game or in a new one."""
@@ -333,6 +333,12 @@ class Player:
     def _drop(self, env: RealEnv) -> None:
         """Close a game that failed, and do without it."""
         self._games.remove(env)
+        _close(env)
+
+
+def _close(env: RealEnv) -> None:
+    """Close a game; one that has died may fail once more."""
+    with suppress(Exception):
         env.close()
 
 
