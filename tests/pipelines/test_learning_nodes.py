@@ -13,10 +13,12 @@ from kedro.io import DataCatalog
 from tests.pipelines.in_memory import catalog_of, options, run_node
 from wm_pipeline.common import devices
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.models.training_state import TrainingState
 from wm_pipeline.models.world_model import WorldModel, digest
 from wm_pipeline.pipelines.collection.nodes import collect_episodes
+from wm_pipeline.pipelines.dream import nodes as dream_nodes
 from wm_pipeline.pipelines.dream.nodes import (
     animate_dream,
     check_dream,
@@ -35,6 +37,7 @@ from wm_pipeline.pipelines.vision.nodes import (
     select_vision,
     train_vision,
 )
+from wm_pipeline.reporting.films import Film
 
 
 class Still:
@@ -84,6 +87,30 @@ def learned(
     for function in (load_world_model, check_dream, animate_dream):
         run_node(catalog, "dream", function)
     return catalog
+
+
+@pytest.mark.parametrize(("most", "shown", "whole"), [(500, 7, True), (3, 3, False)])
+def test_the_animation_ends_with_the_dream_or_before(
+    tiny: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+    shown: int,
+    whole: bool,
+) -> None:
+    world = mock_world_model()
+    found: list[tuple[Film, bool]] = []
+
+    def noted(film: Film, *_: Any, whole: bool) -> np.ndarray:
+        found.append((film, whole))
+        return np.zeros(1)
+
+    monkeypatch.setattr(dream_nodes, "animation", noted)
+    dream = DreamOptions(temperature=1.0, max_steps=7 * world.mdn_rnn.frame_skip)
+    check = tiny["dream_check"].model_copy(update={"animation_steps": most})
+    animate_dream(world, tiny["environment"], dream, check)
+    ((film, said),) = found
+    assert not film.terminated
+    assert (len(film.steps), said) == (shown, whole)
 
 
 def beside(learned: DataCatalog, folder: Path, tiny: dict[str, Any]) -> DataCatalog:

@@ -89,6 +89,17 @@ def test_the_end_stands_still_and_says_why():
     np.testing.assert_array_equal(ended[:2], capped[:2])
 
 
+def test_of_a_film_that_was_cut_nothing_is_said():
+    def last(end: bool, whole: bool) -> np.ndarray:
+        shown = film([[0.0]], end=end)
+        return animation(shown, {"game": "", "seen": ""}, 2, whole)[-1]
+
+    cut, capped = last(False, whole=False), last(False, whole=True)
+    words = (line(cut[None], 1) != line(capped[None], 1)).any((0, 1, 3))
+    assert not (line(cut[None], 1)[:, :, words.argmax() :] > 200).any()
+    np.testing.assert_array_equal(last(True, whole=False), last(True, whole=True))
+
+
 def test_the_action_is_a_bar_to_its_side():
     frames = animation(film([[-1.0], [0.0], [1.0], [0.5]]), {"game": "", "seen": ""}, 2)
     left, none, right, half = (marked(frame) for frame in line(frames, 2)[:4])

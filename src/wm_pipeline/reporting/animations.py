@@ -16,7 +16,9 @@ PAUSE = 10
 _GROUND, _TEXT, _TRACK, _MARK = "#181818", "#e8e8e8", "#3c3c3c", "#e8963c"
 
 
-def animation(film: Film, captions: Mapping[str, str], factor: int) -> np.ndarray:
+def animation(
+    film: Film, captions: Mapping[str, str], factor: int, whole: bool = True
+) -> np.ndarray:
     """A film's views side by side; below them step, return and action.
 
     The action is drawn as a bar for each number of the control, which grows from its
@@ -26,6 +28,8 @@ def animation(film: Film, captions: Mapping[str, str], factor: int) -> np.ndarra
         film: The film.
         captions: What is written above each view, in the order of the panels.
         factor: How many times as large the views are shown.
+        whole: Whether an episode that nothing ended came to its cap; else only the film
+            is over.
 
     Returns:
         (time + PAUSE, height, width, 3) uint8.
@@ -38,7 +42,7 @@ def animation(film: Film, captions: Mapping[str, str], factor: int) -> np.ndarra
     for left, caption in zip(lefts, captions.values(), strict=True):
         _write(ground, left, 0, caption)
     label_end = _write(ground, MARGIN, height + 2 * LINE, "action")
-    lines = _lines(film)
+    lines = _lines(film, whole)
     frames = []
     for moment in range(time):
         frame = ground.copy()
@@ -51,14 +55,15 @@ def animation(film: Film, captions: Mapping[str, str], factor: int) -> np.ndarra
     return np.stack(frames + frames[-1:] * PAUSE)
 
 
-def _lines(film: Film) -> list[str]:
+def _lines(film: Film, whole: bool) -> list[str]:
     """What is written below each moment."""
     digits = max(0, 3 - len(f"{np.abs(film.returns).max():.0f}"))
     lines = [
         f"step {step:,}   return {total:,.{digits}f}"
         for step, total in zip(film.steps, film.returns, strict=True)
     ]
-    lines[-1] += "   the end" if film.terminated else "   the cap"
+    if film.terminated or whole:
+        lines[-1] += "   the end" if film.terminated else "   the cap"
     return lines
 
 

@@ -326,14 +326,16 @@ def animate_dream(
         (time, height, width, 3) uint8.
     """
     policy = RandomPolicy(environment.actions, check.hold)
-    (controls,) = controls_for_dreams(
-        policy, [check.seed], check.animation_steps, world_model.mdn_rnn.frame_skip
-    )
+    frame_skip = world_model.mdn_rnn.frame_skip
+    cap = options.steps(frame_skip)
+    most = min(check.animation_steps, cap)
+    (controls,) = controls_for_dreams(policy, [check.seed], most, frame_skip)
     steps = iter(controls)
     film = film_dream(
         Dreams(world_model, 1, options.temperature),
         lambda _: next(steps)[None],
-        check.animation_steps,
+        most,
         stream(check.seed, "animation"),
     )
-    return animation(film, {"dream": "random play, dreamed"}, 4)
+    captions = {"dream": "random play, dreamed"}
+    return animation(film, captions, 4, whole=most == cap)
