@@ -7,15 +7,23 @@ import shutil
 import subprocess
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import nbformat
+import plotly.express
 import pytest
 import yaml
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from tests.kedro_runs import KEDRO, ROOT
+from wm_pipeline.dreaming.evaluator import DreamOptions
+from wm_pipeline.environments.actions import BoxActions
+from wm_pipeline.environments.dream import Dreams
+from wm_pipeline.environments.mock import mock_world_model
+from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.reporting.figures import POLICY_NAMES
+from wm_pipeline.reporting.films import controller_in_dreams
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TINY = {
@@ -153,6 +161,33 @@ def test_the_tiny_sizes_are_those_of_the_notebook() -> None:
     names: dict[str, dict[str, int]] = {}
     exec(cell.source, names)
     assert names["SIZES"].keys() == TINY.keys()
+
+
+def test_the_controller_of_the_second_draws_anew_for_each_decision() -> None:
+    cells = nbformat.read(NOTEBOOKS[1], as_version=4).cells
+    (cell,) = [cell for cell in cells if cell.id == "end"]
+    world = mock_world_model()
+    controls: list[float] = []
+
+    def live(control: Any, *_: Any) -> tuple[None, list[float]]:
+        dreams = Dreams(world, 1, 1.0)
+        controls.extend(float(control(dreams)[0]) for _ in range(5))
+        return None, [0.0]
+
+    exec(
+        cell.source,
+        {
+            "live": live,
+            "controller": Controller.for_world(
+                ControllerOptions(policy="gaussian"), world, 1
+            ),
+            "actions": BoxActions(kind="box", low=(-1.0,), high=(1.0,)),
+            "options": DreamOptions(temperature=1.0, max_steps=10),
+            "px": plotly.express,
+            "controller_in_dreams": controller_in_dreams,
+        },
+    )
+    assert len(set(controls)) > 15
 
 
 def test_a_notebook_runs_without_a_warning(executed: dict[str, NotebookNode]) -> None:
