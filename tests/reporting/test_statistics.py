@@ -8,10 +8,10 @@ import pytest
 from wm_pipeline.reporting import statistics
 from wm_pipeline.reporting.statistics import (
     RESAMPLES,
-    difference_interval,
     gain_columns,
     mean_interval,
     paired_interval,
+    paired_test,
     permutation_test,
     superiority,
 )
@@ -56,17 +56,6 @@ def test_one_value_has_an_interval_of_no_width(random: np.random.Generator):
     }
 
 
-def test_the_difference_is_the_first_less_the_second(random: np.random.Generator):
-    better, worse = random.normal(20, 4, 300), random.normal(15, 3, 100)
-    found = difference_interval(better, worse, random)
-    error = np.sqrt(better.var() / 300 + worse.var() / 100)
-    expected = better.mean() - worse.mean()
-    assert found["mean"] == pytest.approx(expected)
-    assert found["low"] == pytest.approx(expected - 1.96 * error, abs=0.1 * error)
-    assert found["high"] == pytest.approx(expected + 1.96 * error, abs=0.1 * error)
-    assert difference_interval(worse, better, random)["high"] < 0
-
-
 def test_paired_differences_are_resampled_together(random: np.random.Generator):
     games = random.normal(500, 300, 400)
     better = games + random.normal(10, 20, 400)
@@ -88,13 +77,6 @@ def test_gains_are_paired_differences_under_the_names_of_tables():
         interval["high"],
     )
     assert len(found) == 3
-
-
-def test_samples_are_resampled_independently(random: np.random.Generator):
-    values = random.normal(0, 1, 200)
-    found = difference_interval(values, values, random)
-    assert found["mean"] == 0
-    assert found["low"] < -0.1 < 0.1 < found["high"]
 
 
 def test_the_generator_decides_the_resamples():
@@ -137,6 +119,34 @@ def test_equal_values_do_not_differ(random: np.random.Generator):
     assert permutation_test(np.full(3, 0.1), np.full(4, 0.1), random) == 1
 
 
+def test_a_gain_in_each_of_the_same_games_is_seen(random: np.random.Generator):
+    games = random.normal(800, 150, 100)
+    better = games + random.normal(20, 15, 100)
+    least = 1 / (1 + RESAMPLES)
+    assert permutation_test(better, games, random) > 0.05
+    assert paired_test(better, games, random) == pytest.approx(least)
+    assert paired_test(games, better, random) == pytest.approx(least)
+    assert paired_test(games, games, random) == 1
+
+
+def test_the_paired_p_value_is_the_share_of_swaps(random: np.random.Generator):
+    # Of the 16 ways to swap four pairs, two take the mean of 1, 2, 3, 4 so far.
+    for scale in (1, 0.1):
+        values = scale * np.arange(1, 5)
+        found = paired_test(values, np.zeros(4), random)
+        assert found == pytest.approx(2 / 16, abs=0.015)
+
+
+def test_paired_p_values_of_equal_policies_are_uniform():
+    random = np.random.default_rng(3)
+    found = [
+        paired_test(random.exponential(1, 12), random.exponential(1, 12), random)
+        for _ in range(200)
+    ]
+    shares = np.quantile(found, (0.1, 0.25, 0.5, 0.75, 0.9))
+    np.testing.assert_allclose(shares, (0.1, 0.25, 0.5, 0.75, 0.9), atol=0.1)
+
+
 def test_superiority_counts_pairs_and_half_of_ties():
     values, others = np.array([3.0, 1.0]), np.array([2.0, 1.0])
     # 3 > 2, 3 > 1, 1 < 2 and a tie.
@@ -151,10 +161,12 @@ def test_parts_make_no_difference(
 ) -> None:
     values, others = np.arange(13.0) ** 2, np.arange(20.0)
 
-    def found() -> tuple[dict[str, float], float, float]:
+    def found() -> tuple[dict[str, float], float, float, float]:
         random = np.random.default_rng(3)
         interval = mean_interval(values, random)
-        return interval, permutation_test(values, others, random), random.random()
+        unpaired = permutation_test(values, others, random)
+        paired = paired_test(values, others[:13], random)
+        return interval, unpaired, paired, random.random()
 
     expected = found()
     monkeypatch.setattr(statistics, "TOGETHER", together)
@@ -170,6 +182,7 @@ def test_the_most_episodes_of_an_evaluation_take_little_memory(
     try:
         mean_interval(values, random)
         permutation_test(values, values + 1, random)
+        paired_test(values, values + 1, random)
         assert superiority(values, values) == 0.5
         _, most = tracemalloc.get_traced_memory()
     finally:

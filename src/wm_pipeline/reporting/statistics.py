@@ -31,24 +31,6 @@ def mean_interval(values: np.ndarray, random: np.random.Generator) -> dict[str, 
     }
 
 
-def difference_interval(
-    values: np.ndarray, others: np.ndarray, random: np.random.Generator
-) -> dict[str, float]:
-    """The difference of two means with its percentile bootstrap interval.
-
-    Args:
-        values: (n,).
-        others: (m,), subtracted.
-        random: Draws the resamples of both, independently.
-
-    Returns:
-        ``mean``, ``low`` and ``high`` (95%).
-    """
-    resampled = _resampled_means(values, random) - _resampled_means(others, random)
-    low, high = _interval(resampled)
-    return {"mean": float(values.mean() - others.mean()), "low": low, "high": high}
-
-
 def paired_interval(
     values: np.ndarray, others: np.ndarray, random: np.random.Generator
 ) -> dict[str, float]:
@@ -104,6 +86,29 @@ def permutation_test(
         dealt = random.permuted(np.tile(together, (deals, 1)), axis=1)
         first, second = dealt[:, : len(values)], dealt[:, len(values) :]
         as_far += (np.abs(first.mean(1) - second.mean(1)) >= found).sum()
+    return float(as_far / (1 + RESAMPLES))
+
+
+def paired_test(
+    values: np.ndarray, others: np.ndarray, random: np.random.Generator
+) -> float:
+    """How often chance alone takes the mean of paired differences as far from 0 as it is.
+
+    Args:
+        values: (n,), e.g. returns in n games.
+        others: (n,), of the same games in the same order.
+        random: Swaps the two of each pair or does not, again and again.
+
+    Returns:
+        The p-value, above 0 and at most 1.
+    """
+    differences = (values - others).astype(np.float64)
+    # Equal means differ in their last digits, by the order of their terms.
+    found = abs(differences.mean()) - 1e-9 * np.abs(differences).max()
+    as_far = 1  # the pairs as they are count as one more swap
+    for swaps in _parts(len(differences)):
+        signs = 2 * random.integers(2, size=(swaps, len(differences))) - 1
+        as_far += (np.abs((signs * differences).mean(1)) >= found).sum()
     return float(as_far / (1 + RESAMPLES))
 
 
