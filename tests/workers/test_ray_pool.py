@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
@@ -38,7 +39,14 @@ from wm_pipeline.workers.evaluators import with_workers
 from wm_pipeline.workers.game_rollouts import GameRollout, GameRollouts
 from wm_pipeline.workers.playing import play_episodes
 from wm_pipeline.workers.pool import AHEAD, identity
-from wm_pipeline.workers.ray_pool import Answer, Event, Joined, RayPool, versions
+from wm_pipeline.workers.ray_pool import (
+    Answer,
+    Event,
+    Joined,
+    Loss,
+    RayPool,
+    versions,
+)
 from wm_pipeline.workers.worker import kill_processes_in
 
 
@@ -219,6 +227,43 @@ def test_who_joins_amid_a_stage_gets_work(monkeypatch: pytest.MonkeyPatch) -> No
     assert found == list(range(300))
     assert bridge.given[0] == AHEAD
     assert max(bridge.given) > 10 * AHEAD
+
+
+class Slow:
+    """In place of the bridge to a cluster: a worker joins at every third word, answers one
+    task at once and is lost."""
+
+    def __init__(self) -> None:
+        self.words, self.tasks = 0, deque[int]()
+
+    def ask(self, work: Callable[..., Any], *values: Any) -> Any:
+        if work.__name__ in ("_open", "_room"):
+            return 1
+        if work.__name__ != "_exchange":
+            return None
+        self.tasks.extend(task for task, _ in values[-1])
+        self.words += 1
+        if self.words % 3:
+            return []
+        answer = Answer(self.tasks.popleft(), 0, cloudpickle.dumps((True, 7, {})))
+        lost = Loss(None, "a node", failed=False, reason="it is gone")
+        return [Joined("a node", versions()), answer, lost]
+
+
+def test_while_nobody_asks_nobody_waits_for_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between opening a pool, its answers and its maps may be as long as one likes."""
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(ray_pool, "_bridge_to", lambda _: Slow())
+    monkeypatch.setattr(ray_pool, "time", clock)
+    with RayPool(EngineOptions(kind="ray"), 1, 1, identity) as pool:
+        for _ in range(2):
+            clock.now += 2 * ray_pool.ROOM_SECONDS
+            for answer in pool.map(twice, [(1,), (2,)], described):
+                assert answer == 7
+                clock.now += 2 * ray_pool.ROOM_SECONDS
 
 
 def test_what_is_nobodys_any_more_harms_nobody(engine: EngineOptions) -> None:

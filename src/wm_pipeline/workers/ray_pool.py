@@ -132,7 +132,6 @@ class RayPool:
         )
         self._batches, self._living, self._failed_starts = 0, 0, 0
         self._closed = False
-        self._had_one, self._said_waiting = time.monotonic(), False
         self._said: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -165,6 +164,8 @@ class RayPool:
         answers: dict[int, bytes] = {}
         deaths, losses = Counter[int](), Counter[int]()
         for number in range(len(tasks)):
+            # Until somebody asks for an answer nobody waits for room.
+            self._had_one, self._said_waiting = time.monotonic(), False
             while number not in answers:
                 if self._closed:
                     raise CancelledError
