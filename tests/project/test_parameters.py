@@ -243,6 +243,8 @@ def test_a_long_value_is_cut_short() -> None:
         ("controller.evolution.strategy.population", 10_000, ""),
         ("controller.evolution", {"strategy": {"kind": "full", "population": 1001, "sigma": 0.1}, "generations": 1, "rollouts": 1000}, "controller: evaluator.max_dreams: expected a number"),
         ("compare.seeds", [1, 1], "compare: seeds: expected each once"),
+        ("collection.holds", [[1, 9], [1, 9]], "collection: holds: expected each once"),
+        ("collection.sweeps", [[9, 9], [9, 9]], "sweeps: expected each once, found"),
         ("compare.population", 3, ""),
         ("ablation.variants", {"a": {}, "b": {"dream.temprature": 1}}, "ablation.variants.b: dream.temprature is no option; did you mean dream.temperature?"),
         ("ablation.variants", {"a": {}, "b": {"dream.temperature": 0}}, "ablation.variants.b.dream.temperature: Input should be greater than"),

@@ -4,9 +4,9 @@ import itertools
 import logging
 import statistics
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wm_pipeline.common import progress
 from wm_pipeline.common.numbers import rounded
@@ -51,6 +51,14 @@ class CollectionOptions(Options):
     policies: dict[str, AgentOptions] = Field(default={})
     episodes_per_shard: int = Field(ge=1, le=1000)
     resume: bool
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        for name, ranges in (("holds", self.holds), ("sweeps", self.sweeps)):
+            if len(set(ranges)) < len(ranges):
+                found = [list(each) for each in ranges]
+                raise ValueError(f"{name}: expected each once, found {found}")
+        return self
 
 
 def collection_policies(
