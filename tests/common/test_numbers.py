@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from wm_pipeline.common.numbers import rounded
+from wm_pipeline.common.numbers import deviation, rounded
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,8 @@ def test_decimals_are_as_many_as_the_largest_needs(
 
 def test_the_sign_is_said() -> None:
     assert rounded(306.2, -3.1, sign="+") == ("+306", "-3")
+
+
+def test_the_deviation_is_that_of_a_sample() -> None:
+    assert deviation(np.array([100.0, 300.0])) == pytest.approx(100 * np.sqrt(2))
+    assert deviation(np.array([7.0])) == 0

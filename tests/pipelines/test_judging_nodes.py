@@ -252,6 +252,9 @@ def test_the_comparison_trains_all_under_one_budget(judged: DataCatalog) -> None
     # 2 generations of 16.
     assert (table["evaluations"] == 32).all()
     assert table[["dream_return", "real_return"]].gt(0).all(axis=None)
+    dreamed = [each.dream_returns for each in judged.load("comparison_state").searches]
+    spread = [returns.std(ddof=1) for returns in dreamed]
+    assert table["dream_std"].tolist() == pytest.approx(spread)
     assert len(log) == 2 * len(searches)
     assert judged.load("comparison_figure").data
 

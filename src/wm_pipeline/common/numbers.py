@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 
 def rounded(*values: float, sign: str = "") -> tuple[str, ...]:
     """Numbers that belong together, with as many decimals as the largest one needs.
@@ -19,3 +21,8 @@ def rounded(*values: float, sign: str = "") -> tuple[str, ...]:
     if 0 < most < 0.095:  # noqa: PLR2004
         decimals = 1 - math.floor(math.log10(most))
     return tuple(f"{value:{sign}.{decimals}f}" for value in values)
+
+
+def deviation(values: np.ndarray) -> float:
+    """The standard deviation of those of whom some values, (n,), are a sample; 0 of one."""
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0

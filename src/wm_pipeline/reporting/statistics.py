@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from wm_pipeline.common.numbers import deviation
+
 RESAMPLES = 10_000
 LEVEL = 0.95
 
@@ -24,7 +26,7 @@ def mean_interval(values: np.ndarray, random: np.random.Generator) -> dict[str, 
     low, high = _interval(_resampled_means(values, random))
     return {
         "mean": float(values.mean()),
-        "std": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+        "std": deviation(values),
         "low": low,
         "high": high,
         "episodes": len(values),

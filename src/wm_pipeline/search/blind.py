@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from wm_pipeline.common import progress
-from wm_pipeline.common.numbers import rounded
+from wm_pipeline.common.numbers import deviation, rounded
 from wm_pipeline.common.options import Options, Seed, Steps
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.actions import Actions
@@ -78,7 +78,7 @@ class BlindPolicy:
             "period": self.period,
             "games": len(self.returns),
             "mean": self.mean,
-            "std": float(np.std(self.returns)),
+            "std": deviation(np.array(self.returns)),
         }
 
     @classmethod

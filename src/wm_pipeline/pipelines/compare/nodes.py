@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from wm_pipeline.common.numbers import rounded
+from wm_pipeline.common.numbers import deviation, rounded
 from wm_pipeline.common.randomness import game_seeds
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.real import EnvironmentOptions
@@ -83,7 +83,7 @@ def compare(
     if options.real_episodes:
         returns = _play(world_model, state, environment, engine, options)
         for row, real in zip(rows, returns.values(), strict=True):
-            row |= {"real_return": float(real.mean()), "real_std": float(real.std())}
+            row |= {"real_return": float(real.mean()), "real_std": deviation(real)}
     yield pd.DataFrame(rows), log, state
     for row in rows:
         logger.info(
@@ -108,7 +108,7 @@ def _row(search: FinishedSearch) -> dict[str, Any]:
         "seconds": search.seconds,
         "selected": search.selected,
         "dream_return": float(search.dream_returns.mean()),
-        "dream_std": float(search.dream_returns.std()),
+        "dream_std": deviation(search.dream_returns),
         "real_return": float("nan"),
         "real_std": float("nan"),
     }
