@@ -217,3 +217,10 @@ def test_a_name_that_is_not_there_is_told() -> None:
     with pytest.raises(InputError, match=r"some\.pt: missing w; found bias, weight"):
         named(ARRAYS, {"weight": "w"}, "some.pt")
     assert named(ARRAYS, {"w": "weight"}, "some.pt").keys() == {"w", "bias"}
+
+
+def test_two_arrays_of_one_name_are_refused() -> None:
+    with pytest.raises(InputError, match=r"some\.pt: two arrays for bias: weight, as"):
+        named(ARRAYS, {"bias": "weight"}, "some.pt")
+    swapped = named(ARRAYS, {"bias": "weight", "weight": "bias"}, "some.pt")
+    assert swapped["bias"] is ARRAYS["weight"]

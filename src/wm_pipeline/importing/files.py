@@ -126,13 +126,17 @@ def named(arrays: Arrays, names: Mapping[str, str], path: str | Path) -> Arrays:
         path: Whose they are, for messages.
 
     Raises:
-        InputError: The file lacks some.
+        InputError: The file lacks some, or has another array under a name of ours.
     """
     if lacking := sorted(set(names.values()) - arrays.keys()):
         raise InputError(
             f"{path}: missing {', '.join(lacking)}; found {', '.join(sorted(arrays))}"
         )
     others = arrays.keys() - set(names.values())
+    if twice := sorted(others & names.keys()):
+        raise InputError(
+            f"{path}: two arrays for {twice[0]}: {names[twice[0]]}, as names say, and its own"
+        )
     return {ours: arrays[theirs] for ours, theirs in names.items()} | {
         name: arrays[name] for name in others
     }
