@@ -65,7 +65,7 @@ OPTIONS = {
     "rollouts": 2,
     "workers": [0],
     "curve_hidden": [6],
-    "curve_dreams": [1, 4],
+    "curve_dreams": [1, 5],
     "curve_steps": 2,
 }
 
@@ -138,6 +138,11 @@ def test_rates_and_times_of_one_call_belong_together(table: pd.DataFrame) -> Non
     # One call of the limit of trainings is one product of large matrices.
     at_once = at_once.where(table["unit"] != "operations", 2 * SIDE**3)
     assert one_call.tolist() == pytest.approx(at_once.tolist())
+
+
+def test_the_curve_is_of_as_many_dreams_as_there_were(table: pd.DataFrame) -> None:
+    # 5 are no multiple of the 2 dreams a candidate.
+    assert table.loc[table["subject"] == "curve", "size"].tolist() == [1, 1, 4, 4]
 
 
 def test_shares_are_of_the_limit_or_of_a_generation(table: pd.DataFrame) -> None:

@@ -115,11 +115,13 @@ def curve_rows(options: BenchmarkOptions) -> list[dict[str, Any]]:
         world = World(model, controller, actions, options.curve_steps)
         here = world.evaluator(options.seed)
         subjects = []
-        for dreams in options.curve_dreams:
-            rollouts = min(options.rollouts, dreams)
+        for most in options.curve_dreams:
+            rollouts = min(options.rollouts, most)
+            candidates = most // rollouts
+            dreams = candidates * rollouts
             runs = {
                 LIMIT: matrix_products(model, dreams, options.curve_steps),
-                "population": population_dreams(here, dreams // rollouts, rollouts),
+                "population": population_dreams(here, candidates, rollouts),
             }
             subjects += [
                 Subject(_dream_row("curve", name, world, dreams, 0), run)
