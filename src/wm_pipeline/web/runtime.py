@@ -5,6 +5,7 @@ import logging
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from importlib import import_module
 from pathlib import Path
 
@@ -28,6 +29,17 @@ FILES = {
 
 SECONDS = 300
 """In which npm fetches 33 MB, or does not."""
+
+FAILURES = (
+    OSError,
+    ValueError,  # no package, or more than one
+    KeyError,  # a part is missing
+    subprocess.SubprocessError,
+    tarfile.TarError,
+    EOFError,
+    zlib.error,
+)
+"""What is raised where there is no network, no disk, or half a package."""
 
 
 def web_runtime() -> dict[str, bytes]:
@@ -66,7 +78,7 @@ def _fetched() -> dict[str, bytes]:
             (package,) = Path(name).glob("*.tgz")
             with tarfile.open(package) as archive:
                 found = {file: _part(archive, file) for file in FILES}
-        except (subprocess.SubprocessError, OSError, ValueError, KeyError) as error:
+        except FAILURES as error:
             raise InputError(f"play: npm cannot fetch {PACKAGE}: {error}") from error
     if wrong := _wrong(found):
         raise InputError(
