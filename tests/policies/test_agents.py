@@ -386,6 +386,31 @@ def test_an_agent_of_frames_gives_controls(
     assert len(set(expected)) == len(frames)
 
 
+@pytest.mark.parametrize("high", [1, 255])
+def test_an_agent_of_float_frames_sees_its_own_range(
+    world_model: WorldModel, frames: np.ndarray, tmp_path: Path, high: int
+) -> None:
+    sees = gymnasium.spaces.Box(0, high, (64, 64, 3), np.float32)
+    agent = PPO("MlpPolicy", Blank(sees, CONTROLS), seed=2, device="cpu")
+    file = tmp_path / "agent.zip"
+    agent.save(file)
+    policy = policy_of(world_model, kind="sb3", file=str(file))
+    seen = frames.astype(np.float32) * (high / 255)
+    expected = [float(agent.predict(each, deterministic=True)[0][0]) for each in seen]
+    assert film(policy, frames) == pytest.approx(expected, abs=1e-5)
+    assert len(set(expected)) == len(frames)
+
+
+def test_an_agent_of_frames_in_another_range_is_refused(
+    world_model: WorldModel, tmp_path: Path
+) -> None:
+    sees = gymnasium.spaces.Box(-1, 1, (64, 64, 3), np.float32)
+    file = tmp_path / "agent.zip"
+    PPO("MlpPolicy", Blank(sees, CONTROLS), device="cpu").save(file)
+    with pytest.raises(InputError, match=r"frames of -1\.0 to 1\.0; expected those"):
+        policy_of(world_model, kind="sb3", file=str(file))
+
+
 def test_agents_of_other_games_and_files_are_refused(
     world_model: WorldModel, tmp_path: Path
 ) -> None:

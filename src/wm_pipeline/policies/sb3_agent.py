@@ -9,6 +9,7 @@ import numpy as np
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.environments.actions import Actions, control_space
+from wm_pipeline.models.vae import CHANNELS_FIRST, FRAME_SHAPE
 
 
 class Sb3Agent:
@@ -31,6 +32,7 @@ class Sb3Agent:
                 f"controls {control_space(actions)}"
             )
         self._takes_controls = found != actions.space
+        self._divided_by = _divisor(self._model.observation_space)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """It is opened anew in each process that plays."""
@@ -59,8 +61,27 @@ class Sb3Agent:
 
     def act(self, seen: np.ndarray, memory: Any) -> tuple[np.ndarray, None]:
         """What its policy's mode chooses."""
+        if self._divided_by != 1:
+            seen = seen.astype(np.float32) / self._divided_by
         chosen, _ = self._model.predict(seen, deterministic=True)
         if self._takes_controls:
             return np.asarray(chosen, np.float32), None
         control: np.ndarray = self._actions.to_controls(np.asarray(chosen)[None])[0]
         return control, None
+
+
+def _divisor(space: Any) -> int:
+    """By what frames are divided for an agent that sees this space.
+
+    Raises:
+        InputError: Its frames are neither of 0 to 255 nor of 0 to 1.
+    """
+    if space.shape not in (FRAME_SHAPE, CHANNELS_FIRST) or space.dtype == np.uint8:
+        return 1
+    for high, divisor in ((255, 1), (1, 255)):
+        if (space.low == 0).all() and (space.high == high).all():
+            return divisor
+    raise InputError(
+        f"the agent sees frames of {space.low.min()} to {space.high.max()}; expected "
+        "those of 0 to 255, or of 0 to 1"
+    )
