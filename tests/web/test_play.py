@@ -159,6 +159,30 @@ def test_capital_letters_are_the_same_keys(page: Page) -> None:
     page.wait_for_function(f"!({OVER})")
 
 
+@pytest.mark.parametrize("other", ["ctrlKey", "metaKey", "altKey"])
+def test_keys_of_the_browser_are_left_to_it(page: Page, other: str) -> None:
+    page.locator("#speed").fill("4")
+    page.wait_for_function(OVER)
+    press = """([key, held]) => document.body.dispatchEvent(new KeyboardEvent("keydown",
+        { key, code: key, [held]: true, bubbles: true, cancelable: true }))"""
+    left = page.locator('#keys [data-key="ArrowLeft"]')
+    assert page.evaluate(press, ["ArrowLeft", other]), "nobody prevents it"
+    expect(left).to_have_class("")
+    page.evaluate(press, ["r", other])
+    page.wait_for_timeout(200)
+    assert page.evaluate(OVER)
+    assert not page.evaluate(press, ["ArrowLeft", "shiftKey"])
+    expect(left).to_have_class("held")
+
+
+def test_a_character_may_be_written_with_altgr(page: Page) -> None:
+    choose_among(page, 3, {"]": 0, "x": 1})
+    page.evaluate("""() => document.body.dispatchEvent(new KeyboardEvent("keydown", {
+        key: "]", code: "Digit9", ctrlKey: true, altKey: true, modifierAltGraph: true,
+        bubbles: true, cancelable: true }))""")
+    expect(page.locator("#keys button").first).to_have_class("held")
+
+
 def test_the_tenth_action_has_a_key(page: Page) -> None:
     choose_among(page, 12)
     page.keyboard.down("b")

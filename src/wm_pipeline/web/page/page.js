@@ -129,6 +129,11 @@ class Dreams {
 // A letter is the same key under Shift and Caps Lock.
 const plain = (key) => (key.length === 1 ? key.toLowerCase() : key);
 
+// What a key means with another held is the browser's: Ctrl and R load the page again. AltGr,
+// which some systems tell as Ctrl and Alt, is how others write a character.
+const browsers = (event) => event.metaKey
+  || ((event.ctrlKey || event.altKey) && !event.getModifierState("AltGraph"));
+
 // The control that the held keys mean.
 class Keys {
   constructor({ keys, idle, exclusive }, element) {
@@ -154,7 +159,7 @@ class Keys {
     }
     addEventListener("keydown", (event) => {
       const key = this.meant(event);
-      if (!this.controls.has(key) || event.target.type === "range") return;
+      if (browsers(event) || !this.controls.has(key) || event.target.type === "range") return;
       event.preventDefault();
       this.down.set(event.code, key);
       this.press(key);
@@ -228,7 +233,9 @@ async function play() {
     input.addEventListener("pointerup", () => input.blur()); // the arrows steer again
   }
   $("reset").addEventListener("click", () => { beginning = true; });
-  addEventListener("keydown", (event) => { if (plain(event.key) === "r") beginning = true; });
+  addEventListener("keydown", (event) => {
+    if (plain(event.key) === "r" && !browsers(event)) beginning = true;
+  });
   show();
 
   for (;;) {
