@@ -1,7 +1,7 @@
 """Tests of the real environment, with the real VizDoom and with small games."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.environments.actions import BoxActions
 from wm_pipeline.environments.game import make_game
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv, resize_frame
@@ -425,6 +426,41 @@ def test_a_wrapper_that_does_not_fit_is_named(
     )
     with pytest.raises(ValueError, match=rf"environment\.wrappers\.1: .*{message}"):
         RealEnv(options)
+
+
+@pytest.mark.parametrize(
+    ("shown", "found"),
+    [
+        (lambda picture: picture / np.float32(255), r"\(96, 128, 3\) float32"),
+        (lambda picture: picture.astype(np.int64), r"\(96, 128, 3\) int64"),
+        (lambda picture: picture.tolist(), r"\(96, 128, 3\) int64"),
+        (lambda picture: picture[:48], r"\(48, 128, 3\) uint8"),
+        (lambda picture: picture[..., 0], r"\(96, 128\) uint8"),
+    ],
+)
+def test_frames_that_are_not_of_the_observation_space_are_refused(
+    slides: EnvironmentOptions,
+    monkeypatch: pytest.MonkeyPatch,
+    shown: Callable[[np.ndarray], Any],
+    found: str,
+):
+    plain = Slides._observation
+    monkeypatch.setattr(Slides, "_observation", lambda game: shown(plain(game)))
+    said = rf"environment: .* frame is {found}, expected \(96, 128, 3\) uint8"
+    with pytest.raises(InputError, match=said):
+        RealEnv(slides).reset(seed=1)
+
+
+def test_a_game_may_render_another_size_in_each_level(
+    slides: EnvironmentOptions, monkeypatch: pytest.MonkeyPatch
+):
+    env = RealEnv(slides.model_copy(update={"frame_key": "render"}))
+    larger = np.full((50, 40, 3), 7, np.uint8)
+    monkeypatch.setattr(Slides, "render", lambda _: larger)
+    assert (env.reset(seed=1)[0] == 7).all()
+    monkeypatch.setattr(Slides, "render", lambda _: larger / 255)
+    with pytest.raises(InputError, match=r"\(50, 40, 3\) float64"):
+        env.frame()
 
 
 class Symbols(Slides):

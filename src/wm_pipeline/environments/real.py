@@ -151,13 +151,25 @@ class RealEnv(gymnasium.Env):
         return taken, held.reward, ended, capped and not ended, held.info
 
     def frame(self) -> np.ndarray:
-        """The preprocessed frame of the last observation, (64, 64, 3) uint8."""
+        """The preprocessed frame of the last observation, (64, 64, 3) uint8.
+
+        Raises:
+            InputError: The game's is not what its observation space says.
+        """
         picture = self._observation
         if self._from_render:
             picture = self._game.render()
         elif self.options.frame_key is not None:
             picture = picture[self.options.frame_key]
-        return resize_frame(np.asarray(picture), self.options.crop)
+        picture = np.asarray(picture)
+        # What is rendered may change its size, as from level to level.
+        fits = self._from_render or picture.shape == self._shape
+        if picture.dtype != np.uint8 or not fits:
+            raise InputError(
+                f"environment: the game's frame is {picture.shape} {picture.dtype}, "
+                f"expected {self._shape} uint8"
+            )
+        return resize_frame(picture, self.options.crop)
 
     def render(self) -> Any:
         """What the game itself renders."""
@@ -170,6 +182,7 @@ class RealEnv(gymnasium.Env):
     def _check_frames(self) -> None:
         """Refuse a game that has no picture where the options say there is one."""
         shape, kind = self._picture()
+        self._shape = shape
         if shape[2:] not in ((), (1,), (3,)) or len(shape) < 2 or kind != np.uint8:  # noqa: PLR2004
             found = (
                 f"{shape} {kind} of render(). environment.kwargs.render_mode must be one "
