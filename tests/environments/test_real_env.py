@@ -463,6 +463,24 @@ def test_a_game_may_render_another_size_in_each_level(
         env.frame()
 
 
+@pytest.mark.parametrize("reward", [np.nan, -np.inf, 1e39])
+def test_a_reward_that_is_not_finite_is_refused(
+    slides: EnvironmentOptions, monkeypatch: pytest.MonkeyPatch, reward: float
+):
+    plain = Slides.step
+
+    def step(game: Slides, action: int) -> Any:
+        seen, paid, *rest = plain(game, action)
+        return seen, reward if paid == 2 else paid, *rest
+
+    monkeypatch.setattr(Slides, "step", step)
+    env = RealEnv(slides)
+    env.reset(seed=1)
+    assert env.hold(STILL, 1)[1] == 1
+    with pytest.raises(InputError, match=r"^environment: the game's reward is"):
+        env.hold(STILL, 3)
+
+
 class Symbols(Slides):
     """A game that shows a grid of symbols, as MiniGrid does."""
 

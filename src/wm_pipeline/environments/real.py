@@ -22,6 +22,9 @@ from wm_pipeline.environments.game import (
 from wm_pipeline.environments.holding import hold
 from wm_pipeline.models.vae import FRAME_SHAPE, FRAME_SIZE
 
+MOST_REWARD = float(np.finfo(np.float32).max)
+"""Of a hold, either way; what is stored is float32."""
+
 LEAST_SIDE = 16
 """Pixels of a picture's shorter side; what is smaller is a grid of symbols."""
 
@@ -138,11 +141,19 @@ class RealEnv(gymnasium.Env):
 
         Returns:
             How many steps it took, their reward, and the rest as ``step``.
+
+        Raises:
+            InputError: The reward is not finite.
         """
         left = max(1, self.options.max_steps - self._steps)
         repeat = self.options.repeat
         game_action = self.options.actions.to_game(action)
         held = hold(self._game, game_action, min(steps, left) * repeat)
+        if not abs(held.reward) <= MOST_REWARD:  # it is false of NaN
+            raise InputError(
+                f"environment: the game's reward is {held.reward}, expected a finite "
+                "number of float32"
+            )
         self._observation, taken = held.observation, -(-held.steps // repeat)
         self._steps += taken
         STEPS.add("game", taken)
