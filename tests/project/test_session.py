@@ -14,7 +14,9 @@ from kedro.runner import SequentialRunner
 from tests.kedro_runs import copy_project
 from wm_pipeline.common import progress
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.datasets.shards import ShardsDataset
 from wm_pipeline.project.origins import _Reasons
+from wm_pipeline.workers.pool import WorkerPool
 
 
 class Interrupted(SequentialRunner):
@@ -61,3 +63,25 @@ def test_an_error_behind_the_stages_ends_the_run_for_all(
     with pytest.raises(InputError, match="was kept, but is not of what was made"):
         run_mock(clone, only_missing_outputs=True)
     assert_over(clone)
+
+
+@pytest.mark.slow
+def test_what_could_not_be_saved_leaves_no_workers(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[WorkerPool] = []
+    close = WorkerPool.close
+
+    def refuse(*_: Any) -> None:
+        raise InputError("there is no room for it")
+
+    monkeypatch.setattr(WorkerPool, "close", lambda p: closed.append(p) or close(p))
+    monkeypatch.setattr(ShardsDataset, "save", refuse)
+    with (
+        pytest.raises(InputError, match="no room") as raised,
+        settings.SESSION_CLASS.create(clone, env="test") as session,
+    ):
+        session.run(pipeline_names=["collection"])
+    # The error, and all that it refers to, is still there.
+    assert raised.tb is not None
+    assert len(closed) == 1

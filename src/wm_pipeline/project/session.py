@@ -1,8 +1,10 @@
 """A run: in the project's folder, and over for all hooks, whatever ends it."""
 
 import contextlib
+import traceback
 from typing import Any
 
+import kedro.runner.task
 from kedro.framework.project import settings
 from kedro.framework.session import KedroSession
 
@@ -26,8 +28,20 @@ class Session(KedroSession):
         with contextlib.chdir(self._project_path):
             try:
                 return super().run(*args, **kwargs)
-            except BaseException:
+            except BaseException as error:
+                _close_generators(error)
                 for hook in settings.HOOKS:
                     if hasattr(hook, "interrupted"):
                         hook.interrupted()
                 raise
+
+
+def _close_generators(error: BaseException) -> None:
+    """Close what a node was yielding when its chunk could not be saved.
+
+    The error's traceback holds the generator, which may hold workers; Python may finalize
+    these before it.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_globals is vars(kedro.runner.task):
+            frame.clear()
