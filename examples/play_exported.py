@@ -11,6 +11,9 @@ import gymnasium
 import numpy as np
 import onnxruntime
 
+# A game of your own is a file in the folder in which this runs, or in its src/.
+sys.path += ["", "src"]
+
 agent, frame = (onnxruntime.InferenceSession(path) for path in sys.argv[1:3])
 about = json.loads(agent.get_modelmeta().custom_metadata_map["wm_pipeline"])
 game = about["environment"]

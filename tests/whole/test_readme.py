@@ -334,9 +334,15 @@ def test_an_exported_agent_of_another_backend_is_told_from_gymnasiums(
 def test_an_exported_agent_plays_a_game_that_is_told_to_render(
     tmp_path: Path, vae: ConvVAE, mdn_rnn: MDNRNN, controller: Controller
 ) -> None:
-    pays = {"name": "gymnasium.wrappers.NormalizeReward", "kwargs": {}}
+    pays = {"name": "my_wrapper.Pays", "kwargs": {}}
+    # Of one's own, in the two places where they are found.
+    (tmp_path / "my_wrapper.py").write_text(
+        "from gymnasium.wrappers import NormalizeReward as Pays\n"
+    )
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/my_game.py").write_text("import wm_pipeline.environments\n")
     game = EnvironmentOptions(
-        id="wm_pipeline.environments:wm_pipeline/Balance-v0",
+        id="my_game:wm_pipeline/Balance-v0",
         kwargs={"render_mode": "rgb_array"},
         wrappers=(WrapperOptions.model_validate(pays),),
         frame_key="render",
