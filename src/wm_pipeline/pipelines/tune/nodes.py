@@ -83,7 +83,10 @@ def _check(chain: Chain, options: TuneOptions) -> None:
         InputError: It is so.
     """
     for name in options.ranges:
-        chain.check("tune.space", name)
+        try:
+            chain.check("tune.space", name)
+        except InputError as error:
+            raise InputError(f"{error}. null in its place leaves it out") from error
     if options.objective.world == "dream" and chain.trains_the_world:
         raise InputError(
             "tune.objective.world: expected real, as options of the world model are tuned "
