@@ -208,7 +208,10 @@ def test_what_others_took_is_not_the_chains(documents: dict[str, Any]) -> None:
 def test_a_chain_of_rounds_alone_has_a_page(documents: dict[str, Any]) -> None:
     run = copy.deepcopy(documents[newest_whole(documents)])
     del run["controller_choice"]
+    run["run_record"]["stages"].remove("controller")
     page = results_page({"2999-01-01T00.00.00.000Z": run})
+    assert "`controller." not in page
+    assert "`rounds.model.hidden_sizes` [4]" in page
     assert "searched for over" not in page
     assert "- M predicts" in page
 

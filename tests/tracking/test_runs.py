@@ -122,6 +122,20 @@ def test_options_that_differ_and_the_important_ones_are_columns(
     assert "vision.training.steps" not in runs
 
 
+def test_a_run_has_the_options_of_the_c_that_its_stages_made(
+    documents: dict[str, Any],
+):
+    for left in documents.values():
+        model = {"hidden_sizes": [8]}
+        left["run_record"]["options"]["rounds"] = {"model": model}
+    documents[SECOND]["run_record"]["stages"] = ["dream", "rounds", "evaluation"]
+    documents[THIRD]["run_record"]["stages"] = ["tune"]
+    runs = list_runs(documents).astype(object).fillna("unknown")
+    searched = ["[]", "unknown", "[]"]
+    assert runs["controller.model.hidden_sizes"].tolist() == searched
+    assert runs["rounds.model.hidden_sizes"].tolist() == ["unknown", "[8]", "[8]"]
+
+
 def test_a_number_is_the_same_validated_or_not(documents: dict[str, Any]):
     for version, low in ((FIRST, [-1, 0.5]), (SECOND, [-1, 0.5]), (THIRD, [-1.0, 0.5])):
         documents[version]["run_record"]["options"]["actions"] = {"low": low}

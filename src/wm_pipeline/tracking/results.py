@@ -22,7 +22,13 @@ from wm_pipeline.reporting.tables import (
     gain_lines,
     score_cells,
 )
-from wm_pipeline.tracking.runs import IMPORTANT, Documents, flat_options, whole
+from wm_pipeline.tracking.runs import (
+    IMPORTANT,
+    Documents,
+    flat_options,
+    options_of,
+    whole,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -292,7 +298,8 @@ def _with_what(record: Mapping[str, Any]) -> str:
         if stage in record["stages"]
         for name in names
     )
-    shown = dict.fromkeys([*IMPORTANT, *of_stages, *record["asked"]])
+    important = [name for name in IMPORTANT if name in options_of(record)]
+    shown = dict.fromkeys([*important, *of_stages, *record["asked"]])
     return _table(
         ["", ""],
         [

@@ -27,8 +27,12 @@ IMPORTANT = (
     "controller.evolution.generations",
     "controller.evolution.strategy.population",
     "controller.evolution.rollouts",
+    "rounds.model.hidden_sizes",
 )
 """Options that are shown even if they are the same in all runs."""
+
+OF_C = ("controller", "rounds")
+"""Stages that make a C."""
 
 Documents = Mapping[str, Mapping[str, Any]]
 """What runs left: JSON values by version and name."""
@@ -157,8 +161,7 @@ def list_runs(documents: Documents) -> pd.DataFrame:
             "Found no run of this task. Run the whole chain first: `kedro run`."
         )
     options = {
-        version: flat_options(left["run_record"]["options"])
-        for version, left in documents.items()
+        version: options_of(left["run_record"]) for version, left in documents.items()
     }
     names = dict.fromkeys([*IMPORTANT, *(name for o in options.values() for name in o)])
     shown = [
@@ -217,6 +220,15 @@ def runs_tables(runs: pd.DataFrame) -> list[Table]:
         options = Text("; ".join(filter(None, said)))
         made.add_row(str(number), ", ".join(stages), options)
     return [scores, made]
+
+
+def options_of(record: Mapping[str, Any]) -> dict[str, str]:
+    """A run's options as ``flat_options``, without those of a C that another stage made."""
+    flat = flat_options(record["options"])
+    others = {*OF_C} - {*record["stages"]}
+    if len(others) == len(OF_C):  # a study, say, that runs any of them by itself
+        return flat
+    return {n: value for n, value in flat.items() if n.split(".")[0] not in others}
 
 
 def flat_options(tree: Mapping[str, Any]) -> dict[str, str]:
