@@ -19,10 +19,12 @@ def test_a_record_is_json_with_all_options(tmp_path: Path):
     others = {"vae": "vision.seed was 1, is 2"}
     asked = {"seed": 1, "tune": {"space": {}, "trials": 3}}
     record = run_record(
-        tmp_path, "test", "test", ["memory", "dream"], options, others, asked
+        *(tmp_path, "test", "test", ["vision", "memory", "dream"], ["memory", "dream"]),
+        *(options, others, asked),
     )
     assert json.loads(json.dumps(record)) == record
     assert record["options"] == {"seed": 1, "dream_check": {"hold": [1, 10]}}
+    assert record["chain"] == ["vision", "memory", "dream"]
     assert record["stages"] == ["memory", "dream"]
     assert record["other_inputs"] == others
     assert record["asked"] == {"seed": 1, "tune.space": {}, "tune.trials": 3}

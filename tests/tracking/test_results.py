@@ -32,6 +32,9 @@ def test_the_page_is_made_from_a_small_run(
     told = " ± ".join(rounded(real["mean"], real["std"]))
     assert f"| controller | {told} |" in page
     for stage, seconds in run["stage_seconds"].items():
+        if stage not in run["run_record"]["chain"]:
+            assert f"| {stage} |" not in page
+            continue
         share = run["run_record"]["cpu"][stage]
         steps = run["run_record"]["steps"][stage]
         counts = f"{steps.get('game', 0):,} | {steps.get('dream', 0):,}"
@@ -111,6 +114,8 @@ def test_a_resumed_stage_took_the_seconds_of_both_runs(
     ended["stage_seconds"] = {"controller": 1200.0, "evaluation": 20.0}
     ended["run_record"]["stages"] = ["controller", "evaluation"]
     ended["run_record"]["cpu"] = {"controller": 0.2, "evaluation": 0.3}
+    for left in (began, other, ended):
+        left["run_record"]["chain"].insert(-2, "rounds")
     ended["run_record"]["steps"] = {"controller": {"dream": 11}, "evaluation": {}}
     versions = (f"2999-01-0{day}T00.00.00.000Z" for day in (1, 2, 3))
     page = results_page(dict(zip(versions, (began, other, ended), strict=True)))
@@ -189,7 +194,8 @@ def test_a_run_that_ended_before_its_first_stage_costs_nothing(
     page = results_page(
         {"2999-01-01T00.00.00.000Z": began, "2999-01-02T00.00.00.000Z": ended}
     )
-    for stage, seconds in ended["stage_seconds"].items():
+    for stage in ended["run_record"]["chain"]:
+        seconds = ended["stage_seconds"][stage]
         assert f"| {stage} | {seconds:.1f} |" in page
 
 
@@ -208,12 +214,31 @@ def test_what_others_took_is_not_the_chains(documents: dict[str, Any]) -> None:
 def test_a_chain_of_rounds_alone_has_a_page(documents: dict[str, Any]) -> None:
     run = copy.deepcopy(documents[newest_whole(documents)])
     del run["controller_choice"]
-    run["run_record"]["stages"].remove("controller")
+    for stages in ("chain", "stages"):
+        run["run_record"][stages] = ["vision", "rounds", "evaluation"]
     page = results_page({"2999-01-01T00.00.00.000Z": run})
     assert "`controller." not in page
     assert "`rounds.model.hidden_sizes` [4]" in page
     assert "searched for over" not in page
     assert "- M predicts" in page
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_was_run_aside_is_not_of_the_chain(
+    documents: dict[str, Any], known: bool
+) -> None:
+    """Between the runs of a chain; older records do not tell which stages it has."""
+    whole = copy.deepcopy(documents[newest_whole(documents)])
+    aside = copy.deepcopy(whole)
+    left = {name: whole.pop(name) for name in ("vae_scores", "dream_scores")}
+    for run, stages in ((aside, ["finetune"]), (whole, ["evaluation"])):
+        run["run_record"]["stages"] = stages
+        run["stage_seconds"] = dict.fromkeys(stages, 40.0)
+        if not known:
+            del run["run_record"]["chain"]
+    del aside["evaluation_summary"]
+    page = results_page({"2999-01-01": aside | left, "2999-01-02": whole})
+    assert ("| finetune |" in page) == ("`finetune.gradient.games`" in page) != known
 
 
 def test_runs_of_other_code_are_not_one_chain(documents: dict[str, Any]) -> None:
@@ -341,7 +366,8 @@ def test_c_of_the_rounds_is_not_taken_for_that_of_the_search(
     assert "`rounds.games`" not in plain
     real = run["evaluation_summary"]["real"]
     real["searched"] = real["controller"]
-    run["run_record"]["stages"] += ["rounds", "finetune"]
+    for stages in ("chain", "stages"):
+        run["run_record"][stages] += ["rounds", "finetune"]
     page = results_page(after)
     assert "- C of the search has " in page
     for shown in (

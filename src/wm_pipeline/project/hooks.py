@@ -116,9 +116,9 @@ class KeepRecord:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Note where the project is, and the task."""
+        """Note where the project is, the task and its stages."""
         self._project = context.project_path
-        self._task = context.config_loader["globals"]["task"]
+        self._globals = context.config_loader["globals"]
 
     @hook_impl(trylast=True)
     def before_pipeline_run(
@@ -132,7 +132,8 @@ class KeepRecord:
             self._record = run_record(
                 self._project,
                 run_params["env"],
-                self._task,
+                self._globals["task"],
+                self._globals["stages"],
                 asked,
                 catalog.load("parameters"),
                 self._origins.other_inputs,

@@ -25,6 +25,7 @@ def run_record(
     project: Path,
     env: str | None,
     task: str,
+    chain: Iterable[str],
     stages: Iterable[str],
     options: Mapping[str, Any],
     other_inputs: Mapping[str, str],
@@ -36,14 +37,15 @@ def run_record(
         project: The project's root folder.
         env: The conf environment.
         task: Which it names.
+        chain: The stages that the conf environment names.
         stages: That the run is made of.
         options: All parameters; those whose names begin with ``_`` are left out.
         other_inputs: What the run only reads and is not of these options, and why.
         asked: The options that its command gave, nested.
 
     Returns:
-        JSON values: ``began`` (UTC), ``ended`` (null), ``env``, ``task``, ``stages``,
-        ``options``, ``other_inputs``, ``asked`` (by dotted names), ``git`` (``commit`` and
+        JSON values: ``began`` (UTC), ``ended`` (null), ``env``, ``task``, ``chain``,
+        ``stages``, ``options``, ``other_inputs``, ``asked`` (by dotted names), ``git`` (``commit`` and
         ``dirty``, or null), ``versions``, ``machine``; and, empty, ``cpu``, the share of
         all cores by stage, and ``steps``, of the game (``game``) and of M (``dream``) by
         stage.
@@ -55,6 +57,7 @@ def run_record(
         "ended": None,
         "env": env or "base",
         "task": task,
+        "chain": list(chain),
         "stages": list(stages),
         "options": {
             name: value.model_dump(mode="json")

@@ -46,7 +46,10 @@ FIRST = {"blind", "collection", "vision", "memory", "dream"}
 """Stages with which such a chain begins; a run without one of them has gone on."""
 
 ASIDE = {"ablation", "baselines", "benchmark", "compare", "export", "play", "tune"}
-"""Stages that are no part of a chain which earlier runs began."""
+"""Stages that are no part of a chain which earlier runs began, where records do not tell."""
+
+COSTS = ("seconds", "cpu", "steps")
+"""What a record has by stage; ``seconds`` if the run has failed."""
 
 OF_STAGES = {
     "rounds": ("count", "games", "memory.steps", "gradient.iterations"),
@@ -157,6 +160,7 @@ def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
         InputError: No chain has finished.
     """
     versions, lacking = list(documents), ""
+    documents = {version: _of_its_chain(left) for version, left in documents.items()}
     for number in reversed(range(len(versions))):
         left = documents[versions[number]]
         if not {"evaluation_summary", "stage_seconds"} <= left.keys():
@@ -175,6 +179,23 @@ def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
     raise InputError(
         f"Found no finished run of the whole chain{lacking}. Run it first: `kedro run`."
     )
+
+
+def _of_its_chain(left: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a run left, without the costs of stages that its conf environment has not."""
+    record = left["run_record"]
+    chain = record.get("chain", record["stages"])  # older ones have none
+    aside = {*record["stages"]} - {*chain}
+
+    def within(costs: Mapping[str, Any]) -> dict[str, Any]:
+        return {stage: cost for stage, cost in costs.items() if stage not in aside}
+
+    costs = {name: within(record[name]) for name in COSTS if name in record}
+    stages = [stage for stage in record["stages"] if stage not in aside]
+    kept = {**left, "run_record": {**record, **costs, "stages": stages}}
+    if "stage_seconds" in left:
+        kept["stage_seconds"] = within(left["stage_seconds"])
+    return kept
 
 
 def _with_earlier(
