@@ -231,6 +231,13 @@ def test_a_group_that_no_file_has_is_named() -> None:
     )
 
 
+def test_a_game_that_cannot_be_asked_for_its_actions_is_said_as_it_is() -> None:
+    wrong = {**base()["environment"], "id": "Nowhere-v0", "actions": "auto"}
+    sentence = said(given("environment", wrong))
+    assert sentence.startswith("environment.id: cannot make 'Nowhere-v0': ")
+    assert sentence.endswith("as in ale_py:ALE/Pong-v5.")
+
+
 def test_a_long_value_is_cut_short() -> None:
     assert len(said(given("dream.max_steps", "x" * 5000))) < 250
 

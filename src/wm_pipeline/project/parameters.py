@@ -110,12 +110,17 @@ def _refused(parameters: Mapping[str, Any]) -> Iterator[str]:
         try:
             model.model_validate(parameters[group])
         except ValidationError as report:
-            for wrong in report.errors(include_url=False):
+            found_wrong = report.errors(include_url=False)
+            for wrong in found_wrong:
                 name = ".".join((group, *map(str, _place(parameters[group], wrong))))
                 if wrong["type"] == "extra_forbidden":
                     yield _no_option(_inner(name, wrong["input"]), parameters)
                     continue
-                rule = _short(wrong["msg"].removeprefix("Value error, "), 300)
+                said = wrong["msg"].removeprefix("Value error, ")
+                if said.startswith("environment."):  # what the game said: a sentence
+                    yield f"{said}."
+                    continue
+                rule = _short(said, 300)
                 # A rule of several options together names what it found.
                 found = f"; found {_short(repr(wrong['input']), 80)}"
                 yield f"{name}: {rule}{'' if isinstance(wrong['input'], dict) else found}."
