@@ -312,6 +312,18 @@ def test_play_that_meets_no_reward_says_what_to_do(
     assert "environment.wrappers" in said
 
 
+def test_episodes_of_one_step_end_the_collection(
+    tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    limit = {"name": "gymnasium.wrappers.TimeLimit", "kwargs": {"max_episode_steps": 1}}
+    wrapped = tiny["environment"].model_dump() | {"wrappers": [limit]}
+    environment = type(tiny["environment"]).model_validate(wrapped)
+    catalog = catalog_of({**tiny, "environment": environment}, tmp_path)
+    catalog["unfinished_episodes"] = none_begun
+    with pytest.raises(InputError, match="collection: M needs episodes of two steps"):
+        run_node(catalog, "collection", collect_episodes)
+
+
 def test_an_m_that_predicts_nothing_says_what_to_do(
     learned: DataCatalog,
     tiny: dict[str, Any],

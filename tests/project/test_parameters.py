@@ -50,6 +50,7 @@ NOT_ALONE = (
     "benchmark.population",
     "dream.max_steps",
     "memory.model.frame_skip",
+    "environment.max_steps",
     # A full covariance, the default, is for 5,000 parameters.
     "memory.model.hidden_size",
     "controller.evolution.strategy.kind",
@@ -246,6 +247,7 @@ def test_a_long_value_is_cut_short() -> None:
     ("name", "value", "expected"),
     [
         ("dream.max_steps", 3, "dream.max_steps: expected at least the 4 steps"),
+        ("environment.max_steps", 4, "memory.model.frame_skip: expected less than the steps of the longest episode (environment.max_steps, 4), found 4"),
         ("controller.model.hidden_sizes", [64], "at most 5,000 parameters for 'full'"),
         ("controller.evolution.strategy.population", 10_000, ""),
         ("controller.evolution", {"strategy": {"kind": "full", "population": 1001, "sigma": 0.1}, "generations": 1, "rollouts": 1000}, "controller: evaluator.max_dreams: expected a number"),

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from wm_pipeline.common import progress
+from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Seed, StepRange
 from wm_pipeline.common.randomness import game_seeds
@@ -107,7 +108,8 @@ def collect_episodes(
         Shards of episodes: frame, action, reward, terminated, truncated, seed.
 
     Raises:
-        InputError: An agent does not fit the game, or sees no frames.
+        InputError: An agent does not fit the game, or sees no frames; or no episode has
+            two steps.
     """
     seeds = game_seeds(options.episodes, options.seed, "collection")
     policies = collection_policies(options, environment.actions)
@@ -123,16 +125,22 @@ def collect_episodes(
     done = index * options.episodes_per_shard
     waiting = []
     returns: list[float] = []
-    met_reward = False
+    met_reward, longest = False, 0
     with progress.task("Collecting", options.episodes, "episodes", done) as task:
         played = play_episodes(environment, policies, games[done:], engine, "all")
         for number, episode in enumerate(played, done):
             waiting.append(episode.steps(number))
             returns.append(float(episode.rewards.sum()))
             met_reward = met_reward or bool(episode.rewards.any())
+            longest = max(longest, len(episode.rewards))
             mean, best = rounded(statistics.fmean(returns), max(returns))
             task.advance(note=f"mean {mean} best {best}")
             is_last = number + 1 == options.episodes
+            if is_last and done == 0 and longest == 1:
+                raise InputError(
+                    "collection: M needs episodes of two steps or more; all that were "
+                    "played have one"
+                )
             if len(waiting) == options.episodes_per_shard or is_last:
                 yield Shard(index, of, waiting, metadata)
                 waiting, index = [], index + 1
