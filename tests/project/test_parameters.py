@@ -239,6 +239,14 @@ def test_a_game_that_cannot_be_asked_for_its_actions_is_said_as_it_is() -> None:
     assert sentence.endswith("as in ale_py:ALE/Pong-v5.")
 
 
+def test_actions_of_a_game_that_was_not_asked_are_not_complained_of() -> None:
+    wrappers = [{"name": "TimeLimit"}]
+    wrong = {**base()["environment"], "wrappers": wrappers, "actions": "auto"}
+    sentence = said(given("environment", wrong))
+    assert sentence.startswith("environment.wrappers.0.name: String should match")
+    assert "\n" not in sentence
+
+
 def test_a_long_value_is_cut_short() -> None:
     assert len(said(given("dream.max_steps", "x" * 5000))) < 250
 

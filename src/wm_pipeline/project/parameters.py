@@ -112,6 +112,8 @@ def _refused(parameters: Mapping[str, Any]) -> Iterator[str]:
         except ValidationError as report:
             found_wrong = report.errors(include_url=False)
             for wrong in found_wrong:
+                if _of_auto(wrong) and len(found_wrong) > 1:
+                    continue  # the game was not asked, as another option is wrong
                 name = ".".join((group, *map(str, _place(parameters[group], wrong))))
                 if wrong["type"] == "extra_forbidden":
                     yield _no_option(_inner(name, wrong["input"]), parameters)
@@ -124,6 +126,12 @@ def _refused(parameters: Mapping[str, Any]) -> Iterator[str]:
                 # A rule of several options together names what it found.
                 found = f"; found {_short(repr(wrong['input']), 80)}"
                 yield f"{name}: {rule}{'' if isinstance(wrong['input'], dict) else found}."
+
+
+def _of_auto(wrong: Mapping[str, Any]) -> bool:
+    """Whether an error is of ``environment.actions: auto``, which the game did not say."""
+    is_auto = wrong["loc"] == ("actions",) and wrong["input"] == "auto"
+    return is_auto and wrong["type"] != "value_error"
 
 
 def _refused_in_runs(
