@@ -285,7 +285,8 @@ def test_an_episode_that_always_fails_is_an_error_naming_its_seed(
     short: EnvironmentOptions,
 ):
     with pytest.raises(
-        RuntimeError, match=rf"seed {SEEDS[1]} failed 3 times: I would rather not"
+        RuntimeError,
+        match=rf"seed {SEEDS[1]} failed 3 times: ArithmeticError: I would rather not",
     ):
         list(play(short, Refuser(short.actions, (1, 5)), workers=1))
 
@@ -544,7 +545,7 @@ BALANCE = EnvironmentOptions.model_validate(
 
 
 def test_an_episode_whose_game_could_not_be_made_is_played_again(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     policy = RandomPolicy(BALANCE.actions, (1, 5))
     made: list[int] = []
@@ -562,6 +563,7 @@ def test_an_episode_whose_game_could_not_be_made_is_played_again(
     monkeypatch.setattr(playing, "RealEnv", Scarce)
     with closing(Player(BALANCE, {"random": policy})) as player:
         assert_equal(player.play("random", SEEDS, "all"), expected)
+    assert "A game failed (OSError: no space left" in caplog.text
     assert len(made) == 1 + SIDE_BY_SIDE
 
 

@@ -319,11 +319,12 @@ class Player:
             if env is not None:
                 self._drop(env)
             failures[seed] += 1
+            said = ": ".join(filter(None, (type(error).__name__, str(error))))
             if failures[seed] == ATTEMPTS:
                 raise RuntimeError(
-                    f"the episode with seed {seed} failed {ATTEMPTS} times: {error}"
+                    f"the episode with seed {seed} failed {ATTEMPTS} times: {said}"
                 ) from error
-            logger.warning("A game failed (%s); its episode is played again", error)
+            logger.warning("A game failed (%s); its episode is played again", said)
             waiting.appendleft(seed)
 
     def _new_game(self) -> RealEnv:
