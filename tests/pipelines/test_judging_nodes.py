@@ -1,5 +1,6 @@
 """From the world model to its pictures on a catalog in memory, node by node."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -425,7 +426,10 @@ def test_a_search_begins_at_no_missing_or_other_controller(
 
 @pytest.mark.slow
 def test_the_dream_is_compared_with_the_game(
-    judged: DataCatalog, mock: dict[str, Any], tmp_path: Path
+    judged: DataCatalog,
+    mock: dict[str, Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     catalog = catalog_of(mock, tmp_path)
     for name in ("world_model", "controller", "blind_policies"):
@@ -445,6 +449,13 @@ def test_the_dream_is_compared_with_the_game(
     assert len(sweeps) == mock["dream_check"].sweeps
     assert sweeps["game"].rank().corr(sweeps["dream"].rank()) > 0.5
     assert list(figure.data[1].y) == sweeps["dream"].tolist()
+    blind = copy.deepcopy(judged.load("blind_policies"))
+    for policy in blind["policies"]:
+        policy["mean"] = 7.0
+    catalog["blind_policies"] = blind
+    with caplog.at_level("INFO"):
+        run_node(catalog, "dream", measure_sweeps)
+    assert "all score the same in the game: there is no order" in caplog.text
 
 
 def test_the_seed_decides_the_games_played(

@@ -1,6 +1,7 @@
 """From play to the world model on a catalog in memory, node by node."""
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from wm_pipeline.common.errors import InputError
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.models.training_state import TrainingState
+from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, digest
 from wm_pipeline.pipelines.collection.nodes import collect_episodes
 from wm_pipeline.pipelines.dream import nodes as dream_nodes
@@ -192,7 +194,11 @@ def test_latents_take_the_frames_places(learned: DataCatalog) -> None:
 
 
 def test_what_v_shows_is_told_by_the_size_of_things(
-    learned: DataCatalog, tiny: dict[str, Any], tmp_path: Path
+    learned: DataCatalog,
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     catalog = beside(learned, tmp_path, tiny)
     # All that is bright in the balance game, rather than what is red.
@@ -209,6 +215,12 @@ def test_what_v_shows_is_told_by_the_size_of_things(
         assert found == pytest.approx(row.recall, nan_ok=True)
     before = learned.load("vae_recall")
     assert before["pixels"].tolist() != recall["pixels"].tolist()
+    decode = ConvVAE.decode_frames
+    monkeypatch.setattr(ConvVAE, "decode_frames", lambda *each: 0 * decode(*each))
+    with caplog.at_level("INFO"):
+        run_node(catalog, "vision", score_vision)
+    assert re.search(r" pixels: 0% of [\d,]+; it shows none of that size", caplog.text)
+    assert "nan" not in caplog.text
 
 
 def test_training_leaves_curves_and_scores(learned: DataCatalog) -> None:

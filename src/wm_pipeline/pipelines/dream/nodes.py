@@ -283,7 +283,14 @@ def measure_sweeps(
         )
     columns = ["name", "period", "games", "game", "dream"]
     sweeps = pd.DataFrame(rows, columns=columns)
-    if len(sweeps) > 1:
+    same = [world for world in ("game", "dream") if sweeps[world].nunique() == 1]
+    if len(sweeps) > 1 and same:
+        logger.info(
+            "The %d policies without eyes all score the same in the %s: there is no "
+            "order to keep",
+            *(len(sweeps), " and in the ".join(same)),
+        )
+    elif len(sweeps) > 1:
         logger.info(
             "Of %d policies without eyes the dream keeps the order with a rank "
             "correlation of %.2f; it pays the best %s, the game %s",

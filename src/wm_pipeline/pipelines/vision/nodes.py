@@ -184,7 +184,12 @@ def score_vision(
     found = recall[recall["pixels"] > 0].to_dict("records")
     lines = [
         f"  {row['least']} to {row['most']} pixels: {row['recall']:.0%} of "
-        f"{row['pixels']:,}; of what it shows {row['precision']:.0%} is there"
+        f"{row['pixels']:,}; "
+        + (
+            f"of what it shows {row['precision']:.0%} is there"
+            if row["shown"]
+            else "it shows none of that size"
+        )
         for row in found
     ]
     logger.info(
