@@ -15,6 +15,7 @@ from tests.pipelines.in_memory import catalog_of, options, run_node
 from wm_pipeline.common import devices
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.dreaming.evaluator import DreamOptions
+from wm_pipeline.environments.actions import BoxActions
 from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.models.training_state import TrainingState
 from wm_pipeline.models.vae import ConvVAE
@@ -306,6 +307,16 @@ def test_the_dream_is_told_by_return_where_that_is_not_survival(
     for which, paid in (("shortest", "worst"), ("longest", "best")):
         steps = scores[f"{which}_constant_dream"]
         assert scores[f"{paid}_constant_return"] == pytest.approx(steps)
+
+
+def test_nobody_is_advised_to_have_other_actions(
+    learned: DataCatalog, tiny: dict[str, Any], recwarn: pytest.WarningsRecorder
+) -> None:
+    wheel = BoxActions(kind="box", low=(0.0,), high=(3.0,))
+    environment = tiny["environment"].model_copy(update={"actions": wheel})
+    options = (environment, tiny["dream"], tiny["dream_check"])
+    check_dream(mock_world_model(), learned.load("latents"), *options)
+    assert [str(each.message) for each in recwarn] == []
 
 
 def test_play_that_meets_no_reward_says_what_to_do(

@@ -79,7 +79,7 @@ def make_game(
     if render_mode is not None:
         kwargs = {"render_mode": render_mode, **kwargs}
     try:
-        with _without_advice():
+        with without_advice():
             game: gymnasium.Env = (
                 EnvpoolGame(name, **kwargs)
                 if backend == "envpool"
@@ -183,7 +183,7 @@ def _draw_without_a_display() -> None:
 
 
 @contextmanager
-def _without_advice() -> Iterator[None]:
+def without_advice() -> Iterator[None]:
     """Gymnasium says nothing: what matters of its advice is checked here."""
     level = gymnasium.logger.min_level
     gymnasium.logger.min_level = logging.ERROR

@@ -1,7 +1,6 @@
 """Join V and M to the world model, and look at its dreams."""
 
 import logging
-import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -19,6 +18,7 @@ from wm_pipeline.common.randomness import game_seeds, stream
 from wm_pipeline.dreaming.evaluator import DreamOptions, dream_without_eyes
 from wm_pipeline.environments.dream import Decision, Dreams
 from wm_pipeline.environments.dream_env import DreamEnv
+from wm_pipeline.environments.game import without_advice
 from wm_pipeline.environments.make import made_with
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.sequences import check_latents
@@ -141,9 +141,7 @@ def check_dream(
     mdn_rnn = world_model.mdn_rnn
     cap = options.steps(mdn_rnn.frame_skip)
     env = DreamEnv(world_model, environment.actions, options.temperature, cap)
-    with warnings.catch_warnings():
-        # Latents have no bounds, which Gymnasium warns of.
-        warnings.filterwarnings("ignore", ".*Box observation space")
+    with without_advice():
         check_env(env, skip_render_check=True)
     logger.info("The dream environment passes Gymnasium's checker")
     world_model = copied_to(check.device, world_model)
