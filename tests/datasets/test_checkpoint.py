@@ -248,6 +248,18 @@ def test_the_file_of_another_program_is_refused(
     assert "expected a checkpoint of MDNRNN, found" in refused(path)
 
 
+def test_the_folder_of_the_catalog_stands_for_its_newest_file(
+    tmp_path: Path, mdn_rnn: MDNRNN
+):
+    folder = tmp_path / "m.safetensors"
+    for version in ("2026-01-01T00.00.00.000Z", "2026-01-02T00.00.00.000Z"):
+        (folder / version).mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"m\.safetensors: .* found a folder without"):
+        MDNRNN.load_checkpoint(folder)
+    save_checkpoint(folder / version / folder.name, mdn_rnn)
+    assert digest(MDNRNN.load_checkpoint(folder)) == digest(mdn_rnn)
+
+
 def test_a_checkpoint_of_another_class_is_refused(path: Path):
     assert "expected a checkpoint of ConvVAE, found MDNRNN" in refused(path, ConvVAE)
 

@@ -184,7 +184,7 @@ def load_checkpoint(path: str | Path, model: type[Module]) -> Module:
     """Read a module back.
 
     Args:
-        path: A file of ``save_checkpoint``.
+        path: A file of ``save_checkpoint``, or the folder in which the catalog keeps it.
         model: The class expected in it.
 
     Returns:
@@ -194,6 +194,7 @@ def load_checkpoint(path: str | Path, model: type[Module]) -> Module:
         ValueError: The file is missing, empty, damaged, no safetensors, of another
             class, its tensors are not those its config asks for, or not finite.
     """
+    path = _file_of(path)
     built: list[Module] = []
 
     def check(header: dict[str, Any], found: Described) -> None:
@@ -211,6 +212,22 @@ def load_checkpoint(path: str | Path, model: type[Module]) -> Module:
     network.load_state_dict({n: torch.from_numpy(a) for n, a in arrays.items()})
     network.eval()
     return built[0]
+
+
+def _file_of(path: str | Path) -> Path:
+    """A checkpoint, or the newest of a folder of the catalog: NAME/VERSION/NAME."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    inner = [*path.glob("*.safetensors"), *path.glob(f"*/{path.name}")]
+    found = sorted(each for each in inner if each.is_file())
+    if not found:
+        raise InputError(
+            f"{path}: expected a checkpoint, or a folder of the catalog with one, as "
+            "world_model.safetensors/<version>/world_model.safetensors; found a folder "
+            "without"
+        )
+    return found[-1]
 
 
 def _build(path: str | Path, model: type[Module], header: dict[str, Any]) -> Module:

@@ -80,8 +80,8 @@ def world_of(vae: str | Path, mdn_rnn: str | Path) -> WorldModel:
     Raises:
         ValueError: A file is missing or no such checkpoint, or M belongs to another V.
     """
-    v = load_checkpoint(_file(vae), ConvVAE)
-    m = load_checkpoint(_file(mdn_rnn), MDNRNN)
+    v = load_checkpoint(vae, ConvVAE)
+    m = load_checkpoint(mdn_rnn, MDNRNN)
     prior = torch.zeros(1, v.latent_size)
     return build_world_model(v, m, prior, prior.clone()).eval()
 
@@ -105,26 +105,10 @@ def made_with(
     return world_model
 
 
-def _file(path: str | Path) -> Path:
-    """A checkpoint, or the newest of a folder of the catalog: NAME/VERSION/NAME."""
-    path = Path(path)
-    if not path.is_dir():
-        return path
-    inner = [*path.glob("*.safetensors"), *path.glob(f"*/{path.name}")]
-    found = sorted(each for each in inner if each.is_file())
-    if not found:
-        raise InputError(
-            f"{path}: expected a checkpoint, or a folder of the catalog with one, as "
-            "world_model.safetensors/<version>/world_model.safetensors; found a folder "
-            "without"
-        )
-    return found[-1]
-
-
 def _world_model(given: WorldModel | str | Path) -> WorldModel:
     if isinstance(given, WorldModel):
         return given
-    return load_checkpoint(_file(given), WorldModel)
+    return load_checkpoint(given, WorldModel)
 
 
 def _loaded(options: dict[str, Any]) -> dict[str, Any]:
