@@ -220,6 +220,14 @@ def test_a_version_of_what_the_run_makes_is_refused(project: Path) -> None:
     assert "Leave out vision, or that version" in said
 
 
+def test_a_version_of_what_the_run_does_not_read_is_refused(project: Path) -> None:
+    version = max((project / "data/06_models/test/vae.safetensors").iterdir()).name
+    arguments = ["--env", "test", "--load-versions", f"vae:{version}"]
+    said = refused(*arguments, "--pipelines", "controller")
+    assert "expected what this run reads, found vae, which it does not. It re" in said
+    assert "world_model" in said
+
+
 @pytest.mark.parametrize("what", ["no byte", "no row"])
 def test_an_empty_log_is_named_with_its_stage(own_project: Path, what: str) -> None:
     log = max(

@@ -45,7 +45,8 @@ class CheckInputs:
         """Look for all inputs and versions before anything runs.
 
         Raises:
-            InputError: One is missing, or would be read in place of what the run makes.
+            InputError: One is missing, would be read in place of what the run makes, or
+                not at all.
         """
         made = set() if run_params["only_missing_outputs"] else pipeline.all_outputs()
         find_compiler()  # it refuses a CC that is no command
@@ -68,6 +69,12 @@ class CheckInputs:
                     f"--load-versions: expected what this run only reads, found {name}, "
                     f"which it makes: {version} would be read in its place. Leave out "
                     f"{' or '.join(self._writers([name]))}, or that version."
+                )
+            if name not in pipeline.all_inputs():
+                read = sorted(n for n in pipeline.inputs() if not _is_option(n))
+                raise InputError(
+                    f"--load-versions: expected what this run reads, found {name}, which "
+                    f"it does not. It reads {', '.join(read) or 'nothing'}."
                 )
         for name in sorted(pipeline.all_outputs()):
             if later := _versions_behind(catalog, name, run_params["run_id"]):
