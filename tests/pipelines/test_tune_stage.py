@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from kedro.framework.session import KedroSession
 from kedro.io import DataCatalog
 
 from tests.kedro_runs import load, run, start_and_end
@@ -130,9 +129,23 @@ def test_a_bad_space_is_refused_before_anything_runs(
         run(project, "tune", only(space))
 
 
+def test_what_makes_another_c_is_left_out(
+    copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rate = {"rounds.gradient.learning_rate": {"low": 0.001, "high": 0.01}}
+    space = {SIGMA: None, **rate}
+    run(copy, "tune", {"tune": {"space": space, "trials": 1}})
+    assert f"tune.space: {next(iter(rate))} left out, as another stage" in caplog.text
+    trials = load(copy, "tune_trials")
+    assert "dream.temperature" in trials
+    assert not {SIGMA, *rate} & {*trials}
+    with pytest.raises(InputError, match="on which C depends, found rounds"):
+        run(copy, "tune", only(rate))
+
+
 def test_what_a_study_could_not_judge_is_refused_before_a_trial(copy: Path) -> None:
     ends = {"low": 2, "high": 9}
-    with pytest.raises(InputError, match=r"depends, found evaluation.*null"):
+    with pytest.raises(InputError, match="on which C depends, found evaluation"):
         run(copy, "tune", only({"evaluation.episodes": ends}))
     dream = {"objective": {"world": "dream"}}
     with pytest.raises(InputError, match="expected real, as options of the world mod"):

@@ -32,6 +32,9 @@ PARAMS = "params:"
 EARLIER = "earlier_controller"
 """Where a search begins by ``controller.start``: newest; the only earlier result of use."""
 
+OF_C = ("controller", "rounds")
+"""Stages that make a C; which of them there are is the conf environment's."""
+
 COUNT = "rounds.count"
 """The option by which there are more or fewer nodes."""
 

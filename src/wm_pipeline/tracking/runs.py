@@ -15,6 +15,7 @@ from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import leaves
 from wm_pipeline.reporting.tables import duration
+from wm_pipeline.search.chain import OF_C
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +31,6 @@ IMPORTANT = (
     "rounds.model.hidden_sizes",
 )
 """Options that are shown even if they are the same in all runs."""
-
-OF_C = ("controller", "rounds")
-"""Stages that make a C."""
 
 Documents = Mapping[str, Mapping[str, Any]]
 """What runs left: JSON values by version and name."""

@@ -15,8 +15,8 @@ from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.extras import check_installed
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import option, with_options
-from wm_pipeline.search.chain import PARAMS, Chain, ChainRuns, Judge
-from wm_pipeline.search.tuning_options import TuneOptions
+from wm_pipeline.search.chain import OF_C, PARAMS, Chain, ChainRuns, Judge
+from wm_pipeline.search.tuning_options import RangeOptions, TuneOptions
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +41,9 @@ def tune(
     """
     check_installed("tune: it", "tune", "optuna")
     tuning = import_module("wm_pipeline.search.tuning")
-    _check(chain, options)
+    ranges = _judged(chain, options)
     space = {}
-    for name, values in options.ranges.items():
+    for name, values in ranges.items():
         group, path = name.split(".", 1)
         changed = with_options(inputs[PARAMS + group], {path: values.values[0]})
         is_whole = isinstance(option(changed, path), int)
@@ -76,22 +76,30 @@ def tune(
     return study.trials(), study.history(), study.importances(), said + conf
 
 
-def _check(chain: Chain, options: TuneOptions) -> None:
-    """Refuse what a study could not judge.
+def _judged(chain: Chain, options: TuneOptions) -> dict[str, RangeOptions]:
+    """What is tuned: all of the space, but for what makes a C that is not this chain's.
 
     Raises:
-        InputError: It is so.
+        InputError: A study could not judge it.
     """
-    for name in options.ranges:
-        try:
-            chain.check("tune.space", name)
-        except InputError as error:
-            raise InputError(f"{error}. null in its place leaves it out") from error
+    others = {*OF_C} - chain.groups
+    ranges = {
+        name: values
+        for name, values in options.ranges.items()
+        if name.split(".")[0] not in others
+    }
+    if left_out := sorted(options.ranges.keys() - ranges.keys()):
+        logger.info(
+            "tune.space: %s left out, as another stage makes C", ", ".join(left_out)
+        )
+    for name in ranges or options.ranges:
+        chain.check("tune.space", name)
     if options.objective.world == "dream" and chain.trains_the_world:
         raise InputError(
             "tune.objective.world: expected real, as options of the world model are tuned "
             "(an easier dream would win), found dream"
         )
+    return ranges
 
 
 def _as_conf(values: Mapping[str, Any]) -> dict[str, Any]:
