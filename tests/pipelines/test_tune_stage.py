@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from kedro.framework.session import KedroSession
 from kedro.io import DataCatalog
 
 from tests.kedro_runs import load, run, start_and_end
