@@ -62,6 +62,16 @@ class Unseeded:
     def act(self, frame):
         return 0
 
+class Tiring:
+    def __init__(self, after):
+        self.left, self.after = 2, after
+
+    def act(self, frame):
+        self.left -= 1
+        if self.left < 0 and self.after is None:
+            raise ValueError("no more")
+        return 1 if self.left >= 0 else self.after
+
 class Asking:
     def act(self, frame, memory):
         return 0
@@ -148,6 +158,25 @@ def test_what_is_no_agent_is_refused(
     silent = {"name": "wm_test_agents.Silent", "kwargs": {"step": 2}}
     with pytest.raises(InputError, match=r"step.*found TypeError"):
         policy_of(world_model, kind="python", **silent)
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        (9, r"policies\.it: action: expected one of Discrete\(3\), found 9"),
+        (None, r"policies\.it: the agent cannot decide: ValueError: no more"),
+    ],
+)
+def test_an_agent_that_fails_later_is_named(
+    world_model: WorldModel, frames: np.ndarray, after: int | None, said: str
+) -> None:
+    name, kwargs = "wm_test_agents.Tiring", {"after": after}
+    policy = policy_of(world_model, kind="python", name=name, kwargs=kwargs)
+    policy = pickle.loads(cloudpickle.dumps(policy))  # as a worker has it
+    film(policy, frames[:2])
+    with pytest.raises(InputError, match=f"^{said}"):
+        film(policy, frames)
 
 
 # ONNX

@@ -1,6 +1,7 @@
 """Agents of one episode, as policies that decide in many."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +25,59 @@ class Agent(Protocol):
 
     def act(self, seen: np.ndarray, memory: Any) -> tuple[np.ndarray, Any]:
         """The control, (size,) float32, and what it remembers from now on."""
+
+
+class NamedAgent:
+    """An agent whose errors name it, in whichever of its decisions they come.
+
+    Args:
+        agent: It.
+        name: The option by which it is there.
+    """
+
+    def __init__(self, agent: Agent, name: str) -> None:
+        self._agent, self._name = agent, name
+        self.shape = agent.shape
+
+    def begin(self, seed: int) -> Any:
+        """What the agent remembers at first.
+
+        Raises:
+            InputError: It cannot begin.
+        """
+        with self._named():
+            return self._agent.begin(seed)
+
+    def act(self, seen: np.ndarray, memory: Any) -> tuple[np.ndarray, Any]:
+        """What the agent does.
+
+        Raises:
+            InputError: It fails, or does what is no action of the game's.
+        """
+        with self._named():
+            return self._agent.act(seen, memory)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            with deciding():
+                yield
+        except InputError as error:
+            raise InputError(f"{self._name}: {error}") from error
+
+
+@contextmanager
+def deciding() -> Iterator[None]:
+    """Make of what an agent raises in the block, whose code is anybody's, an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise InputError(
+            f"the agent cannot decide: {type(error).__name__}: {said}"
+        ) from error
 
 
 class FrameAgentPolicy:

@@ -23,6 +23,8 @@ from wm_pipeline.policies.agent_policy import (
     Agent,
     FrameAgentPolicy,
     LatentAgentPolicy,
+    NamedAgent,
+    deciding,
 )
 from wm_pipeline.policies.class_agent import ClassAgent
 from wm_pipeline.policies.onnx_agent import OnnxAgent
@@ -119,16 +121,20 @@ def agent_policies(
             each takes here at zeros.
     """
     policies = {}
-    for name, agent in options.items():
+    for key, agent in options.items():
+        name = f"{setting}.{key}"
         try:
-            policies[name] = _agent_policy(agent, actions, world_model, sample_latents)
+            policies[key] = _agent_policy(
+                agent, name, actions, world_model, sample_latents
+            )
         except InputError as error:
-            raise InputError(f"{setting}.{name}: {error}") from error
+            raise InputError(f"{name}: {error}") from error
     return policies
 
 
 def _agent_policy(
     options: AgentOptions,
+    name: str,
     actions: Actions,
     world_model: WorldModel | None,
     sample_latents: bool,
@@ -145,13 +151,14 @@ def _agent_policy(
         agent = Sb3Agent(content, options.algorithm, actions)
     if agent.shape in (FRAME_SHAPE, CHANNELS_FIRST):
         _check_decides(agent, np.zeros(FRAME_SHAPE, np.uint8), actions)
-        return FrameAgentPolicy(agent, hold or 1)
+        return FrameAgentPolicy(NamedAgent(agent, name), hold or 1)
     expected = f"frames, {FRAME_SHAPE} or {CHANNELS_FIRST}"
     if world_model is not None:
         mdn_rnn = world_model.mdn_rnn
         latents = (mdn_rnn.latent_size + mdn_rnn.hidden_size,)
         if agent.shape == latents:
-            policy = LatentAgentPolicy(agent, world_model, sample_latents)
+            named = NamedAgent(agent, name)
+            policy = LatentAgentPolicy(named, world_model, sample_latents)
             _check_decides(agent, np.zeros(latents, np.float32), actions)
             return policy
         expected += f", or [z, h] of V and M, {latents}"
@@ -160,16 +167,9 @@ def _agent_policy(
 
 def _check_decides(agent: Agent, seen: np.ndarray, actions: Actions) -> None:
     """Refuse an agent whose first decision fails, or is none of the game's."""
-    try:
+    with deciding():
         control, _ = agent.act(seen, agent.begin(0))
         checked_action(control, control_space(actions))
-    except InputError:
-        raise
-    except Exception as error:  # of anybody's code
-        said = " ".join(str(error).split())
-        raise InputError(
-            f"the agent cannot decide: {type(error).__name__}: {said}"
-        ) from error
 
 
 def _content(
