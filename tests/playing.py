@@ -53,6 +53,6 @@ def _play(env: RealEnv, policy: Policy, seed: int) -> Episode:
         seed,
         np.stack(frames),
         np.stack(actions),
-        np.array(rewards, np.float32),
+        np.array(rewards, np.float64),
         terminated,
     )

@@ -217,7 +217,8 @@ def assert_equal(played: list[Episode], expected: list[Episode]) -> None:
 def test_an_episode_may_end_at_its_cap(undisturbed: list[Episode]):
     for episode in undisturbed:
         assert len(episode.rewards) == 60
-        assert episode.actions.dtype == episode.rewards.dtype == np.float32
+        assert episode.actions.dtype == np.float32
+        assert episode.rewards.dtype == np.float64
         assert not episode.terminated
 
 
@@ -565,6 +566,25 @@ def test_an_episode_whose_game_could_not_be_made_is_played_again(
         assert_equal(player.play("random", SEEDS, "all"), expected)
     assert "A game failed (OSError: no space left" in caplog.text
     assert len(made) == 1 + SIDE_BY_SIDE
+
+
+def test_a_return_does_not_depend_on_which_steps_are_taken_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hold = RealEnv.hold
+
+    def costly(env: RealEnv, action: np.ndarray, steps: int) -> Any:
+        taken, _, *rest = hold(env, action, steps)
+        return taken, sum([-0.1] * taken), *rest
+
+    monkeypatch.setattr(RealEnv, "hold", costly)
+    for least in (1, 3, 7):
+        for frames in ("none", "all"):
+            policy = RandomPolicy(BALANCE.actions, (least, least))
+            with closing(Player(BALANCE, {"random": policy})) as player:
+                for episode in player.play("random", SEEDS, frames):
+                    steps = len(episode.rewards)
+                    assert episode.paid == float(np.float32(-0.1 * steps))
 
 
 def test_a_game_that_cannot_be_closed_harms_no_other(

@@ -18,7 +18,7 @@ class Episode:
         frames: (T, 64, 64, 3) uint8, the frame each action answered; or only some of
             them, as ``play_episodes`` was asked; None when not kept.
         actions: (T, size) float32 controls.
-        rewards: (T,) float32; of steps that were taken together, at the last of them.
+        rewards: (T,) float64; of steps that were taken together, at the last of them.
         terminated: Whether the game ended it, rather than the cap on its length.
         states: The policy's, before each of its decisions and after the last one; empty
             when not kept.
@@ -31,6 +31,11 @@ class Episode:
     terminated: bool
     states: Sequence[Any] = ()
 
+    @property
+    def paid(self) -> float:
+        """The return, to float32's precision: the same whichever steps were taken together."""
+        return float(np.float32(self.rewards.sum(dtype=np.float64)))
+
     def steps(self, index: int) -> Steps:
         """The columns of a shard's episode; ``frame`` holds the frames that were kept."""
         assert self.frames is not None, "an episode without frames cannot be stored"
@@ -41,7 +46,7 @@ class Episode:
             "seed": np.full(len(self.rewards), self.seed, np.int64),
             "frame": self.frames,
             "action": self.actions,
-            "reward": self.rewards,
+            "reward": self.rewards.astype(np.float32),
             "terminated": ends[0],
             "truncated": ends[1],
         }

@@ -98,7 +98,7 @@ def _scores(
     return np.array(
         [
             (
-                episode.rewards.sum(dtype=np.float64),
+                episode.paid,
                 len(episode.rewards),
                 episode.terminated,
             )

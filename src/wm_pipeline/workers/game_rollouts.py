@@ -94,7 +94,7 @@ def _recorded(
                 features=torch.cat([torch.cat(part) for part in parts], 1).numpy(),
                 controls=episode.actions[decisions],
                 normal=torch.cat(normal).numpy(),
-                rewards=np.add.reduceat(episode.rewards, decisions),
+                rewards=np.add.reduceat(episode.rewards, decisions).astype(np.float32),
                 steps=len(episode.rewards),
                 terminated=episode.terminated,
             )

@@ -202,7 +202,7 @@ class _Rollout:
             seed=self.seed,
             frames=np.stack(self._frames) if self._frames else None,
             actions=np.stack(self._actions),
-            rewards=np.array(self._rewards, np.float32),
+            rewards=np.array(self._rewards),
             terminated=self._terminated,
             states=self._states,
         )

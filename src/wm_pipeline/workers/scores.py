@@ -38,9 +38,8 @@ def play_for_scores(
     with progress.task("Playing the real game", len(games), "episodes") as task:
         played = play_episodes(environment, policies, games, engine, "none")
         for (name, _), episode in zip(games, played, strict=True):
-            rewards = episode.rewards
             scores[name].append(
-                (float(rewards.sum()), len(rewards), episode.terminated)
+                (episode.paid, len(episode.rewards), episode.terminated)
             )
             mean = np.mean([episode_return for episode_return, *_ in scores[name]])
             task.advance(note=f"{name} {rounded(float(mean))[0]}")
