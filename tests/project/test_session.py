@@ -15,6 +15,7 @@ from tests.kedro_runs import copy_project
 from wm_pipeline.common import progress
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.datasets.shards import ShardsDataset
+from wm_pipeline.episodes.episode import Episode
 from wm_pipeline.project.origins import _Reasons
 from wm_pipeline.workers.pool import WorkerPool
 
@@ -66,9 +67,11 @@ def test_an_error_behind_the_stages_ends_the_run_for_all(
 
 
 @pytest.mark.slow
-def test_what_could_not_be_saved_leaves_no_workers(
-    clone: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fails", ["save", "steps"])
+def test_a_collection_that_fails_leaves_no_workers(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
+    """At saving what it yields, or at what it does with what it is yielded."""
     closed: list[WorkerPool] = []
     close = WorkerPool.close
 
@@ -76,7 +79,8 @@ def test_what_could_not_be_saved_leaves_no_workers(
         raise InputError("there is no room for it")
 
     monkeypatch.setattr(WorkerPool, "close", lambda p: closed.append(p) or close(p))
-    monkeypatch.setattr(ShardsDataset, "save", refuse)
+    failing = {"save": ShardsDataset, "steps": Episode}[fails]
+    monkeypatch.setattr(failing, fails, refuse)
     with (
         pytest.raises(InputError, match="no room") as raised,
         settings.SESSION_CLASS.create(clone, env="test") as session,

@@ -1,6 +1,7 @@
 """A run: in the project's folder, and over for all hooks, whatever ends it."""
 
 import contextlib
+import inspect
 import traceback
 from typing import Any
 
@@ -37,11 +38,14 @@ class Session(KedroSession):
 
 
 def _close_generators(error: BaseException) -> None:
-    """Close what a node was yielding when its chunk could not be saved.
+    """Close what was yielding where a run ended: a node, or what one took its items from.
 
-    The error's traceback holds the generator, which may hold workers; Python may finalize
-    these before it.
+    The error's traceback holds these, and they may hold workers; Python may finalize the
+    workers before them.
     """
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_globals is vars(kedro.runner.task):
             frame.clear()
+        for value in frame.f_locals.values():
+            if inspect.isgenerator(value):
+                value.close()
