@@ -584,7 +584,7 @@ def test_a_return_does_not_depend_on_which_steps_are_taken_together(
             with closing(Player(BALANCE, {"random": policy})) as player:
                 for episode in player.play("random", SEEDS, frames):
                     steps = len(episode.rewards)
-                    assert episode.paid == float(np.float32(-0.1 * steps))
+                    assert episode.episode_return == float(np.float32(-0.1 * steps))
 
 
 def test_a_game_that_cannot_be_closed_harms_no_other(

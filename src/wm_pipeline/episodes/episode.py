@@ -32,7 +32,7 @@ class Episode:
     states: Sequence[Any] = ()
 
     @property
-    def paid(self) -> float:
+    def episode_return(self) -> float:
         """The return, to float32's precision: the same whichever steps were taken together."""
         return float(np.float32(self.rewards.sum(dtype=np.float64)))
 

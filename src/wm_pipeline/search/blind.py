@@ -148,7 +148,7 @@ def _play(
     with progress.task(what, len(games), "episodes") as task:
         played = play_episodes(environment, policies, games, engine, "none")
         for (name, _), episode in zip(games, played, strict=True):
-            returns[name].append(episode.paid)
+            returns[name].append(episode.episode_return)
             best = max(np.mean(some) for some in returns.values() if some)
             task.advance(note=f"best {rounded(float(best))[0]}")
     return [

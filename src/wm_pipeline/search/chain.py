@@ -284,7 +284,7 @@ class ChainRuns:
             played = player.play("controller", seeds, frames="none")
         finally:
             player.close()
-        return np.array([episode.paid for episode in played])
+        return np.array([episode.episode_return for episode in played])
 
     def _dream(self, controller: Controller, episodes: int) -> np.ndarray:
         """Returns in dreams of the options that are not changed, (episodes,) float64."""

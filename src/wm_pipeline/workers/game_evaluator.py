@@ -98,7 +98,7 @@ def _scores(
     return np.array(
         [
             (
-                episode.paid,
+                episode.episode_return,
                 len(episode.rewards),
                 episode.terminated,
             )

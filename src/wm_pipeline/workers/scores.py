@@ -39,7 +39,7 @@ def play_for_scores(
         played = play_episodes(environment, policies, games, engine, "none")
         for (name, _), episode in zip(games, played, strict=True):
             scores[name].append(
-                (episode.paid, len(episode.rewards), episode.terminated)
+                (episode.episode_return, len(episode.rewards), episode.terminated)
             )
             mean = np.mean([episode_return for episode_return, *_ in scores[name]])
             task.advance(note=f"{name} {rounded(float(mean))[0]}")

@@ -130,7 +130,7 @@ def collect_episodes(
         played = play_episodes(environment, policies, games[done:], engine, "all")
         for number, episode in enumerate(played, done):
             waiting.append(episode.steps(number))
-            returns.append(episode.paid)
+            returns.append(episode.episode_return)
             met_reward = met_reward or bool(episode.rewards.any())
             longest = max(longest, len(episode.rewards))
             mean, best = rounded(statistics.fmean(returns), max(returns))

@@ -235,7 +235,7 @@ def judge_exports(
     played = _play(policies, "judged", options.episodes, environment, engine, options)
     timed = _timed(policies, environment, engine, options)
     returns = {
-        name: np.array([each.paid for each in episodes])
+        name: np.array([each.episode_return for each in episodes])
         for name, episodes in played.items()
     }
     did = {

@@ -178,7 +178,7 @@ def play_round(
             # What C sees stands up to its next decision: M learns from no other frame.
             steps = episode.steps(len(returns))
             waiting.append(encoded(steps, world_model.vae, policy.hold))
-            returns.append(episode.paid)
+            returns.append(episode.episode_return)
             task.advance(note=f"mean {rounded(statistics.fmean(returns))[0]}")
             if len(waiting) == GAMES_PER_SHARD or len(returns) == options.games:
                 yield Shard(index, of, waiting, metadata)
