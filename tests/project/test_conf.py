@@ -8,13 +8,10 @@ import yaml
 from kedro.config import MissingConfigException
 
 from tests.kedro_runs import ROOT
-from tests.project.test_wiring import chain_of
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.project.conf import ConfLoader, check_globals
 from wm_pipeline.project.parameters import check_parameters, option_groups
-from wm_pipeline.project.wiring import wired
 from wm_pipeline.search.chain import changed_options
-from wm_pipeline.search.tuning_options import TuneOptions
 
 ENVIRONMENTS = sorted(
     path.parent.name for path in (ROOT / "conf").glob("*/globals.yml")
@@ -147,17 +144,6 @@ def test_every_environment_of_the_project_is_accepted(env: str) -> None:
     found = loader(ROOT / "conf", env)
     stages = check_globals(found["globals"])
     check_parameters(found["parameters"], {}, stages, {}, {})
-
-
-@pytest.mark.parametrize("env", ENVIRONMENTS)
-def test_a_study_of_every_environment_changes_what_its_stages_read(env: str) -> None:
-    found = loader(ROOT / "conf", env)
-    stages = check_globals(found["globals"])
-    if not {"controller", "rounds"} & {*stages}:
-        pytest.skip("its C is made elsewhere")
-    (node,) = wired({"tune"}, stages, found["parameters"], {})["tune"].nodes
-    for name in TuneOptions.model_validate(found["parameters"]["tune"]).ranges:
-        chain_of(node).check("tune.space", name)
 
 
 def test_no_two_environments_share_a_task() -> None:
