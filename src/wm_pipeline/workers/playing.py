@@ -309,8 +309,7 @@ class Player:
         failures: Counter[int],
         env: RealEnv | None = None,
     ) -> Iterator[None]:
-        """Close the game, if it has begun, and let the episode wait once more, if the
-        block fails."""
+        """Let the episode wait once more, and close its game, if the block fails."""
         try:
             yield
         except InputError:
