@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from wm_pipeline.common.leaving import leave
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from wm_pipeline.common.signals import SIGNALS
 
 SAME_REQUEST = 2.0
 """Seconds in which a second signal is the first one's echo: to a group and to us."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wm_pipeline.common.signals import signals_wait
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -41,16 +43,19 @@ class Curves:
         """Write the scalars of a step; readable at once."""
         if not self._installed:
             return
-        if self._writer is None:
-            # It takes half a second to import, and most stages never need it.
-            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
+        with signals_wait():  # or the thread that writes is never told to end
+            if self._writer is None:
+                # It takes half a second to import, and most stages never need it.
+                from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
 
-            self._writer = SummaryWriter(str(self.folder))
-        for scalar, value in scalars.items():
-            self._writer.add_scalar(f"{name}/{scalar}", value, step)
-        for array, values in weights.items():
-            self._writer.add_histogram(f"{name}/weights of the {array}", values, step)
-        self._writer.flush()
+                self._writer = SummaryWriter(str(self.folder))
+            for scalar, value in scalars.items():
+                self._writer.add_scalar(f"{name}/{scalar}", value, step)
+            for array, values in weights.items():
+                self._writer.add_histogram(
+                    f"{name}/weights of the {array}", values, step
+                )
+            self._writer.flush()
 
     def close(self) -> None:
         """End the event file."""
