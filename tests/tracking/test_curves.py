@@ -1,10 +1,13 @@
 """Tests of the curves, read back as TensorBoard reads them."""
 
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
 from wm_pipeline.common import progress
 from wm_pipeline.tracking.curves import Curves
@@ -34,6 +37,23 @@ def test_scalars_are_named_after_what_is_trained(tmp_path: Path):
     assert scalars(tmp_path / "run", "V/loss") == [(10, 0.5), (20, 0.375)]
     assert scalars(tmp_path / "run", "V/recall") == [(10, 0.25)]
     assert scalars(tmp_path / "run", "C/mean") == [(1, -100.0)]
+
+
+def test_ctrl_c_comes_when_a_step_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    curves, add = Curves(tmp_path), SummaryWriter.add_scalar
+
+    def add_amid_ctrl_c(*given: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        add(*given)
+
+    monkeypatch.setattr(SummaryWriter, "add_scalar", add_amid_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        curves("C", 1, {"mean": 2.0, "best": 3.0}, {})
+    curves.close()
+    assert scalars(tmp_path, "C/mean") == [(1, 2.0)]
+    assert scalars(tmp_path, "C/best") == [(1, 3.0)]
 
 
 def test_weights_become_histograms(tmp_path: Path):
