@@ -66,6 +66,30 @@ def test_an_error_behind_the_stages_ends_the_run_for_all(
     assert_over(clone)
 
 
+def test_what_cannot_be_closed_does_not_hide_why_a_run_ended(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+
+    def yielding() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            closed.append(True)
+            raise ValueError("it cannot be closed")
+
+    def other(*_: Any) -> None:
+        taken = yielding()
+        next(taken)
+        raise InputError("it reads what is not there")
+
+    monkeypatch.setattr(_Reasons, "other", other)
+    with pytest.raises(InputError, match="it reads what is not there"):
+        run_mock(clone, only_missing_outputs=True)
+    assert closed == [True]
+    assert progress.listeners == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fails", ["save", "steps"])
 def test_a_collection_that_fails_leaves_no_workers(

@@ -43,6 +43,7 @@ def record(seed: int, stages: list[str], temperature: float) -> dict[str, Any]:
         "ended": None,
         "env": "base",
         "task": "doom",
+        "chain": stages,
         "stages": stages,
         "other_inputs": {},
         "asked": {},

@@ -254,12 +254,14 @@ def _check_together(parameters: Mapping[str, Any], stages: list[str]) -> None:
     Elsewhere the sizes are those of the checkpoints, and the stages look at them.
     """
     if {"collection", "memory"} <= set(stages):
-        most = option_groups()["environment"].model_validate(parameters["environment"])
-        memory = option_groups()["memory"].model_validate(parameters["memory"])
-        if memory.model.frame_skip >= most.max_steps:
+        environment, memory = (
+            option_groups()[group].model_validate(parameters[group])
+            for group in ("environment", "memory")
+        )
+        if memory.model.frame_skip >= environment.max_steps:
             raise InputError(
                 "memory.model.frame_skip: expected less than the steps of the longest "
-                f"episode (environment.max_steps, {most.max_steps}), found "
+                f"episode (environment.max_steps, {environment.max_steps}), found "
                 f"{memory.model.frame_skip}."
             )
     if not {"vision", "memory", "controller"} <= set(stages):

@@ -48,4 +48,6 @@ def _close_generators(error: BaseException) -> None:
             frame.clear()
         for value in frame.f_locals.values():
             if inspect.isgenerator(value):
-                value.close()
+                # One that fails, or that a thread still runs, must not hide the error.
+                with contextlib.suppress(Exception):
+                    value.close()

@@ -45,9 +45,6 @@ alone has no ``controller_choice``."""
 FIRST = {"blind", "collection", "vision", "memory", "dream"}
 """Stages with which such a chain begins; a run without one of them has gone on."""
 
-ASIDE = {"ablation", "baselines", "benchmark", "compare", "export", "play", "tune"}
-"""Stages that are no part of a chain which earlier runs began, where records do not tell."""
-
 COSTS = ("seconds", "cpu", "steps")
 """What a record has by stage; ``seconds`` if the run has failed."""
 
@@ -184,8 +181,7 @@ def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
 def _of_its_chain(left: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a run left, without the costs of stages that its conf environment has not."""
     record = left["run_record"]
-    chain = record.get("chain", record["stages"])  # older ones have none
-    aside = {*record["stages"]} - {*chain}
+    aside = {*record["stages"]} - {*record["chain"]}
 
     def within(costs: Mapping[str, Any]) -> dict[str, Any]:
         return {stage: cost for stage, cost in costs.items() if stage not in aside}
@@ -209,7 +205,7 @@ def _with_earlier(
         if not lacks and not resumed:
             break
         if _made_of(earlier) == made_of:
-            ran = set(earlier["run_record"]["stages"]) - ASIDE
+            ran = set(earlier["run_record"]["stages"])
             taken = ran if lacks else ran & resumed
             found = earlier if lacks else {}
             whole = {**found, **whole, **_cost_together(earlier, whole, taken)}

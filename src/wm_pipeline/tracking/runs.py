@@ -44,6 +44,7 @@ class _Record(BaseModel):
     ended: str | None
     env: str
     task: str
+    chain: list[str]
     stages: list[str]
     other_inputs: dict[str, str]
     asked: dict[str, Any]
