@@ -28,6 +28,7 @@ from wm_pipeline.search.chain import (
     Chain,
     ChainRuns,
     Judge,
+    _alone,
     changed_options,
 )
 from wm_pipeline.search.loop import EvolutionOptions, evolve
@@ -246,6 +247,15 @@ def test_what_c_depends_on_is_told_and_the_rest_is_not(inputs: dict[str, Any]) -
     ):
         assert CHAIN.conditions({**inputs, name: value}) != found
     assert Chain().conditions(inputs) != found
+
+
+def test_a_run_plays_in_as_many_workers_as_it_has_threads() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert _alone(LOCAL.model_copy(update={"workers": 9})).workers == 3
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_where_a_search_begins_counts(inputs: dict[str, Any]) -> None:

@@ -306,7 +306,7 @@ def _alone(options: Any) -> Any:
     if not isinstance(options, Options):
         return options
     if isinstance(options, EngineOptions):
-        return EngineOptions(workers=1)
+        return EngineOptions(workers=torch.get_num_threads())
     changes: dict[str, Any] = {"resume": False} if hasattr(options, "resume") else {}
     if hasattr(options, "evaluator"):
         changes["evaluator.workers"] = 0
