@@ -4,6 +4,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from kedro.io import DataCatalog
 from tests.kedro_runs import copy_project, files_and_times, run
 from tests.small_dream import ACTIONS, OPTIONS, build_controller
 from wm_pipeline.common.randomness import seeded_initialisation
+from wm_pipeline.common.signals import SIGNALS
 from wm_pipeline.dreaming.evaluator import DreamEvaluator
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.kernels.native import compiled
@@ -115,6 +117,15 @@ def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         patch.setattr(tempfile, "tempdir", str(folder))
         yield
     assert [path.name for path in folder.glob("wm_*")] == []
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_pytests_own() -> Iterator[None]:
+    """What a test, or a command that it runs here, does to signals goes with it."""
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
 
 
 @pytest.fixture(scope="session")

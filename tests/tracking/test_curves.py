@@ -42,6 +42,7 @@ def test_scalars_are_named_after_what_is_trained(tmp_path: Path):
 def test_ctrl_c_comes_when_a_step_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job's may be ignored
     curves, add = Curves(tmp_path), SummaryWriter.add_scalar
 
     def add_amid_ctrl_c(*given: Any) -> None:
