@@ -3,7 +3,8 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 
 EXTRAS ?= default
-PYTEST := $(BIN)/pytest --dist loadfile --no-loadscope-reorder
+# A worker that dies would be replaced, and xdist then waits for ever.
+PYTEST := $(BIN)/pytest --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 # Tests wait for processes that they have killed: one worker more than there are cores.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
