@@ -14,7 +14,7 @@ from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.web.page import PageOptions, game_of, hands, page_files
 
 DISCRETE = DiscreteActions(kind="discrete", count=3)
-BOX = BoxActions(kind="box", low=(-1, 0, 0), high=(1, 1, 1))
+BOX = BoxActions(kind="box", low=(-1, -1, -2), high=(1, 1, 2))
 
 
 def held(found: dict[str, Any]) -> dict[str, list[float]]:
@@ -95,6 +95,21 @@ def test_continuous_actions_have_two_keys_a_dimension() -> None:
     assert not found["exclusive"]
 
 
+def test_no_key_is_no_gas() -> None:
+    pedals = BoxActions(kind="box", low=(-1, 0, 0), high=(1, 1, 1))
+    found = hands(pedals, PageOptions())
+    assert found["idle"] == [0, -1, -1]
+    assert not pedals.to_game(np.array(found["idle"])).any()
+    assert held(found) == {
+        "ArrowLeft": [-1, -1, -1],
+        "ArrowRight": [1, -1, -1],
+        "ArrowUp": [0, 1, -1],
+        "w": [0, -1, 1],
+    }
+    above = BoxActions(kind="box", low=(2,), high=(4,))
+    assert hands(above, PageOptions())["idle"] == [-1]  # the nearest there is
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [("keys.x", PageOptions(keys={"x": 3})), ("idle", PageOptions(keys={}, idle=3))],
@@ -106,15 +121,19 @@ def test_a_key_without_an_action_is_refused(name: str, options: PageOptions) -> 
 
 
 def test_a_bounded_control_has_one_key() -> None:
-    bounded = {"clipped": (False, True, True), "bounded": True}
-    found = hands(BOX.model_copy(update=bounded), PageOptions())
-    every = hands(BOX, PageOptions())
-    assert [each["control"] for each in found["keys"]] == [
-        *([-1, 0, 0], [1, 0, 0]),
-        *([0, 1, 0], [0, 0, 1]),
-    ]
-    kept = [each["key"] for each in every["keys"] if min(each["control"][1:]) >= 0]
-    assert [each["key"] for each in found["keys"]] == kept
+    bounded = BoxActions(
+        kind="box",
+        low=(-1, 0, 0),
+        high=(1, 1, 1),
+        clipped=(False, True, True),
+        bounded=True,
+    )
+    assert held(hands(bounded, PageOptions())) == {
+        "ArrowLeft": [-1, 0, 0],
+        "ArrowRight": [1, 0, 0],
+        "ArrowUp": [0, 1, 0],
+        "w": [0, 0, 1],
+    }
 
 
 def test_the_page_knows_where_dreams_begin(world_model: WorldModel) -> None:

@@ -14,7 +14,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 from tests import chromium
 from tests.kedro_runs import copy_project, run
 from tests.look_inside import dream_page, new_page
-from wm_pipeline.environments.actions import DiscreteActions
+from wm_pipeline.environments.actions import BoxActions, DiscreteActions
 from wm_pipeline.web.__main__ import main
 from wm_pipeline.web.page import PageOptions, hands
 
@@ -103,6 +103,24 @@ def test_two_dreams_begin_alike_and_part_when_hands_differ(page: Page) -> None:
     page.wait_for_function(PARTED)
     page.keyboard.up("ArrowLeft")
     expect(page.locator('#keys [data-key="ArrowLeft"]')).to_have_class("")
+
+
+def test_keys_held_together_change_each_their_own(page: Page) -> None:
+    actions = BoxActions(kind="box", low=(-1, 0, 0), high=(1, 1, 1))
+    reload_with(page, {"hands": hands(actions, PageOptions())})
+    held: list[str] = []
+    for key, control in (
+        (None, "0,-1,-1"),
+        ("ArrowUp", "0,1,-1"),
+        ("ArrowLeft", "-1,1,-1"),
+        ("ArrowRight", "0,1,-1"),
+    ):
+        if key is not None:
+            held.append(key)
+            page.keyboard.down(key)
+        page.wait_for_function(f"document.body.dataset.control === '{control}'")
+    for key in held:
+        page.keyboard.up(key)
 
 
 def test_a_button_is_held_as_a_key_is(page: Page) -> None:

@@ -137,7 +137,7 @@ def hands(actions: Actions, options: PageOptions) -> dict[str, Any]:
     Returns:
         ``keys``, a list of ``key``, ``label`` and ``control``; ``idle``, the control
         while none is held; ``exclusive``, whether only the last key held counts, rather
-        than their sum.
+        than the sum of what each of them changes.
 
     Raises:
         InputError: A key means no action, or keys or an idle action are given for
@@ -157,15 +157,16 @@ def hands(actions: Actions, options: PageOptions) -> dict[str, Any]:
                     f"play.{name}: expected null, as the actions of the game are "
                     f"continuous; found {given}"
                 )
-        units = np.eye(actions.size, dtype=np.float32)
-        both = [
-            (key, actions.kept(sign * unit))
-            for axis, unit in zip(AXES, units, strict=False)
+        # The game's 0: no gas, where half of it is in the middle of the control.
+        nothing = np.clip(0, actions.low, actions.high)
+        at_rest = actions.kept(actions.of_game(nothing))
+        dimensions = np.eye(actions.size, dtype=bool)
+        every = [
+            (key, actions.kept(np.where(dimension, np.float32(sign), at_rest)))
+            for axis, dimension in zip(AXES, dimensions, strict=False)
             for key, sign in zip(axis, (-1, 1), strict=True)
         ]
-        # Below a bounded control there is nothing.
-        found = [(key, control) for key, control in both if control.any()]
-        at_rest = np.zeros(actions.size, np.float32)
+        found = [(key, control) for key, control in every if (control != at_rest).any()]
     return {
         "keys": [
             {

@@ -194,8 +194,8 @@ class Keys {
     const held = [...this.held].filter(([, down]) => down).map(([key]) => this.controls.get(key));
     if (held.length === 0) return this.idle;
     if (this.exclusive) return held.at(-1);
-    return this.idle.map((_, place) => {
-      const sum = held.reduce((total, control) => total + control[place], 0);
+    return this.idle.map((idle, place) => {
+      const sum = held.reduce((total, control) => total + control[place] - idle, idle);
       return Math.max(-1, Math.min(1, sum));
     });
   }
@@ -245,6 +245,7 @@ async function play() {
       dreams.begin(Math.floor(Math.random() * 2 ** 32));
     } else if (!document.hidden && dreams.over.includes(false)) {
       const steer = steers.checked ? null : keys.control();
+      document.body.dataset.control = String(steer);
       await dreams.step(steer, Number(temperature.value));
     }
     await dreams.draw(canvases);
