@@ -198,7 +198,7 @@ class BoxActions(Options):
         low: The game's lower bound of each dimension.
         high: The game's upper bound of each dimension, above ``low``.
         clipped: In which dimensions every control below 0 is the lower bound, as that of
-            the paper's brake (World Models, appendix A.1); none, or one of each.
+            the paper's brake (World Models, appendix A.3); none, or one of each.
         squash: What brings an output into [-1, 1]; ``none`` leaves it, M reads it as it
             is, and the game's action is at a bound beyond.
         bounded: Whether a clipped control is 0 at the least, so that M reads what the

@@ -85,9 +85,9 @@ def fitness_curve(log: pd.DataFrame) -> go.Figure:
     )
     return figure.update_layout(
         template="plotly_white",
-        title="Fitness in the dream",
+        title="Fitness",
         xaxis2_title="generation",
-        yaxis_title="return (mean over dreams)",
+        yaxis_title="mean return",
         yaxis2={"title": "sigma", "rangemode": "tozero"},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
         hovermode="x unified",

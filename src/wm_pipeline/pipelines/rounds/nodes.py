@@ -1,6 +1,6 @@
 """Play with C, train M on what it met, train C on in the dream; and again.
 
-Source: World Models, sec. 6 (iterative training procedure).
+Source: World Models, sec. 5 (iterative training procedure).
 """
 
 import copy
