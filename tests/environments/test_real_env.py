@@ -97,6 +97,71 @@ def playing(options: EnvironmentOptions, steps: int, seed: int) -> dict[str, Any
     return {"frames": np.stack(frames), "rewards": rewards, "ends": ends}
 
 
+class OldStep(Slides):
+    """Its step is as in gym before 0.26."""
+
+    def step(self, action):
+        observation, reward, ended, _, info = super().step(action)
+        return observation, reward, ended, info
+
+
+class OldReset(Slides):
+    """Its reset gives the observation alone, likewise."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0]
+
+
+class Unseeded(Slides):
+    """Its reset takes nothing."""
+
+    def reset(self):
+        return super().reset()
+
+
+class WithoutActions(Slides):
+    """It does not say what its actions are."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        del self.action_space
+
+
+@pytest.mark.parametrize("cap", [None, 5])  # with one Gymnasium's wrapper unpacks
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (OldStep, r"step\(action\) must return .*expected 5, got 4"),
+        (OldReset, r"reset\(seed=.*\) must return \(observation, info\).*expected 2"),
+        (Unseeded, r"reset\(seed=.*unexpected keyword argument 'seed'"),
+        (WithoutActions, r"'wm_test/Other-v0' has no action_space"),
+    ],
+)
+def test_methods_that_are_not_gymnasiums_are_told(
+    slides: EnvironmentOptions, kind: type, said: str, cap: int | None
+):
+    gymnasium.register("wm_test/Other-v0", kind, max_episode_steps=cap)
+    other = slides.model_copy(update={"id": "wm_test/Other-v0"})
+    try:
+        with pytest.raises(InputError, match=rf"^environment\.id: {said}"):
+            playing(other, 2, seed=1)
+    finally:
+        del gymnasium.registry["wm_test/Other-v0"]
+
+
+def test_an_error_of_the_game_itself_stays_as_it_is(slides: EnvironmentOptions):
+    class Broken(Slides):
+        def step(self, action):
+            raise ValueError("the engine is cold")
+
+    gymnasium.register("wm_test/Broken-v0", Broken)
+    try:
+        with pytest.raises(ValueError, match="^the engine is cold$"):
+            playing(slides.model_copy(update={"id": "wm_test/Broken-v0"}), 1, seed=1)
+    finally:
+        del gymnasium.registry["wm_test/Broken-v0"]
+
+
 def test_doom_shows_frames_of_our_shape(doom: EnvironmentOptions):
     played = playing(doom, 5, seed=1)
     assert played["frames"].shape == (6, 64, 64, 3)
@@ -269,8 +334,27 @@ def test_a_wrong_option_is_named(
 
 def test_a_keyword_the_game_does_not_accept_is_named(slides: EnvironmentOptions):
     options = slides.model_copy(update={"kwargs": {"lenght": 5}})
-    with pytest.raises(ValueError, match=r"environment\.kwargs.*lenght"):
+    said = r"^environment\.kwargs: .*lenght.*\. What is not yours .*globals\.yml$"
+    with pytest.raises(InputError, match=said):
         RealEnv(options)
+
+
+def test_a_game_that_cannot_be_rendered_is_told_why_it_should(
+    slides: EnvironmentOptions,
+):
+    class Blank(Slides):
+        def __init__(self):
+            super().__init__()
+
+    gymnasium.register("wm_test/Blank-v0", Blank)
+    options = slides.model_copy(
+        update={"id": "wm_test/Blank-v0", "frame_key": "render"}
+    )
+    try:
+        with pytest.raises(InputError, match=r"needs render_mode, as .*frame_key is"):
+            RealEnv(options)
+    finally:
+        del gymnasium.registry["wm_test/Blank-v0"]
 
 
 def test_a_game_without_pictures_is_refused_with_the_way_out():

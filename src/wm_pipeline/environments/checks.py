@@ -27,3 +27,20 @@ def checked_action(action: Any, space: gymnasium.Space[Any]) -> np.ndarray:
         if space.contains(found[()] if found.ndim == 0 else found):
             return found
     raise InputError(f"action: expected one of {space}, found {action}")
+
+
+def refuse_other_methods(what: str, error: Exception) -> None:
+    """Say what a game's method must take and give, if an error says that it does not.
+
+    Args:
+        what: The method must.
+        error: What came of calling it.
+
+    Raises:
+        InputError: The error is of another number of values, or of a missing keyword.
+    """
+    said = str(error)
+    if "to unpack" in said or "unexpected keyword" in said:
+        raise InputError(
+            f"environment.id: {what}, as Gymnasium's do; found: {said}"
+        ) from error

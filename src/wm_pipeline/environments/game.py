@@ -73,26 +73,36 @@ def make_game(
 
     Raises:
         InputError: The id is unknown, a package it needs is missing, a keyword is not
-            accepted, or there is no such wrapper.
+            accepted, there is no such wrapper, or it has no spaces.
     """
     _draw_without_a_display()
+    keywords = dict(kwargs)
     if render_mode is not None:
-        kwargs = {"render_mode": render_mode, **kwargs}
+        keywords = {"render_mode": render_mode, **keywords}
     try:
         with without_advice():
             game: gymnasium.Env = (
-                EnvpoolGame(name, **kwargs)
+                EnvpoolGame(name, **keywords)
                 if backend == "envpool"
-                else gymnasium.make(name, disable_env_checker=True, **kwargs)
+                else gymnasium.make(name, disable_env_checker=True, **keywords)
             )
     except (gymnasium.error.Error, ImportError, ValueError) as error:
         raise InputError(
             f"environment.id: cannot make {name!r}: {_line(error)}. {_way_out(name, error)}"
         ) from error
     except (TypeError, RuntimeError, AttributeError, LookupError) as error:
-        raise InputError(
-            f"environment.kwargs: {name!r} does not accept {dict(kwargs)}: {_line(error)}"
-        ) from error
+        said = f"{name!r} does not accept {keywords}: {_line(error)}"
+        if kwargs:
+            said += ". What is not yours of it belongs to `game` of globals.yml"
+        elif render_mode is not None:
+            said += ". It needs render_mode, as environment.frame_key is render"
+        raise InputError(f"environment.kwargs: {said}") from error
+    for space in ("action_space", "observation_space"):
+        if getattr(game, space, None) is None:
+            game.close()
+            raise InputError(
+                f"environment.id: {name!r} has no {space}, as Gymnasium's games have"
+            )
     if hasattr(game.unwrapped, "mujoco_renderer"):
         game = OwnContext(game)
     for number, options in enumerate(wrappers):

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import gymnasium
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 
+from wm_pipeline.environments.checks import refuse_other_methods
+
 _TRANSPARENT = (OrderEnforcing, PassiveEnvChecker)
 """Wrappers to which a step is a step, however long."""
 
@@ -39,6 +41,9 @@ def hold(game: gymnasium.Env[Any, Any], action: Any, steps: int) -> Held:
         game: In an episode.
         action: The game's own.
         steps: 1 or more.
+
+    Raises:
+        InputError: What a step gives is not as in Gymnasium.
     """
     doom = _doom_in(game)
     # Of a closed game VizDoom itself says so; to ask it for its time ends the process.
@@ -52,7 +57,15 @@ def hold(game: gymnasium.Env[Any, Any], action: Any, steps: int) -> Held:
 def _hold_step_by_step(game: gymnasium.Env[Any, Any], action: Any, steps: int) -> Held:
     total, taken, over = 0.0, 0, False
     while taken < steps and not over:
-        observation, reward, terminated, truncated, info = game.step(action)
+        try:
+            observation, reward, terminated, truncated, info = game.step(action)
+        except (TypeError, ValueError) as error:
+            refuse_other_methods(
+                "step(action) must return (observation, reward, terminated, truncated, "
+                "info)",
+                error,
+            )
+            raise
         total, taken = total + float(reward), taken + 1
         over = terminated or truncated
     return Held(taken, observation, total, bool(terminated), bool(truncated), info)

@@ -11,7 +11,11 @@ from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Steps
 from wm_pipeline.common.steps import STEPS
 from wm_pipeline.environments.actions import ActionOptions, control_space
-from wm_pipeline.environments.checks import check_render_mode, checked_action
+from wm_pipeline.environments.checks import (
+    check_render_mode,
+    checked_action,
+    refuse_other_methods,
+)
 from wm_pipeline.environments.game import (
     Backend,
     WrapperOptions,
@@ -113,7 +117,7 @@ class RealEnv(gymnasium.Env):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode; the same ``seed`` gives the same episode."""
         super().reset(seed=seed)
-        self._observation, info = self._game.reset(seed=seed, options=options)
+        self._observation, info = self._begin(seed, options)
         self._steps = 0
         return self.frame(), info
 
@@ -190,6 +194,18 @@ class RealEnv(gymnasium.Env):
         """Close the game and its process."""
         self._game.close()
 
+    def _begin(
+        self, seed: int | None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        try:
+            observation, info = self._game.reset(seed=seed, options=options)
+        except (TypeError, ValueError) as error:
+            refuse_other_methods(
+                "reset(seed=..., options=...) must return (observation, info)", error
+            )
+            raise
+        return observation, info
+
     def _check_frames(self) -> None:
         """Refuse a game that has no picture where the options say there is one."""
         shape, kind = self._picture()
@@ -231,7 +247,7 @@ class RealEnv(gymnasium.Env):
         """Shape and dtype of what ``frame`` will preprocess."""
         if self._from_render:
             # MuJoCo's camera looks for ever at what is there at first.
-            self._game.reset(seed=0)
+            self._begin(seed=0)
             try:
                 picture = np.asarray(self._game.render())
             except Exception as error:
@@ -240,7 +256,7 @@ class RealEnv(gymnasium.Env):
                     f"({type(error).__name__}: {error}). MuJoCo needs no display with "
                     "MUJOCO_GL=egl or MUJOCO_GL=osmesa in the environment"
                 ) from error
-            self._game.reset(seed=int(np.random.default_rng().integers(2**31)))
+            self._begin(seed=int(np.random.default_rng().integers(2**31)))
             return picture.shape, picture.dtype
         key, space = self.options.frame_key, self._game.observation_space
         if key is not None:
