@@ -64,9 +64,8 @@ ELSEWHERE = {
     "kedro run --pipelines baselines",  # and these
     "kedro run --pipelines export",  # and these
     "kedro run --pipelines play",  # and these
-    # tests/pipelines/test_import_stage.py has such files
-    "kedro run --pipelines import --params import.format=ctallec,import.vae=vae/best.tar,"
-    "import.mdn_rnn=mdrnn/best.tar,import.controller=ctrl/best.tar",
+    # test_a_foreign_world_has_a_conf_folder; tests/pipelines/test_import_stage.py has files
+    "kedro run --env theirs --pipelines import",
     # test_the_exported_agent_plays_the_same_games
     "kedro run --pipelines evaluation --params evaluation.policies.exported.kind=onnx,"
     "evaluation.policies.exported.file=agent.onnx",
@@ -200,6 +199,20 @@ def test_a_copy_of_the_template_runs_from_end_to_end(
     text = globals_file.read_text()
     globals_file.write_text(re.sub(r": template\b", ": mygame", text))
     run_tiny(copy, "mygame")
+
+
+def test_a_foreign_world_has_a_conf_folder(unrun: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(environment:\n[^`]+\nimport:\n[^`]+)```", USAGE)
+    folder = unrun / "conf/theirs"
+    folder.mkdir()
+    folder.joinpath("globals.yml").write_text("task: theirs\ngame: theirs\n")
+    folder.joinpath("parameters.yml").write_text(text)
+    command = [*KEDRO, "run", "--env", "theirs", "--pipelines", "import"]
+    ended = subprocess.run(command, cwd=unrun, capture_output=True, text=True)
+    shutil.rmtree(folder)
+    # Of all that it names nothing but the files is missing.
+    assert ended.returncode == 1
+    assert re.search(r"import\.\w+: .*best\.tar", ended.stderr), ended.stderr
 
 
 def run_tiny(copy: Path, env: str) -> None:
