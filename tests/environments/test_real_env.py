@@ -156,7 +156,7 @@ def test_an_error_of_the_game_itself_stays_as_it_is(slides: EnvironmentOptions):
 
     gymnasium.register("wm_test/Broken-v0", Broken)
     try:
-        with pytest.raises(ValueError, match="^the engine is cold$"):
+        with pytest.raises(ValueError, match=r"^the engine is cold$"):
             playing(slides.model_copy(update={"id": "wm_test/Broken-v0"}), 1, seed=1)
     finally:
         del gymnasium.registry["wm_test/Broken-v0"]
