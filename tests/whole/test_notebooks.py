@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from wm_pipeline.environments.mock import mock_world_model
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.reporting.figures import POLICY_NAMES
 from wm_pipeline.reporting.films import controller_in_dreams
+from wm_pipeline.search.state import load_state, save_state
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TINY = {
@@ -35,6 +37,9 @@ TINY = {
     "rollouts": 2,
     "test_episodes": 3,
 }
+
+IN_THE_GAME = "2018-03-27T00.00.00.000Z"
+"""The version of a search in the game itself."""
 
 PRACTISED = "practised"
 """A conf environment in which C comes of rounds alone, and the collection has sweeps."""
@@ -76,6 +81,18 @@ def add_practised(project: Path) -> None:
                 shutil.rmtree(searched)
 
 
+def add_search_in_the_game(project: Path) -> None:
+    """Add an earlier version of the search, as one of ``controller.world=real`` is."""
+    for name in ("search_state.safetensors", "fitness_log.parquet"):
+        (newest,) = (project / "data").glob(f"*/test/{name}/*/{name}")
+        (earlier := newest.parent.with_name(IN_THE_GAME)).mkdir()
+        shutil.copy(newest, earlier)
+        if name.startswith("search_state"):
+            state = load_state(newest)
+            conditions = {k: v for k, v in state.conditions.items() if k != "dream"}
+            save_state(earlier / name, replace(state, conditions=conditions))
+
+
 @pytest.fixture(scope="module")
 def executed(
     finished_project: Path, tmp_path_factory: pytest.TempPathFactory
@@ -89,6 +106,7 @@ def executed(
     project = shutil.copytree(finished_project, kernels / "project")
     (project / "notebooks").mkdir()
     add_practised(project)
+    add_search_in_the_game(project)
     environment = {
         **os.environ,
         "TMPDIR": str(scratch),
@@ -188,6 +206,12 @@ def test_the_controller_of_the_second_draws_anew_for_each_decision() -> None:
         },
     )
     assert len(set(controls)) > 15
+
+
+def test_the_third_knows_searches_in_the_game(executed: dict[str, NotebookNode]) -> None:
+    (shown,) = [text for text in tables(executed["03"]) if "best so far" in text]
+    assert IN_THE_GAME in shown
+    assert shown.count("<tr") == 3  # the head, this one, and the one in the dream
 
 
 def test_a_notebook_runs_without_a_warning(executed: dict[str, NotebookNode]) -> None:
