@@ -208,7 +208,9 @@ def test_the_controller_of_the_second_draws_anew_for_each_decision() -> None:
     assert len(set(controls)) > 15
 
 
-def test_the_third_knows_searches_in_the_game(executed: dict[str, NotebookNode]) -> None:
+def test_the_third_knows_searches_in_the_game(
+    executed: dict[str, NotebookNode],
+) -> None:
     (shown,) = [text for text in tables(executed["03"]) if "best so far" in text]
     assert IN_THE_GAME in shown
     assert shown.count("<tr") == 3  # the head, this one, and the one in the dream
