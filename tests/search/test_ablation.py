@@ -1,5 +1,6 @@
 """Variants and seeds in the same games: all are run once, finished ones are kept."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,17 @@ class Made(Options):
     seed: int = 0
     weight: float = 0.0
     calls: str = ""
+    fails_behind: int = 0
 
 
 def make(world_model: WorldModel, options: Made) -> Controller:
-    with Path(options.calls).open("a") as file:
+    calls = Path(options.calls)
+    with calls.open("a") as file:
         file.write(f"{options.weight}, {options.seed}\n")
+    if options.fails_behind:
+        while len(calls.read_text().splitlines()) < options.fails_behind:
+            time.sleep(0.02)
+        raise ArithmeticError("there is no C")
     controller = Controller.for_world(ControllerOptions(), world_model, 1)
     weights = torch.full((controller.size,), options.weight + options.seed / 100)
     controller.set_parameters(weights)
@@ -68,19 +75,23 @@ def options(**changes: Any) -> AblationOptions:
     )
 
 
-def run(
-    calls: Path, options: AblationOptions, before: pd.DataFrame | None = None
-) -> tuple[list[pd.DataFrame], list[str]]:
-    """The tables, and what was made for them."""
-    calls.unlink(missing_ok=True)
-    inputs = {
+def inputs(calls: Path) -> dict[str, Any]:
+    """What the runs read; they write down in the file what they make."""
+    return {
         "world_model": mock_world_model(),
         "params:environment": BALANCE,
         "params:engine": LOCAL,
         "params:dream": DreamOptions(temperature=1, max_steps=50),
         "params:made": Made(calls=str(calls)),
     }
-    tables = list(run_variants(CHAIN, inputs, LOCAL, options, before))
+
+
+def run(
+    calls: Path, options: AblationOptions, before: pd.DataFrame | None = None
+) -> tuple[list[pd.DataFrame], list[str]]:
+    """The tables, and what was made for them."""
+    calls.unlink(missing_ok=True)
+    tables = list(run_variants(CHAIN, inputs(calls), LOCAL, options, before))
     made = calls.read_text().splitlines() if calls.exists() else []
     return tables, sorted(made)
 
@@ -136,6 +147,17 @@ def test_nothing_is_left_of_a_finished_ablation(tmp_path: Path) -> None:
     (again,), made = run(tmp_path / "calls", options(seeds=[3]), tables[-1])
     assert made == []
     pd.testing.assert_frame_equal(again, tables[-1])
+
+
+def test_runs_behind_one_that_fails_are_kept(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    variants = {"failing": {"made.fails_behind": 4}, **options().variants}
+    asked = options(variants=variants, seeds=[3])
+    tables: list[pd.DataFrame] = []
+    with pytest.raises(ArithmeticError, match="there is no C"):
+        tables.extend(run_variants(CHAIN, inputs(calls), LOCAL, asked, None))
+    # The last one may be under way when the first fails.
+    assert tables[-1]["variant"].unique().tolist()[:2] == ["zero", "one"]
 
 
 def test_the_command_line_changes_an_option_of_a_variant() -> None:

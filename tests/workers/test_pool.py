@@ -165,6 +165,23 @@ def test_results_come_in_order_however_long_they_take(
     assert first.name.split(".")[1] != "0"
 
 
+def double_last(diary: Diary, task: int) -> int:
+    """Double, but the first fails once all others are started."""
+    if task == 0:
+        diary.wait_for(lambda: diary.count("started") == 6)
+        raise ArithmeticError("I would rather not do the first")
+    return double(diary, task)
+
+
+def test_results_come_as_they_are_done_and_before_an_error(pair: WorkerPool):
+    results = pair.as_done(double_last, [(n,) for n in range(7)], named)
+    # The last one may be under way when the first fails.
+    assert [next(results) for _ in range(5)] == [(n, 2 * n) for n in range(1, 6)]
+    with pytest.raises(ArithmeticError, match=r"^I would rather not do the first"):
+        list(results)
+    assert list(pair.as_done(double, [], named)) == []
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_tasks_than_workers(pair: WorkerPool, count: int):
     assert list(pair.map(double, [(n,) for n in range(count)], named)) == [0] * count

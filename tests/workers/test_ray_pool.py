@@ -250,6 +250,27 @@ class Slow:
         return [Joined("a node", versions()), answer, lost]
 
 
+def test_what_is_done_comes_before_the_error_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Failing(Growing):
+        """One in which the first task fails once the others are done."""
+
+        def ask(self, work: Callable[..., Any], *values: Any) -> Any:
+            events = super().ask(work, *values)
+            if work.__name__ == "_exchange":
+                failed = cloudpickle.dumps((False, ArithmeticError("no"), {}))
+                events[0] = Answer(0, 0, failed)
+            return events
+
+    monkeypatch.setattr(ray_pool, "_bridge_to", lambda _: Failing())
+    with RayPool(EngineOptions(kind="ray"), 1, 1, identity) as pool:
+        results = pool.as_done(twice, [(1,), (2,), (3,)], described)
+        assert [next(results), next(results)] == [(1, 1), (2, 2)]
+        with pytest.raises(ArithmeticError):
+            next(results)
+
+
 def test_while_nobody_asks_nobody_waits_for_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

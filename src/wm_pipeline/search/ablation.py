@@ -127,8 +127,8 @@ def run_variants(
         open_pool(workers, None, ATTEMPTS, ChainRuns, *arguments, gpus=True) as pool,
         progress.task("Running variants", len(runs), "runs", len(finished)) as task,
     ):
-        reports = pool.map(ChainRuns.advance, tasks, describe)
-        for run, report in zip(left, reports, strict=True):
+        for index, report in pool.as_done(ChainRuns.advance, tasks, describe):
+            run = left[index]
             finished[run] = _rows(run, keys[run], report, options.judge.games)
             name, seed = run
             task.advance(note=f"{name}, seed {seed}: {rounded(report.value)[0]}")

@@ -103,6 +103,19 @@ class Pool(Protocol):
             Exception: Whatever ``work`` or ``prepare`` raised.
         """
 
+    def as_done(
+        self,
+        work: Callable[..., Any],
+        tasks: Sequence[tuple[Any, ...]],
+        describe: Callable[[int], str],
+    ) -> Iterator[tuple[int, Any]]:
+        """Run tasks in parallel, as ``map`` does.
+
+        Yields:
+            The index of a task and its result, as they are done; those that are done when
+            one fails, before its error.
+        """
+
 
 def open_pool(
     engine: EngineOptions,

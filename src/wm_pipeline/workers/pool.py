@@ -4,7 +4,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import Any, Self
 
@@ -88,6 +88,26 @@ class WorkerPool:
                     yield given.popleft().result()
             while given:
                 yield given.popleft().result()
+        finally:
+            for future in given:
+                future.cancel()
+
+    def as_done(
+        self,
+        work: Callable[..., Any],
+        tasks: Sequence[tuple[Any, ...]],
+        describe: Callable[[int], str],
+    ) -> Iterator[tuple[int, Any]]:
+        """Run tasks in parallel; see ``engine.Pool``."""
+        given = {
+            self._threads.submit(self._run, work, task, index, describe): index
+            for index, task in enumerate(tasks)
+        }
+        try:
+            while given:
+                done = wait(given, return_when=FIRST_COMPLETED).done
+                for future in sorted(done, key=lambda each: bool(each.exception())):
+                    yield given.pop(future), future.result()
         finally:
             for future in given:
                 future.cancel()

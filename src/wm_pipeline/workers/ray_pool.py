@@ -158,15 +158,49 @@ class RayPool:
         describe: Callable[[int], str],
     ) -> Iterator[Any]:
         """Run tasks in parallel; see ``Pool``."""
+        for _, result in self._run(work, tasks, describe, {}, in_order=True):
+            yield result
+
+    def as_done(
+        self,
+        work: Callable[..., Any],
+        tasks: Sequence[tuple[Any, ...]],
+        describe: Callable[[int], str],
+    ) -> Iterator[tuple[int, Any]]:
+        """Run tasks in parallel; see ``Pool``."""
+        answers: dict[int, bytes] = {}
+        try:
+            yield from self._run(work, tasks, describe, answers, in_order=False)
+        except Exception:
+            for task, answer in answers.items():
+                yield task, decoded(answer)
+            raise
+
+    def _run(
+        self,
+        work: Callable[..., Any],
+        tasks: Sequence[tuple[Any, ...]],
+        describe: Callable[[int], str],
+        answers: dict[int, bytes],
+        in_order: bool,
+    ) -> Iterator[tuple[int, Any]]:
+        """Tasks' indices and results, in their order or as they are done.
+
+        Args:
+            work: See ``Pool``.
+            tasks: Likewise.
+            describe: Likewise.
+            answers: Empty; holds those that are there and not yielded yet.
+            in_order: Which of both.
+        """
         self._batches += 1
         batch, most = self._batches, AHEAD * self.size
         waiting = deque(range(len(tasks)))
-        answers: dict[int, bytes] = {}
         deaths, losses = Counter[int](), Counter[int]()
         for number in range(len(tasks)):
             # Until somebody asks for an answer nobody waits for room.
             self._had_one, self._said_waiting = time.monotonic(), False
-            while number not in answers:
+            while number not in answers if in_order else not answers:
                 if self._closed:
                     raise CancelledError
                 given = []
@@ -193,7 +227,8 @@ class RayPool:
                                 )
                             waiting.appendleft(event.task)
                 self._wait_for_room()
-            yield decoded(answers.pop(number))
+            done = number if in_order else next(iter(answers))
+            yield done, decoded(answers.pop(done))
 
     def _do_again(
         self,
