@@ -210,6 +210,20 @@ def test_what_all_runs_share_is_said_once(documents: dict[str, Any]):
     )
 
 
+def test_options_that_change_alike_are_all_shown() -> None:
+    documents = {}
+    for seed, version in enumerate((FIRST, SECOND), start=1):
+        documents[version] = {"run_record": record(seed, ["vision"], 1.0)}
+        options = documents[version]["run_record"]["options"]
+        options["vision"]["training"]["steps"] = seed
+        options["ablation"] = {"games_seed": seed}
+    lines = drawn(list_runs(documents)).splitlines()
+    for seed in (1, 2):
+        assert f"{seed} vision seed {seed}, steps {seed}".split() in [
+            line.split() for line in lines
+        ]
+
+
 def test_lists_are_shown_as_they_are(documents: dict[str, Any]) -> None:
     for version, mark in ((FIRST, "[first]"), (SECOND, "[/second]")):
         documents[version]["run_record"]["options"]["dream"] = {"mark": mark}

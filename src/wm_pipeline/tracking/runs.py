@@ -199,7 +199,8 @@ def runs_tables(runs: pd.DataFrame) -> list[Table]:
     same = [name for name in names if runs[name].nunique() == 1]
     shared = runs[same].bfill().iloc[0].to_dict() if same else {}
     # With another seed every stage's own seed differs: said once.
-    differing = runs[[n for n in names if n not in same]].T.drop_duplicates().index
+    repeated = runs[[n for n in names if n.endswith("seed")]].T.duplicated()
+    differing = [n for n in names if n not in same and not repeated.get(n, False)]
     made = Table(
         title="What they were made of",
         width=80,
@@ -213,7 +214,7 @@ def runs_tables(runs: pd.DataFrame) -> list[Table]:
         stages = run["stages"].split(", ") if run["stages"] else []
         if len(stages) > 2:  # noqa: PLR2004
             stages = [f"{stages[0]} to {stages[-1]}"]
-        said = [_said(run, list(differing))]
+        said = [_said(run, differing)]
         if not pd.isna(run["other_inputs"]):
             said.append(f"it read what is not of its options: {run['other_inputs']}")
         options = Text("; ".join(filter(None, said)))
