@@ -316,3 +316,15 @@ def test_a_range_that_breaks_what_refers_to_it_is_refused() -> None:
     assert found.startswith(f"tune.space: {TAKEN}")
     space["rounds.memory.batch_size"] = {"low": 2, "high": 4}
     assert of_runs("tune.space", space, TAKES, RUNS) == ""
+
+
+def test_a_part_of_a_list_is_not_tuned() -> None:
+    part = "vision.model.encoder.0.channels"
+    space: dict[str, Any] = {part: {"low": 8, "high": 9}}
+    assert of_runs("tune.space", space, {}, RUNS).startswith(
+        f"tune.space.{part}: expected choices of the whole list vision.model"
+    )
+    encoder = base()["vision"]["model"]["encoder"]
+    wider = [{**encoder[0], "channels": 24}, *encoder[1:]]
+    space = {"vision.model.encoder": {"choices": [encoder, wider]}}
+    assert of_runs("tune.space", space, {}, RUNS) == ""

@@ -1,6 +1,7 @@
 """Whether the parameters are right: all of them, also those of stages not run."""
 
 import functools
+import itertools
 from collections.abc import Container, Iterator, Mapping
 from importlib import import_module
 from typing import Any
@@ -171,6 +172,12 @@ def _refused_in_runs(
             found = option(options, path)
             if values.choices is None and isinstance(found, bool | str):
                 yield f"tune.space.{name}: expected choices, found two ends."
+            for each in itertools.accumulate(path.split(".")[:-1], "{}.{}".format):
+                if isinstance(option(options, each), list | tuple):
+                    yield (
+                        f"tune.space.{name}: expected choices of the whole list "
+                        f"{group}.{each}, as conf files have no parts of one."
+                    )
     for variant, changes in compared.variants.items():
         where = f"ablation.variants.{variant}"
         yield from _refused_changes(
