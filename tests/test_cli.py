@@ -64,6 +64,7 @@ def refused(*arguments: str) -> str:
         (["--runner", "Fast"], "--runner: Kedro has no Fast."),
         (["--runner", "ParallelRunner"], "--runner: ParallelRunner runs stages in processes"),
         (["--runner", "kedro.runner.ParallelRunner"], "--runner: ParallelRunner runs stages in processes"),
+        (["--runner", "ThreadRunner"], "--runner: ThreadRunner runs stages side by side"),
         (["--runner", "foo.Bar"], "--runner foo.Bar: No module named 'foo'"),
         (["--runner", "kedro.runner.Bar"], "--runner kedro.runner.Bar: "),
         (["--runner-params", "x=1"], "--runner SequentialRunner: SequentialRunner.__init__() got an unexpected keyword argument 'x'"),

@@ -46,6 +46,12 @@ BAD_REQUESTS = (
 )
 """What Kedro raises before a stage begins is about the command and the conf files."""
 
+REFUSED_RUNNERS = {
+    "ParallelRunner": "in processes that go on when the run is ended",
+    "ThreadRunner": "side by side, while games change the working folder of all of them",
+}
+"""Kedro's other runners: how they run stages."""
+
 
 class Run(click.Command):
     """Kedro's ``run`` with one option more, ``--verbose``."""
@@ -99,10 +105,11 @@ class Run(click.Command):
         runner = ctx.params["runner"] or "SequentialRunner"
         if "." not in runner and not hasattr(kedro.runner, runner):
             raise click.ClickException(f"--runner: Kedro has no {runner}.")
-        if runner.rpartition(".")[-1] == "ParallelRunner":
+        name = runner.rpartition(".")[-1]
+        if name in REFUSED_RUNNERS:
             raise click.ClickException(
-                "--runner: ParallelRunner runs stages in processes that go on when the "
-                "run is ended. Stages have workers of their own; leave it out."
+                f"--runner: {name} runs stages {REFUSED_RUNNERS[name]}. Stages have workers "
+                "of their own; leave it out."
             )
         try:
             load_obj(runner, "kedro.runner")(**ctx.params["runner_params"])
