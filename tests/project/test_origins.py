@@ -81,6 +81,35 @@ def test_a_kill_between_content_and_origin_is_no_damage(tmp_path: Path) -> None:
     assert state.load() == {"generation": 2}
 
 
+def test_what_was_made_of_more_than_its_node_reads_is_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the scores of three rounds are where there are two."""
+    version = Version(None, "2026-11-26T00.00.00.000Z")
+    catalog = DataCatalog(
+        {
+            name: JSONDataset(filepath=str(tmp_path / f"{name}.json"), version=version)
+            for name in ("first", "second", "scores")
+        }
+    )
+    rounds = [Node(lambda: {}, None, name, name=name) for name in ("first", "second")]
+    names = ["first", "second"]
+    of_two = Pipeline([*rounds, Node(lambda *_: {}, names, "scores", name="compare")])
+    of_one = Pipeline([*rounds, Node(lambda _: {}, "first", "scores", name="compare")])
+    keep, missing = KeepOrigins(), ALONE | {"only_missing_outputs": True}
+    keep.before_pipeline_run(ALONE, of_two, catalog)
+    for node in of_two.nodes:
+        for name in node.inputs:
+            keep.before_dataset_loaded(name)
+        catalog.save(node.outputs[0], {})
+        keep.after_dataset_saved(node.outputs[0], node)
+    with caplog.at_level(logging.INFO):
+        keep.before_pipeline_run(missing, of_two, catalog)
+        assert caplog.messages == []
+        keep.before_pipeline_run(missing, of_one, catalog)
+    assert caplog.messages == ["scores is made again: it was made of second, too"]
+
+
 def test_an_input_of_a_version_asked_for_is_not_of_the_options() -> None:
     catalog = DataCatalog({"vae": MemoryDataset(1), "scores": MemoryDataset()})
     node = Node(lambda vae: vae, "vae", "scores", name="judge")

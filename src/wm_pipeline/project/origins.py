@@ -1,5 +1,6 @@
 """What a run makes is known by what made it; what others made is not taken for it."""
 
+import itertools
 import json
 import logging
 from pathlib import Path
@@ -163,17 +164,16 @@ class _Reasons:
 
     Args:
         catalog: Where they are.
-        pipeline: What it makes of what it makes itself has to be made of all of that.
+        pipeline: What it makes has to be made of all that it makes itself and reads for
+            it, and of nothing that it does not read.
         whole: Whether to read all of them, also large ones.
     """
 
     def __init__(self, catalog: DataCatalog, pipeline: Pipeline, whole: bool) -> None:
         self._catalog, self._whole = catalog, whole
-        made = pipeline.all_outputs()
+        self._made = {n for n in pipeline.all_outputs() if _tracked(catalog, n)}
         self._inputs = {
-            output: [n for n in node.inputs if n in made and _tracked(catalog, n)]
-            for node in pipeline.nodes
-            for output in node.outputs
+            output: node.inputs for node in pipeline.nodes for output in node.outputs
         }
         self._known: dict[str, str | None] = {}
 
@@ -198,15 +198,20 @@ class _Reasons:
                 dataset.check_whole()
         except (OSError, InputError) as error:
             return f"it is damaged ({error})"
-        wanted = self._inputs.get(name, ())
+        wanted = self._inputs.get(name, [*origin.inputs])
         lacking = (
             f"it was made without {each}"
             for each in wanted
-            if each not in origin.inputs
+            if each in self._made and each not in origin.inputs
+        )
+        needless = (
+            f"it was made of {each}, too"
+            for each in origin.inputs
+            if each not in wanted
         )
         others = filter(None, (self._input(*each) for each in origin.inputs.items()))
         found = origin.difference(_present(self._catalog, origin.options))
-        return found or next(lacking, None) or next(others, None)
+        return found or next(itertools.chain(lacking, needless, others), None)
 
     def _input(self, name: str, digest: str) -> str | None:
         """Why an input is not the one that was used."""
