@@ -102,8 +102,11 @@ def test_who_reads_c_reads_that_of_the_last_round(stage: str) -> None:
 
 
 @pytest.mark.parametrize("searched", [True, False])
-def test_baselines_know_what_rounds_cost(searched: bool) -> None:
-    stages = [*(STAGES if searched else STAGES[:-1]), "rounds", "evaluation"]
+@pytest.mark.parametrize("inside", [["baselines"], []])
+def test_baselines_know_what_rounds_cost(searched: bool, inside: list[str]) -> None:
+    """Outside the chain, and where a conf environment has them in it."""
+    before = STAGES if searched else STAGES[:-1]
+    stages = [*before, "rounds", "evaluation", *inside]
     made = wired({"baselines"}, stages, base_parameters(), {})["baselines"]
     (node,) = (node for node in made.nodes if node.short_name == "compare_baselines")
     assert node.inputs[-4:] == [
@@ -205,8 +208,9 @@ def test_whoever_came_before_c_is_judged_too() -> None:
     assert node.inputs[-2:] == others[:2]
 
 
-def test_baselines_know_what_training_in_the_game_cost() -> None:
-    stages = [*STAGES, "rounds", "finetune", "evaluation"]
+@pytest.mark.parametrize("inside", [["baselines"], []])
+def test_baselines_know_what_training_in_the_game_cost(inside: list[str]) -> None:
+    stages = [*STAGES, "rounds", "finetune", "evaluation", *inside]
     made = wired({"baselines"}, stages, base_parameters(), {})["baselines"]
     assert {"finetuning_log", "round_1_practice_log"} <= made.inputs()
     assert "finetuned_controller" in made.inputs()

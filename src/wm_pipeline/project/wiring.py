@@ -72,7 +72,12 @@ def wired(
         elif stage == "evaluation" and before:
             made[stage] = Pipeline(create_evaluation(before), inputs=agent | before)
         elif stage in asked or needed:
-            made[stage] = _reading(agent, _new(stage))
+            behind = stages[:number]
+            made[stage] = (
+                _knowing_rounds(stage, count, FINETUNE in behind, agent, before)
+                if stage == "baselines" and ROUNDS in behind
+                else _reading(agent, _new(stage))
+            )
     for stage in sorted(set(known_stages()) - {*stages, ROUNDS, *OF_CHAINS}):
         if stage in asked and ROUNDS in stages and stage in (FINETUNE, "baselines"):
             made[stage] = _knowing_rounds(
@@ -106,7 +111,7 @@ def _knowing_rounds(
     agent: Mapping[str, str],
     before: Mapping[str, str],
 ) -> Pipeline:
-    """A stage outside the chain that reads more of the rounds than their C."""
+    """A stage that reads more of the rounds than their C; finetune outside the chain."""
     if stage == FINETUNE:
         return _reading(agent, create_finetune(count))
     # Without a search there is no other C: what rounds left came of none.
