@@ -182,6 +182,18 @@ def test_a_whole_run_takes_only_the_stages_that_it_resumed(
     assert "| finetune |" not in page
 
 
+def test_a_whole_run_of_a_chain_without_blind_takes_nothing(
+    documents: dict[str, Any],
+) -> None:
+    ended = copy.deepcopy(documents[newest_whole(documents)])
+    failed = interrupted(ended, False, collection=1000.0)
+    for run in (failed, ended):
+        run["run_record"]["chain"].remove("blind")
+    ended["stage_seconds"]["collection"] = 30.0
+    page = results_page({"2999-01-01": failed, "2999-01-02": ended})
+    assert "| collection | 30.0 |" in page
+
+
 def test_a_run_that_ended_before_its_first_stage_costs_nothing(
     documents: dict[str, Any],
 ) -> None:

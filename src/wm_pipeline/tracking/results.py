@@ -43,7 +43,7 @@ NEEDED = (
 alone has no ``controller_choice``."""
 
 FIRST = {"blind", "collection", "vision", "memory", "dream"}
-"""Stages with which such a chain begins; a run without one of them has gone on."""
+"""Stages with which such a chain begins; a run without one of its chain's has gone on."""
 
 COSTS = ("seconds", "cpu", "steps")
 """What a record has by stage; ``seconds`` if the run has failed."""
@@ -214,7 +214,9 @@ def _with_earlier(
 
 
 def _is_whole(left: Mapping[str, Any]) -> bool:
-    return left.keys() >= set(NEEDED) and set(left["run_record"]["stages"]) >= FIRST
+    record = left["run_record"]
+    first = FIRST & {*record["chain"]}
+    return left.keys() >= set(NEEDED) and set(record["stages"]) >= first
 
 
 def _resumed(left: Mapping[str, Any]) -> set[str]:
