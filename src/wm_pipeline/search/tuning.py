@@ -201,12 +201,13 @@ class Study:
         """The number of the best trial, its value and error, and its options.
 
         Raises:
-            InputError: No trial came to its end.
+            InputError: All trials failed.
         """
         if not self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            noted = [each.user_attrs for each in self._study.get_trials(deepcopy=False)]
+            reasons = [each[_ERROR] for each in noted if _ERROR in each]
             raise InputError(
-                "tune: expected a trial that came to its end, found none. Give it more "
-                "tune.trials"
+                f"tune: all {len(reasons)} trials failed, the last by: {reasons[-1]}"
             )
         trial = self._study.best_trial
         score = {name: trial.user_attrs[_REPORT][name] for name in ("value", "error")}
