@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -179,6 +180,35 @@ def test_a_fork_server_that_stands_still_is_started_anew(
         worker.run(identify, ())
     assert worker.run(size_and, ("done",)) == (len(BALLAST), "done")
     assert servers() != [server]
+
+
+class Interrupted:
+    """A socket at which Ctrl-C comes before the first answer."""
+
+    def __init__(self, of: socket.socket) -> None:
+        self._of, self._came = of, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._of, name)
+
+    def recv(self, size: int) -> bytes:
+        if not self._came:
+            self._came = True
+            raise KeyboardInterrupt
+        return self._of.recv(size)
+
+
+@pytest.mark.usefixtures("no_server")
+def test_the_answer_to_a_fork_that_is_interrupted_is_nobody_elses(worker: Worker):
+    worker.run(identify, ())
+    (one,) = forked()
+    one.kill()
+    with pytest.raises(WorkerDied):
+        worker.run(identify, ())
+    forkserver.SERVER._socket = Interrupted(forkserver.SERVER._socket)
+    with pytest.raises(KeyboardInterrupt):
+        worker.run(identify, ())
+    assert worker.run(identify, ()) == worker._process.pid
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])

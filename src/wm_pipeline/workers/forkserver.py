@@ -129,19 +129,22 @@ class ForkServer:
         with self._lock:
             asked = self._running(paths)
             status, told = os.pipe()
+            answer = b""
             try:
                 descriptors = [connection, told, 1, 2]
                 header = len(message).to_bytes(HEADER, "big")
                 socket.send_fds(asked, [header], descriptors)
                 asked.sendall(message)
                 answer = asked.recv(HEADER)
-            except OSError:  # it is dead, or stuck
-                answer = b""
+            except OSError:
+                pass  # it is dead, or stuck
             finally:
                 os.close(told)
+                if len(answer) < HEADER:
+                    # An answer that still came would be taken for that to the next fork.
+                    os.close(status)
+                    self._end()
             if len(answer) < HEADER:
-                os.close(status)
-                self._end()
                 raise ServerDied("the process of which workers are forked died")
         return Forked(int.from_bytes(answer, "big"), Connection(status, writable=False))
 
