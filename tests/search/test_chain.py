@@ -191,6 +191,25 @@ def test_another_number_is_another_run(inputs: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_a_run_that_is_left_closes_what_it_holds(inputs: dict[str, Any]) -> None:
+    closed: list[int] = []
+
+    def held(*read: Any) -> Iterator[tuple[int, SearchState]]:
+        try:
+            yield from search(*read)
+        finally:
+            closed.append(1)
+
+    node = Node(held, READS, ["log", "search_state"], name="search")
+    runs = ChainRuns(replace(CHAIN, nodes=(node,)), inputs, JUDGE)
+    runs.close()
+    runs.advance(0, {}, 2, 2)
+    assert closed == []
+    runs.close()
+    assert closed == [1]
+
+
+@pytest.mark.usefixtures("here")
 def test_sets_of_episodes_are_read_from_the_runs_own_folder(
     inputs: dict[str, Any], tmp_path: Path
 ) -> None:

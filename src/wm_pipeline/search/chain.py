@@ -207,7 +207,12 @@ class ChainRuns:
     def __init__(self, chain: Chain, inputs: Mapping[str, Any], judge: Judge) -> None:
         self._chain, self._inputs, self._judge = chain, inputs, judge
         self._number: int | None = None
+        self._states: Iterator[SearchState] = iter(())
         self._folder = Path("run").absolute()  # of this worker
+
+    def close(self) -> None:
+        """Leave the run that it is at; what its nodes hold is closed."""
+        self._states = iter(())
 
     def advance(
         self, number: int, values: dict[str, Any], generations: int, episodes: int
