@@ -1,13 +1,17 @@
 """Tests of what killed games leave in shared memory: real games, really killed."""
 
 import contextlib
+import mmap
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
+from wm_pipeline.workers import leftovers
 from wm_pipeline.workers.leftovers import SEGMENTS, SHARED_MEMORY, remove_segments
 
 
@@ -56,3 +60,15 @@ def test_a_killed_games_segments_go_and_a_living_ones_stay(doom: EnvironmentOpti
         assert existing(living) == living
         env.reset(seed=2)
     assert not existing(living)
+
+
+def test_names_that_are_no_text_harm_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(leftovers, "SHARED_MEMORY", tmp_path)
+    left, used = tmp_path / "ViZDoom1", tmp_path / os.fsdecode(b"ViZDoom\xff")
+    left.write_bytes(b"0")
+    used.write_bytes(b"0")
+    with used.open("r+b") as file, mmap.mmap(file.fileno(), 0):
+        remove_segments()
+    assert existing({left, used}) == {used}

@@ -35,7 +35,8 @@ def _mapped() -> Iterator[str]:
     """The files of shared memory that this user's processes have mapped."""
     for pid in psutil.pids():
         with contextlib.suppress(OSError):  # it has ended, or is another user's
-            for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            maps = Path(f"/proc/{pid}/maps").read_text(errors="surrogateescape")
+            for line in maps.splitlines():
                 path = line.partition("/")
                 if path[1]:
                     yield path[1] + path[2]
