@@ -287,6 +287,17 @@ def test_while_nobody_asks_nobody_waits_for_room(
                 clock.now += 2 * ray_pool.ROOM_SECONDS
 
 
+def test_a_cluster_is_spoken_with_by_one_process(engine: EngineOptions) -> None:
+    """However many workers its pools have, as those of a study have one."""
+    alone = engine.model_copy(update={"workers": 1, "cpus_per_worker": 2})
+    with (
+        open_pool(engine, 1, 1, identity, 1) as pool,
+        open_pool(alone, 1, 1, identity, 1) as other,
+    ):
+        assert (pool.size, other.size) == (2, 1)
+        assert list(ray_pool._bridges) == [(engine.address, False)]
+
+
 def test_what_is_nobodys_any_more_harms_nobody(engine: EngineOptions) -> None:
     with open_pool(engine, 1, 1, identity, 1) as pool:
         broken = pool.map(where, [(1.0,)] * 4, described)
@@ -341,7 +352,7 @@ def test_an_answer_that_is_lost_is_asked_for_again(
     killed: list[Any] = []
     monkeypatch.setattr(ray, "get", lost)
     monkeypatch.setattr(ray, "kill", killed.append)
-    workers = ray_bridge._Workers(None, None, 0)
+    workers = ray_bridge._Workers(None, None, EngineOptions(), 0)
     actor = SimpleNamespace(begin=SimpleNamespace(remote=lambda: "word"))
     host = ray_bridge._Host(actor)
     host.task, host.node = (workers._batch, 7), "10.0.0.2"
@@ -357,7 +368,7 @@ def test_who_speaks_with_ray_may_be_killed(engine: EngineOptions) -> None:
     """Between two questions: a new one knows nothing of the pool."""
     with open_pool(engine, 1, 1, identity, 1) as pool:
         assert doubled(pool, 4)
-        bridge = ray_pool._bridges[engine]._process._process
+        bridge = ray_pool._bridge_to(engine)._process._process
         assert bridge is not None
         bridge.kill()
         bridge.wait()

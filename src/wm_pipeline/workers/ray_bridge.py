@@ -39,44 +39,48 @@ class RayBridge:
     """A connection to a Ray cluster, and the pools of workers that run in it.
 
     Args:
-        engine: The cluster, and what a worker takes.
+        address: Of the cluster; None starts one here.
+        dashboard: Whether that one serves its dashboard.
         head_seconds: Without an answer, after which its head is taken for dead.
 
     Raises:
         InputError: There is no such cluster.
     """
 
-    def __init__(self, engine: EngineOptions, head_seconds: float) -> None:
-        self._engine, self._head_seconds = engine, head_seconds
-        _connect(engine)
+    def __init__(
+        self, address: str | None, dashboard: bool, head_seconds: float
+    ) -> None:
+        self._head_seconds = head_seconds
+        _connect(address, dashboard)
         self._is_client = ray.util.client.ray.is_connected()
         self._looked = time.monotonic()
         self._silent_since: float | None = None
         self._pools: dict[int, _Workers] = {}
 
-    def open(self, setup: bytes, gpus: float) -> int:
+    def open(self, setup: bytes, engine: EngineOptions, gpus: float) -> int:
         """Begin a pool; its number.
 
         Args:
             setup: Its workers' first message.
-            gpus: That Ray keeps for each of them.
+            engine: How many they are, and the CPUs that Ray keeps for each of them.
+            gpus: Likewise.
         """
         number = len(self._pools)
         actor = ray.remote(_Actor).options(
-            num_cpus=self._engine.cpus_per_worker,
+            num_cpus=engine.cpus_per_worker,
             num_gpus=gpus,
             scheduling_strategy="SPREAD",
         )
-        self._pools[number] = _Workers(actor, ray.put(setup), gpus)
+        self._pools[number] = _Workers(actor, ray.put(setup), engine, gpus)
         return number
 
     def room(self, number: int) -> int:
         """How many workers a pool wants: as many as were asked for, or as have room now."""
-        if self._engine.workers is not None:
-            return self._engine.workers
-        gpus = self._pool(number).gpus
+        pool = self._pool(number)
+        if pool.engine.workers is not None:
+            return pool.engine.workers
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        return max(1, sum(self._room_on(resources, gpus) for resources in alive))
+        return max(1, sum(map(pool.room_on, alive)))
 
     def resources(self) -> str:
         """What the cluster has, in words."""
@@ -143,14 +147,6 @@ class RayBridge:
             return ray.util.client.ray.is_connected()
         return _listens(ray.get_runtime_context().gcs_address)
 
-    def _room_on(self, resources: dict[str, float], gpus: float) -> int:
-        """Workers that have room on a node where nothing else runs."""
-        fit = resources.get("CPU", 0) // self._engine.cpus_per_worker
-        if gpus:
-            # Ten tenths are one, but for the rounding of binary fractions.
-            fit = min(fit, resources.get("GPU", 0) / gpus + 1e-6)
-        return int(fit)
-
 
 class _Host:
     """A worker, seen from here.
@@ -175,14 +171,26 @@ class _Workers:
     Args:
         actor: What Ray makes one of.
         setup: Their first message, in Ray's store.
-        gpus: That Ray keeps for each.
+        engine: How many they are, and the CPUs that Ray keeps for each.
+        gpus: Likewise.
     """
 
-    def __init__(self, actor: Any, setup: Any, gpus: float) -> None:
-        self._actor, self._setup, self.gpus = actor, setup, gpus
+    def __init__(
+        self, actor: Any, setup: Any, engine: EngineOptions, gpus: float
+    ) -> None:
+        self._actor, self._setup = actor, setup
+        self.engine, self._gpus = engine, gpus
         self.hosts: list[_Host] = []
         self.ended = False
         self._batch, self._queue = 0, deque[tuple[int, bytes]]()
+
+    def room_on(self, resources: dict[str, float]) -> int:
+        """Those that have room on a node where nothing else runs."""
+        fit = resources.get("CPU", 0) // self.engine.cpus_per_worker
+        if self._gpus:
+            # Ten tenths are one, but for the rounding of binary fractions.
+            fit = min(fit, resources.get("GPU", 0) / self._gpus + 1e-6)
+        return int(fit)
 
     def grow(self, wanted: int) -> None:
         """Have as many as are wanted; those without room wait for it."""
@@ -296,27 +304,27 @@ class _Actor:
         self._opened.close()
 
 
-def _connect(engine: EngineOptions) -> None:
+def _connect(address: str | None, dashboard: bool) -> None:
     """Connect this process, in silence, or start Ray for it."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # What Ray is going to do anyway; until it does it warns.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    options: dict[str, Any] = {"address": engine.address}
-    what = f"engine.address: expected a Ray cluster at {engine.address}, found none"
-    if engine.address is None:
+    options: dict[str, Any] = {"address": address}
+    what = f"engine.address: expected a Ray cluster at {address}, found none"
+    if address is None:
         what = "engine: Ray could not be started here"
         options = {
             "address": "local",
             "num_cpus": cores(),
-            "include_dashboard": engine.dashboard,
+            "include_dashboard": dashboard,
         }
-    elif engine.address != "auto" and not _listens(engine.address):
+    elif address != "auto" and not _listens(address):
         raise InputError(what)  # Ray would try for minutes
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except (RuntimeError, ValueError, OSError) as error:
         found = str(error).strip().splitlines() or [type(error).__name__]
-        hint = "" if engine.address is None else TOKEN
+        hint = "" if address is None else TOKEN
         raise InputError(f"{what}: {found[0]}{hint}") from error
 
 

@@ -128,7 +128,7 @@ class RayPool:
         self._name = engine.address or "this machine"
         setup = cloudpickle.dumps((threads, prepare, arguments))
         self._number = self._bridge.ask(
-            _open, setup, engine.gpus_per_worker if gpus else 0
+            _open, setup, engine, engine.gpus_per_worker if gpus else 0
         )
         self._batches, self._living, self._failed_starts = 0, 0, 0
         self._closed = False
@@ -312,12 +312,13 @@ class _Bridge:
     """The process that speaks with a Ray cluster, started when it is first asked.
 
     Args:
-        engine: The cluster.
+        address: Of the cluster.
+        dashboard: Whether one that is started here serves its dashboard.
     """
 
-    def __init__(self, engine: EngineOptions) -> None:
-        self._name = engine.address or "this machine"
-        setup = cloudpickle.dumps((None, _begin, (engine, HEAD_SECONDS)))
+    def __init__(self, address: str | None, dashboard: bool) -> None:
+        self._name = address or "this machine"
+        setup = cloudpickle.dumps((None, _begin, (address, dashboard, HEAD_SECONDS)))
         self._opened = ExitStack()
         folder = self._opened.enter_context(
             scratch_folder("wm_ray_", abandon=kill_processes_in)
@@ -362,12 +363,13 @@ class _Bridge:
 
 def _bridge_to(engine: EngineOptions) -> _Bridge:
     """One a cluster, for as long as this process: Ray takes seconds to start."""
-    if engine not in _bridges or _bridges[engine].is_gone:
-        _bridges[engine] = _Bridge(engine)
-    return _bridges[engine]
+    cluster = engine.address, engine.dashboard
+    if cluster not in _bridges or _bridges[cluster].is_gone:
+        _bridges[cluster] = _Bridge(*cluster)
+    return _bridges[cluster]
 
 
-_bridges: dict[EngineOptions, _Bridge] = {}
+_bridges: dict[tuple[str | None, bool], _Bridge] = {}
 
 
 @atexit.register
@@ -389,14 +391,14 @@ def _unpacked(answer: Answer) -> bytes:
     return pa.decompress(answer.packed, answer.size, "zstd", asbytes=True)
 
 
-def _begin(engine: EngineOptions, head_seconds: float) -> "RayBridge":
+def _begin(address: str | None, dashboard: bool, head_seconds: float) -> "RayBridge":
     from wm_pipeline.workers.ray_bridge import RayBridge  # noqa: PLC0415  there alone
 
-    return RayBridge(engine, head_seconds)
+    return RayBridge(address, dashboard, head_seconds)
 
 
-def _open(bridge: "RayBridge", setup: bytes, gpus: float) -> int:
-    return bridge.open(setup, gpus)
+def _open(bridge: "RayBridge", *values: Any) -> int:
+    return bridge.open(*values)
 
 
 def _room(bridge: "RayBridge", number: int) -> int:
