@@ -128,7 +128,7 @@ class RayPool:
         self._name = engine.address or "this machine"
         setup = cloudpickle.dumps((threads, prepare, arguments))
         self._number = self._bridge.ask(
-            _open, setup, engine, engine.gpus_per_worker if gpus else 0
+            "open", setup, engine, engine.gpus_per_worker if gpus else 0
         )
         self._batches, self._living, self._failed_starts = 0, 0, 0
         self._closed = False
@@ -143,13 +143,13 @@ class RayPool:
     @property
     def size(self) -> int:
         """How many workers there may be now, 1 or more."""
-        return self._bridge.ask(_room, self._number)
+        return self._bridge.ask("room", self._number)
 
     def close(self) -> None:
         """End the workers and what they started; a ``map`` of another thread ends, too."""
         self._closed = True
         with suppress(ConnectionError):  # they have ended with their cluster
-            self._bridge.ask(_shut, self._number)
+            self._bridge.ask("shut", self._number)
 
     def map(
         self,
@@ -207,7 +207,7 @@ class RayPool:
                 while waiting and waiting[0] < number + most:
                     task = waiting.popleft()
                     given.append((task, encoded(work, tasks[task])))
-                for event in self._bridge.ask(_exchange, self._number, batch, given):
+                for event in self._bridge.ask("exchange", self._number, batch, given):
                     if isinstance(event, Answer):
                         answers[event.task] = _unpacked(event)
                     elif isinstance(event, Joined):
@@ -300,7 +300,7 @@ class RayPool:
             return
         what = (
             f"worker has found room in the Ray cluster of {self._name}, which has "
-            f"{self._bridge.ask(_resources)}"
+            f"{self._bridge.ask('resources')}"
         )
         if waited >= ROOM_SECONDS:
             raise InputError(f"engine: for {ROOM_SECONDS:.0f} seconds no {what}")
@@ -331,8 +331,8 @@ class _Bridge:
         """Whether its cluster is gone."""
         return self._gone is not None
 
-    def ask(self, work: Callable[..., Any], *values: Any) -> Any:
-        """Have the process do something.
+    def ask(self, name: str, *values: Any) -> Any:
+        """Have a method of its ``RayBridge`` called.
 
         Raises:
             ConnectionError: It has ended or hangs, as its cluster is gone.
@@ -340,7 +340,7 @@ class _Bridge:
         try:
             if self._gone is not None:
                 raise self._gone
-            return self._process.run(work, values)
+            return self._process.run(_call, (name, *values))
         except (WorkerDied, ConnectionError) as gone:
             self._gone = gone
             self.close()
@@ -397,21 +397,5 @@ def _begin(address: str | None, dashboard: bool, head_seconds: float) -> "RayBri
     return RayBridge(address, dashboard, head_seconds)
 
 
-def _open(bridge: "RayBridge", *values: Any) -> int:
-    return bridge.open(*values)
-
-
-def _room(bridge: "RayBridge", number: int) -> int:
-    return bridge.room(number)
-
-
-def _resources(bridge: "RayBridge") -> str:
-    return bridge.resources()
-
-
-def _exchange(bridge: "RayBridge", *values: Any) -> list[Event]:
-    return bridge.exchange(*values)
-
-
-def _shut(bridge: "RayBridge", number: int) -> None:
-    bridge.shut(number)
+def _call(bridge: "RayBridge", name: str, *values: Any) -> Any:
+    return getattr(bridge, name)(*values)
