@@ -38,7 +38,8 @@ class EvaluatorOptions(Options):
 
     Attributes:
         workers: Worker processes that share a population; 0 evaluates it in this
-            process; null takes one a core, where there are several and no GPU.
+            process; null takes as many as ``engine.workers``, or where that is null one
+            a core, if there are several and no GPU.
         max_dreams: Simultaneous dreams in a process, 1 or more, which bounds its
             memory; null has no limit. The result does not depend on it.
         device: ``cpu``, ``cuda``, or ``auto``: the GPU if there is one.
