@@ -1,6 +1,7 @@
 """The compiled pieces of training: equal to torch's, values and gradients."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -162,8 +163,110 @@ def test_other_numbers_and_devices_are_torchs() -> None:
     assert training.usable(torch.zeros(1))
     assert not training.usable(torch.zeros(1, dtype=torch.float64))
     assert not training.usable(torch.zeros(1, device="meta"))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_half_precision_is_torchs_where_there_are_no_tiles(
+    there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "has_tiles", lambda: there)
+    assert training.usable(torch.zeros(1))
     with torch.autocast("cpu", torch.bfloat16):
-        assert not training.usable(torch.zeros(1))
+        assert training.usable(torch.zeros(1)) is there
+        assert not training.usable(torch.zeros(1, dtype=torch.bfloat16))
+
+
+@pytest.fixture
+def tiles() -> None:
+    if not training.has_tiles():
+        pytest.skip("there is no AMX, or no compiler that knows it")
+
+
+def lstm_results(rows: int, inputs: int, hidden: int, kind: str) -> list[Tensor]:
+    """What an LSTM gives, h first, and its gradients: of torch's in float64 (``exact``),
+    of ours in float32 (``float32``) or with products of bfloat16 (``bfloat16``)."""
+    module = torch.nn.LSTM(inputs, hidden, batch_first=True)
+    with torch.no_grad():
+        for weights in module.parameters():
+            weights.copy_(drawn(*weights.shape) / hidden**0.5)
+    values, state = drawn(rows, 5, inputs), drawn(2, rows, hidden, seed=1)
+    by_h = drawn(rows, 5, hidden, seed=2)
+    if kind == "exact":
+        module, values, state, by_h = (
+            part.double() for part in (module, values, state, by_h)
+        )
+    values.requires_grad_()
+    if kind == "exact":
+        all_h, (h, c) = module(values, (state[:1], state[1:]))
+    else:
+        with torch.autocast("cpu", torch.bfloat16, enabled=kind == "bfloat16"):
+            before = (state[0], state[1])
+            all_h, (h, c) = training.lstm(values, before, module.all_weights[0])
+    loss = (all_h * by_h).sum() + h.sum() + c.square().sum()
+    gradients = torch.autograd.grad(loss, [values, *module.parameters()])
+    results = [all_h, h.flatten(), c.flatten(), *gradients]
+    assert kind == "exact" or {part.dtype for part in results} == {torch.float32}
+    return [part.detach().double() for part in results]
+
+
+@pytest.mark.usefixtures("tiles")
+@pytest.mark.parametrize("rows", [1, 7, 24, 48])
+@pytest.mark.parametrize(
+    ("inputs", "hidden"), [(5, 3), (35, 3), (5, 8), (35, 128), (35, 512)]
+)
+def test_tiles_are_as_exact_as_bfloat16(rows: int, inputs: int, hidden: int) -> None:
+    exact, full, of_half = (
+        lstm_results(rows, inputs, hidden, kind)
+        for kind in ("exact", "float32", "bfloat16")
+    )
+    for wanted, near, found in zip(exact, full, of_half, strict=True):
+        largest = wanted.abs().max().item()
+        torch.testing.assert_close(near, wanted, rtol=0, atol=1e-5 * largest)
+        torch.testing.assert_close(found, wanted, rtol=0, atol=2e-2 * largest)
+        assert (found - near).abs().max() > 1e-5 * largest
+
+
+@pytest.mark.usefixtures("tiles")
+@pytest.mark.parametrize("rows", [1, 7, 33, 65])
+@pytest.mark.parametrize(("inputs", "hidden"), [(1, 1), (5, 3), (33, 12), (64, 40)])
+def test_tiles_add_up_what_bfloat16_holds(rows: int, inputs: int, hidden: int) -> None:
+    weights = [
+        drawn(*shape, seed=seed).bfloat16().float()
+        for seed, shape in enumerate(
+            [(4 * hidden, inputs), (4 * hidden, hidden), (4 * hidden,), (4 * hidden,)]
+        )
+    ]
+    values = drawn(rows, 1, inputs).bfloat16().float()
+    h = c = drawn(rows, hidden, seed=1).bfloat16().float()
+    full, _ = training.lstm(values, (h, c), weights)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, _ = training.lstm(values, (h, c), weights)
+    torch.testing.assert_close(found, full, rtol=0, atol=2e-6)
+
+
+@pytest.mark.usefixtures("tiles")
+def test_each_thread_has_its_own_tiles() -> None:
+    def results(rows: int) -> list[Tensor]:
+        return lstm_results(rows, 35, 40, "bfloat16")
+
+    sizes = [1, 7, 24, 48] * 8
+    alone = {rows: results(rows) for rows in set(sizes)}
+    with ThreadPoolExecutor(4) as pool:
+        for rows, found in zip(sizes, pool.map(results, sizes), strict=True):
+            assert all(map(torch.equal, found, alone[rows]))
+
+
+@pytest.mark.usefixtures("tiles")
+def test_tiles_carry_the_state_on() -> None:
+    torch.manual_seed(0)
+    weights = torch.nn.LSTM(5, 12).all_weights[0]
+    values, before = drawn(7, 6, 5), (drawn(7, 12), drawn(7, 12, seed=1))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        whole, state = training.lstm(values, before, weights)
+        first, between = training.lstm(values[:, :2], before, weights)
+        second, last = training.lstm(values[:, 2:], between, weights)
+    assert torch.equal(torch.cat((first, second), 1), whole)
+    assert all(map(torch.equal, last, state))
 
 
 def test_the_largest_mixture_is_in_the_source() -> None:

@@ -4,6 +4,7 @@
 
 #include "elementary.h"
 #include "lanes.h"
+#include "tiles.h"
 
 #ifdef __AVX512F__
 #define WIDE 4
@@ -15,9 +16,6 @@
 
 /* Columns of weights as they are packed. */
 static int64_t padded(int64_t outputs) { return (outputs + PANEL - 1) / PANEL * PANEL; }
-
-/* Numbers of panels that hold weights (inputs, outputs). */
-int64_t panels_size(int64_t inputs, int64_t outputs) { return inputs * padded(outputs); }
 
 /* Weights (inputs, outputs) in panels (panels, inputs, PANEL), zeros behind the last. */
 static void pack(int64_t inputs, int64_t outputs, const float *restrict weights,
@@ -73,6 +71,28 @@ static void products(int64_t rows, int64_t inputs, int64_t outputs,
   }
 }
 
+/* Numbers of floats that have room for packed weights (inputs, outputs). */
+int64_t room_size(int64_t half, int64_t rows, int64_t inputs, int64_t outputs) {
+  return half ? tiles_size(rows, inputs, outputs) : inputs * padded(outputs);
+}
+
+/* As tiles of bfloat16 if `half`, else as panels. */
+static void pack_as(int64_t half, int64_t inputs, int64_t outputs, const float *weights,
+                    float *room) {
+  if (half)
+    pack_tiles(inputs, outputs, weights, room);
+  else
+    pack(inputs, outputs, weights, room);
+}
+
+static void products_as(int64_t half, int64_t rows, int64_t inputs, int64_t outputs,
+                        const float *values, float *room, float *to) {
+  if (half)
+    tile_products(rows, inputs, outputs, values, room, to);
+  else
+    products(rows, inputs, outputs, values, room, to);
+}
+
 /* A step behind its products. The gates (rows, 4 hidden: input, forget, cell, output)
    become their activations; c before it (rows, hidden) leads to c and h after it. */
 static void cell_forward(int64_t rows, int64_t hidden, float *restrict gates,
@@ -118,37 +138,42 @@ static void cell_backward(int64_t rows, int64_t hidden, float *restrict gates,
 /* The steps of a batch of sequences (time, rows, inputs). The gates (time, rows,
    4 hidden) become their activations; h and c (time + 1, rows, hidden) hold the state
    before the first step, and get those after each. Weights are (inputs, 4 hidden) and
-   (hidden, 4 hidden); `panels` is room for both, packed. */
-void lstm_forward(int64_t time, int64_t rows, int64_t inputs, int64_t hidden,
-                  const float *values, const float *of_inputs, const float *of_hidden,
-                  const float *biases, float *panels, float *gates, float *h, float *c) {
+   (hidden, 4 hidden); `room` is for both, packed. Products are bfloat16 if `half`. */
+void lstm_forward(int64_t half, int64_t time, int64_t rows, int64_t inputs,
+                  int64_t hidden, const float *values, const float *of_inputs,
+                  const float *of_hidden, const float *biases, float *room,
+                  float *gates, float *h, float *c) {
   const int64_t size = rows * hidden;
-  pack(inputs, 4 * hidden, of_inputs, panels);
-  float *hidden_panels = panels + inputs * padded(4 * hidden);
-  pack(hidden, 4 * hidden, of_hidden, hidden_panels);
+  float *hidden_room = room + room_size(half, rows, inputs, 4 * hidden);
+  pack_as(half, inputs, 4 * hidden, of_inputs, room);
+  pack_as(half, hidden, 4 * hidden, of_hidden, hidden_room);
+  if (half) tiles_begin(rows);
   for (int64_t step = 0; step < time; step++) {
     for (int64_t row = 0; row < rows; row++)
       memcpy(gates + row * 4 * hidden, biases, 4 * hidden * sizeof *gates);
-    products(rows, inputs, 4 * hidden, values, panels, gates);
-    products(rows, hidden, 4 * hidden, h, hidden_panels, gates);
+    products_as(half, rows, inputs, 4 * hidden, values, room, gates);
+    products_as(half, rows, hidden, 4 * hidden, h, hidden_room, gates);
     cell_forward(rows, hidden, gates, c, c + size, h + size);
     values += rows * inputs, gates += 4 * size, h += size, c += size;
   }
+  if (half) tiles_end();
 }
 
 /* Their gradient, which takes the place of the gates' activations. Gradients of h come
    from the head (time, rows, hidden) and, in `by_h` (rows, hidden), from what is behind
    the last step; `by_c` likewise. The weights of h are (4 hidden, hidden) here. */
-void lstm_backward(int64_t time, int64_t rows, int64_t hidden, float *gates,
-                   const float *c, const float *from_head, const float *weights,
-                   float *panels, float *by_h, float *by_c) {
+void lstm_backward(int64_t half, int64_t time, int64_t rows, int64_t hidden,
+                   float *gates, const float *c, const float *from_head,
+                   const float *weights, float *room, float *by_h, float *by_c) {
   const int64_t size = rows * hidden;
-  pack(4 * hidden, hidden, weights, panels);
+  pack_as(half, 4 * hidden, hidden, weights, room);
+  if (half) tiles_begin(rows);
   for (int64_t step = time - 1; step >= 0; step--) {
     float *of_step = gates + step * 4 * size;
     cell_backward(rows, hidden, of_step, c + step * size, c + (step + 1) * size,
                   from_head + step * size, by_h, by_c);
     memset(by_h, 0, size * sizeof *by_h);
-    products(rows, 4 * hidden, hidden, of_step, panels, by_h);
+    products_as(half, rows, 4 * hidden, hidden, of_step, room, by_h);
   }
+  if (half) tiles_end();
 }

@@ -84,8 +84,8 @@ def compiled() -> ctypes.CDLL | None:
         ],
         "lstm_cell": [_whole, _whole, _pointer, _pointer, _pointer, _whole],
         "sample_step": [ctypes.POINTER(SampleStepArguments)],
-        "lstm_forward": [*(_whole,) * 4, *(_pointer,) * 8],
-        "lstm_backward": [*(_whole,) * 3, *(_pointer,) * 7],
+        "lstm_forward": [*(_whole,) * 5, *(_pointer,) * 8],
+        "lstm_backward": [*(_whole,) * 4, *(_pointer,) * 7],
         "mixture_loss": [
             *(_whole,) * 4,
             *(_pointer,) * 2,
@@ -108,7 +108,8 @@ def compiled() -> ctypes.CDLL | None:
     for name, arguments in signatures.items():
         function = getattr(library, name)
         function.argtypes, function.restype = arguments, None
-    library.panels_size.argtypes, library.panels_size.restype = [_whole] * 2, _whole
+    library.room_size.argtypes, library.room_size.restype = [_whole] * 4, _whole
+    library.tiles_usable.argtypes = []
     return library
 
 

@@ -4,6 +4,7 @@ Their callers ask ``usable`` first, and let torch do the work where it says no.
 """
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -22,13 +23,23 @@ FRAME = (64, 64, 3)
 
 
 def usable(tensor: Tensor) -> bool:
-    """Whether the functions take a tensor: float32 on a CPU, with a C compiler."""
+    """Whether the functions take a tensor: float32 on a CPU, with a C compiler.
+
+    Where products are to be of bfloat16 (autocast), the processor must have AMX.
+    """
     return (
         tensor.device.type == "cpu"
         and tensor.dtype is torch.float32
-        and not torch.is_autocast_enabled("cpu")
         and compiled() is not None
+        and (not torch.is_autocast_enabled("cpu") or has_tiles())
     )
+
+
+@functools.cache
+def has_tiles() -> bool:
+    """Whether there is AMX, which multiplies bfloat16, for ``tiles.h``."""
+    library = compiled()
+    return library is not None and bool(library.tiles_usable())
 
 
 def lstm(
@@ -36,7 +47,8 @@ def lstm(
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """One layer of an LSTM over sequences, as ``torch.nn.LSTM`` computes it.
 
-    Gradients go to the weights and to the inputs, not to the state before.
+    Gradients go to the weights and to the inputs, not to the state before. Under autocast
+    products are of bfloat16, with sums, states and gradients of float32.
 
     Args:
         inputs: (batch, time, input) float32.
@@ -47,8 +59,11 @@ def lstm(
     Returns:
         h after each step, (batch, time, hidden); and the state after the last one.
     """
-    hidden, h, c = _LSTM.apply(inputs.transpose(0, 1), *state, *weights)
-    return hidden.transpose(0, 1), (h, c)
+    half = torch.is_autocast_enabled("cpu")
+    hidden, h, c = _LSTM.apply(half, inputs.transpose(0, 1), *state, *weights)
+    hidden = hidden.transpose(0, 1)
+    # torch's products of bfloat16 take seven times as long where rows are scattered.
+    return hidden.contiguous() if half else hidden, (h, c)
 
 
 def mixture_loss(
@@ -126,7 +141,7 @@ class _LSTM(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, inputs: Tensor, h: Tensor, c: Tensor, *weights: Tensor
+        ctx: Any, half: bool, inputs: Tensor, h: Tensor, c: Tensor, *weights: Tensor
     ) -> Any:
         of_inputs, of_hidden, *biases = weights
         inputs = inputs.contiguous()
@@ -135,18 +150,19 @@ class _LSTM(torch.autograd.Function):
         gates = inputs.new_empty(time, batch, 4 * hidden)
         hs, cs = (torch.cat((x[None], x.new_empty(time, *x.shape))) for x in (h, c))
         by_input, by_h = of_inputs.t().contiguous(), of_hidden.t().contiguous()
-        bias, panels = biases[0] + biases[1], _panels(by_input, by_h)
+        bias, room = biases[0] + biases[1], _room(half, batch, by_input, by_h)
         _library().lstm_forward(
-            *(time, batch, size, hidden),
+            *(half, time, batch, size, hidden),
             address(inputs, (time, batch, size), torch.float32),
             address(by_input, (size, 4 * hidden), torch.float32),
             address(by_h, (hidden, 4 * hidden), torch.float32),
             address(bias, (4 * hidden,), torch.float32),
-            *(panels.data_ptr(), gates.data_ptr()),
+            *(room.data_ptr(), gates.data_ptr()),
             address(hs, (time + 1, batch, hidden), torch.float32),
             address(cs, (time + 1, batch, hidden), torch.float32),
         )
         ctx.save_for_backward(inputs, of_inputs, of_hidden, gates, hs, cs)
+        ctx.half = half
         return hs[1:], hs[-1].clone(), cs[-1].clone()
 
     @staticmethod
@@ -160,23 +176,30 @@ class _LSTM(torch.autograd.Function):
             part.clone(memory_format=torch.contiguous_format) for part in (by_h, by_c)
         )
         time, batch, hidden = by_hidden.shape
-        panels = _panels(weights)
+        room = _room(ctx.half, batch, weights)
         _library().lstm_backward(
-            *(time, batch, hidden, gates.data_ptr(), cs.data_ptr()),
+            *(ctx.half, time, batch, hidden, gates.data_ptr(), cs.data_ptr()),
             address(by_hidden, (time, batch, hidden), torch.float32),
             address(weights, (4 * hidden, hidden), torch.float32),
-            panels.data_ptr(),
+            room.data_ptr(),
             address(by_h, (batch, hidden), torch.float32),
             address(by_c, (batch, hidden), torch.float32),
         )
         rows = gates.flatten(0, 1)
         by_bias = rows.sum(0)
+        read, before = inputs.flatten(0, 1), hs[:-1].flatten(0, 1)
+        if ctx.half:
+            rows, read, before, of_inputs = (
+                part.bfloat16() for part in (rows, read, before, of_inputs)
+            )
+        by_read = rows @ of_inputs if ctx.needs_input_grad[1] else None
         return (
-            (rows @ of_inputs).view_as(inputs) if ctx.needs_input_grad[0] else None,
+            None,
+            by_read.float().view_as(inputs) if by_read is not None else None,
             None,
             None,
-            rows.t() @ inputs.flatten(0, 1),
-            rows.t() @ hs[:-1].flatten(0, 1),
+            (rows.t() @ read).float(),
+            (rows.t() @ before).float(),
             by_bias,
             by_bias,
         )
@@ -278,7 +301,7 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-def _panels(*weights: Tensor) -> Tensor:
-    """Room for weights, each (inputs, outputs), as ``lstm.c`` packs them."""
-    sizes = [_library().panels_size(*each.shape) for each in weights]
+def _room(half: bool, rows: int, *weights: Tensor) -> Tensor:
+    """For weights, each (inputs, outputs), as ``lstm.c`` packs them."""
+    sizes = [_library().room_size(half, rows, *each.shape) for each in weights]
     return weights[0].new_empty(sum(sizes))

@@ -158,10 +158,10 @@ class MDNRNN(Loadable, nn.Module):
         if training.usable(inputs):
             weights = self.lstm.all_weights[0]
             hidden, state = training.lstm(inputs, state, weights)
-        else:
-            hidden, (h, c) = self.lstm(inputs, (state[0][None], state[1][None]))
-            state = h[0], c[0]
-        return self.head(hidden), state
+            # The head's products may be of bfloat16; what reads them takes float32.
+            return self.head(hidden).float(), state
+        hidden, (h, c) = self.lstm(inputs, (state[0][None], state[1][None]))
+        return self.head(hidden), (h[0], c[0])
 
     def remember(self, latents: Tensor, actions: Tensor, state: State) -> State:
         """The state after one step: z (batch, latent), action (batch, action)."""
