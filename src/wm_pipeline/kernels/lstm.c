@@ -18,12 +18,12 @@
 static int64_t padded(int64_t outputs) { return (outputs + PANEL - 1) / PANEL * PANEL; }
 
 /* Weights (inputs, outputs) in panels (panels, inputs, PANEL), zeros behind the last. */
-static void pack(int64_t inputs, int64_t outputs, const float *restrict weights,
-                 float *restrict panels) {
-  for (int64_t first = 0; first < outputs; first += PANEL) {
-    const int64_t count = outputs - first < PANEL ? outputs - first : PANEL;
-    for (int64_t i = 0; i < inputs; i++, panels += PANEL) {
-      memcpy(panels, weights + i * outputs + first, count * sizeof *panels);
+static void pack(matrix weights, float *restrict panels) {
+  for (int64_t first = 0; first < weights.columns; first += PANEL) {
+    const int64_t left = weights.columns - first, count = left < PANEL ? left : PANEL;
+    for (int64_t i = 0; i < weights.rows; i++, panels += PANEL) {
+      const float *from = weights.numbers + i * weights.by_row + first * weights.by_column;
+      for (int64_t j = 0; j < count; j++) panels[j] = from[j * weights.by_column];
       memset(panels + count, 0, (PANEL - count) * sizeof *panels);
     }
   }
@@ -77,18 +77,17 @@ int64_t room_size(int64_t half, int64_t rows, int64_t inputs, int64_t outputs) {
 }
 
 /* As tiles of bfloat16 if `half`, else as panels. */
-static void pack_as(int64_t half, int64_t inputs, int64_t outputs, const float *weights,
-                    float *room) {
+static void pack_as(int64_t half, matrix weights, float *room) {
   if (half)
-    pack_tiles(inputs, outputs, weights, room);
+    pack_tiles(weights, room);
   else
-    pack(inputs, outputs, weights, room);
+    pack(weights, room);
 }
 
 static void products_as(int64_t half, int64_t rows, int64_t inputs, int64_t outputs,
                         const float *values, float *room, float *to) {
   if (half)
-    tile_products(rows, inputs, outputs, values, room, to);
+    tile_products((matrix){values, rows, inputs, inputs, 1}, outputs, room, to);
   else
     products(rows, inputs, outputs, values, room, to);
 }
@@ -137,16 +136,16 @@ static void cell_backward(int64_t rows, int64_t hidden, float *restrict gates,
 
 /* The steps of a batch of sequences (time, rows, inputs). The gates (time, rows,
    4 hidden) become their activations; h and c (time + 1, rows, hidden) hold the state
-   before the first step, and get those after each. Weights are (inputs, 4 hidden) and
-   (hidden, 4 hidden); `room` is for both, packed. Products are bfloat16 if `half`. */
+   before the first step, and get those after each. Weights are (4 hidden, inputs) and
+   (4 hidden, hidden); `room` is for both, packed. Products are bfloat16 if `half`. */
 void lstm_forward(int64_t half, int64_t time, int64_t rows, int64_t inputs,
                   int64_t hidden, const float *values, const float *of_inputs,
                   const float *of_hidden, const float *biases, float *room,
                   float *gates, float *h, float *c) {
   const int64_t size = rows * hidden;
   float *hidden_room = room + room_size(half, rows, inputs, 4 * hidden);
-  pack_as(half, inputs, 4 * hidden, of_inputs, room);
-  pack_as(half, hidden, 4 * hidden, of_hidden, hidden_room);
+  pack_as(half, (matrix){of_inputs, inputs, 4 * hidden, 1, inputs}, room);
+  pack_as(half, (matrix){of_hidden, hidden, 4 * hidden, 1, hidden}, hidden_room);
   if (half) tiles_begin(rows);
   for (int64_t step = 0; step < time; step++) {
     for (int64_t row = 0; row < rows; row++)
@@ -161,12 +160,12 @@ void lstm_forward(int64_t half, int64_t time, int64_t rows, int64_t inputs,
 
 /* Their gradient, which takes the place of the gates' activations. Gradients of h come
    from the head (time, rows, hidden) and, in `by_h` (rows, hidden), from what is behind
-   the last step; `by_c` likewise. The weights of h are (4 hidden, hidden) here. */
+   the last step; `by_c` likewise. The weights are those of h. */
 void lstm_backward(int64_t half, int64_t time, int64_t rows, int64_t hidden,
                    float *gates, const float *c, const float *from_head,
                    const float *weights, float *room, float *by_h, float *by_c) {
   const int64_t size = rows * hidden;
-  pack_as(half, 4 * hidden, hidden, weights, room);
+  pack_as(half, (matrix){weights, 4 * hidden, hidden, hidden, 1}, room);
   if (half) tiles_begin(rows);
   for (int64_t step = time - 1; step >= 0; step--) {
     float *of_step = gates + step * 4 * size;
@@ -176,4 +175,15 @@ void lstm_backward(int64_t half, int64_t time, int64_t rows, int64_t hidden,
     products_as(half, rows, 4 * hidden, hidden, of_step, room, by_h);
   }
   if (half) tiles_end();
+}
+
+/* The product of values (rows, inputs) and weights (inputs, outputs) as tiles, added to
+   `to` (rows, outputs). */
+void tile_product(int64_t rows, int64_t inputs, int64_t outputs, const float *values,
+                  int64_t by_row, int64_t by_column, const float *weights,
+                  int64_t by_input, int64_t by_output, float *room, float *to) {
+  pack_tiles((matrix){weights, inputs, outputs, by_input, by_output}, room);
+  tiles_begin(rows);
+  tile_products((matrix){values, rows, inputs, by_row, by_column}, outputs, room, to);
+  tiles_end();
 }

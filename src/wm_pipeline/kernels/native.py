@@ -86,6 +86,10 @@ def compiled() -> ctypes.CDLL | None:
         "sample_step": [ctypes.POINTER(SampleStepArguments)],
         "lstm_forward": [*(_whole,) * 5, *(_pointer,) * 8],
         "lstm_backward": [*(_whole,) * 4, *(_pointer,) * 7],
+        "tile_product": [
+            *(*(_whole,) * 3, _pointer, *(_whole,) * 2, _pointer, *(_whole,) * 2),
+            *(_pointer,) * 2,
+        ],
         "mixture_loss": [
             *(_whole,) * 4,
             *(_pointer,) * 2,

@@ -11,6 +11,11 @@ enum { TILE = 16, BLOCK = 2 * TILE };
 
 typedef uint16_t bfloat; /* a bfloat16 number: the upper half of a float */
 
+typedef struct {
+  const float *numbers;
+  int64_t rows, columns, by_row, by_column; /* the last two: how far apart they lie */
+} matrix;
+
 static int64_t blocks(int64_t count) { return (count + BLOCK - 1) / BLOCK; }
 
 /* Rows of values in a tile: tiles come in pairs, as high as each other. */
@@ -67,51 +72,78 @@ static inline bfloat bfloat_of(float x) {
   return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
-/* Weights (inputs, outputs) in blocks, zeros behind the last: of BLOCK outputs, and
-   within of BLOCK inputs. A block is two tiles side by side; a tile's row holds two
-   inputs in turns. */
-static void pack_tiles(int64_t inputs, int64_t outputs, const float *restrict weights,
-                       float *restrict packed) {
-  uint32_t *restrict to = (uint32_t *)packed;
-  for (int64_t first = 0; first < outputs; first += BLOCK) {
-    const int64_t count = outputs - first < BLOCK ? outputs - first : BLOCK;
-    for (int64_t i = 0; i < blocks(inputs) * BLOCK; i += 2) {
-      float two[2][BLOCK] = {{0}};
-      for (int64_t j = 0; j < 2 && i + j < inputs; j++)
-        memcpy(two[j], weights + (i + j) * outputs + first, count * sizeof **two);
-      uint32_t *row = to + i / BLOCK * BLOCK * TILE + i % BLOCK / 2 * TILE;
-      for (int64_t o = 0; o < BLOCK; o++)
-        row[o / TILE * TILE * TILE + o % TILE] =
-            bfloat_of(two[0][o]) | (uint32_t)bfloat_of(two[1][o]) << 16;
-    }
-    to += blocks(inputs) * BLOCK * TILE;
+/* A block of a matrix; zeros behind its last row and column. */
+static inline void block_of(const matrix *from, int64_t row, int64_t column,
+                            float block[BLOCK][BLOCK]) {
+  const int64_t rows = from->rows - row < BLOCK ? from->rows - row : BLOCK,
+                columns = from->columns - column < BLOCK ? from->columns - column
+                                                         : BLOCK;
+  const float *first = from->numbers + row * from->by_row + column * from->by_column;
+  if (rows < BLOCK || columns < BLOCK) memset(block, 0, BLOCK * sizeof *block);
+  if (from->by_column == 1)
+    for (int64_t i = 0; i < rows; i++)
+      memcpy(block[i], first + i * from->by_row, columns * sizeof **block);
+  else
+    for (int64_t j = 0; j < columns; j++)
+      for (int64_t i = 0; i < rows; i++)
+        block[i][j] = first[i * from->by_row + j * from->by_column];
+}
+
+/* Where block number `n` of a matrix begins, in the order in which its numbers lie. */
+static inline void block_at(const matrix *of, int64_t n, int64_t *row,
+                            int64_t *column) {
+  const int64_t down = blocks(of->rows), across = blocks(of->columns);
+  *row = (of->by_column == 1 ? n / across : n % down) * BLOCK;
+  *column = (of->by_column == 1 ? n % across : n / down) * BLOCK;
+}
+
+/* Weights (inputs, outputs) in blocks: of BLOCK outputs, and within of BLOCK inputs. A
+   block is two tiles side by side; a tile's row holds two inputs in turns. */
+static void pack_tiles(matrix weights, float *restrict packed) {
+  const int64_t deep = blocks(weights.rows) * BLOCK;
+  for (int64_t n = 0; n < blocks(weights.rows) * blocks(weights.columns); n++) {
+    int64_t input, output;
+    float block[BLOCK][BLOCK];
+    block_at(&weights, n, &input, &output);
+    block_of(&weights, input, output, block);
+    uint32_t *restrict to = (uint32_t *)packed + (output * deep + input * BLOCK) / 2;
+    for (int64_t tile = 0; tile < BLOCK; tile += TILE)
+      for (int64_t i = 0; i < BLOCK; i += 2, to += TILE)
+        for (int64_t j = 0; j < TILE; j++)
+          to[j] = bfloat_of(block[i][tile + j]) |
+                  (uint32_t)bfloat_of(block[i + 1][tile + j]) << 16;
   }
 }
 
-/* Products of rows (rows, inputs) with packed weights, added to `to` (rows, outputs). */
-static void tile_products(int64_t rows, int64_t inputs, int64_t outputs,
-                          const float *restrict values, float *restrict packed,
+/* Products of values (rows, inputs) with packed weights, added to `to` (rows,
+   outputs). */
+static void tile_products(matrix values, int64_t outputs, float *restrict packed,
                           float *restrict to) {
-  const int64_t deep = blocks(inputs) * BLOCK, height = tile_height(rows);
+  const int64_t rows = values.rows, deep = blocks(values.columns) * BLOCK;
+  const int64_t height = tile_height(rows);
   const bfloat *tiles = (bfloat *)packed;
   bfloat *halves = (bfloat *)packed + deep * blocks(outputs) * BLOCK;
-  for (int64_t row = 0; row < rows; row++) {
-    for (int64_t i = 0; i < inputs; i++)
-      halves[row * deep + i] = bfloat_of(values[row * inputs + i]);
-    memset(halves + row * deep + inputs, 0, (deep - inputs) * sizeof *halves);
+  for (int64_t n = 0; n < blocks(rows) * blocks(values.columns); n++) {
+    int64_t row, input;
+    float block[BLOCK][BLOCK];
+    block_at(&values, n, &row, &input);
+    block_of(&values, row, input, block);
+    for (int64_t i = 0; i < BLOCK && row + i < rows; i++)
+      for (int64_t j = 0; j < BLOCK; j++)
+        halves[(row + i) * deep + input + j] = bfloat_of(block[i][j]);
   }
   written(halves);
-  for (int64_t first = 0; first < outputs; first += BLOCK, tiles += deep * BLOCK) {
-    const int64_t columns = outputs - first < BLOCK ? outputs - first : BLOCK;
-    for (int64_t row = 0; row < rows; row += 2 * height) {
-      const int64_t count = rows - row < 2 * height ? rows - row : 2 * height;
-      const bfloat *upper = halves + row * deep, *lower = upper + height * deep;
+  for (int64_t row = 0; row < rows; row += 2 * height) {
+    const int64_t count = rows - row < 2 * height ? rows - row : 2 * height;
+    const bfloat *upper = halves + row * deep, *lower = upper + height * deep;
+    for (int64_t first = 0; first < outputs; first += BLOCK) {
+      const int64_t columns = outputs - first < BLOCK ? outputs - first : BLOCK;
       _tile_zero(0);
       _tile_zero(1);
       _tile_zero(2);
       _tile_zero(3);
       for (int64_t i = 0; i < deep; i += BLOCK) {
-        const bfloat *left = tiles + i * BLOCK, *right = left + TILE * BLOCK;
+        const bfloat *left = tiles + first * deep + i * BLOCK, *right = left + TILE * BLOCK;
         _tile_loadd(4, upper + i, deep * sizeof *upper);
         _tile_loadd(5, lower + i, deep * sizeof *lower);
         _tile_loadd(6, left, BLOCK * sizeof *left);
@@ -138,13 +170,9 @@ static void tile_products(int64_t rows, int64_t inputs, int64_t outputs,
 int tiles_usable(void) { return 0; }
 static void tiles_begin(int64_t rows) { (void)rows; }
 static void tiles_end(void) {}
-static void pack_tiles(int64_t inputs, int64_t outputs, const float *weights,
-                       float *packed) {
-  (void)inputs, (void)outputs, (void)weights, (void)packed;
-}
-static void tile_products(int64_t rows, int64_t inputs, int64_t outputs,
-                          const float *values, float *packed, float *to) {
-  (void)rows, (void)inputs, (void)outputs, (void)values, (void)packed, (void)to;
+static void pack_tiles(matrix weights, float *packed) { (void)weights, (void)packed; }
+static void tile_products(matrix values, int64_t outputs, float *packed, float *to) {
+  (void)values, (void)outputs, (void)packed, (void)to;
 }
 
 #endif

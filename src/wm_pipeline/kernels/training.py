@@ -149,13 +149,14 @@ class _LSTM(torch.autograd.Function):
         hidden = h.shape[1]
         gates = inputs.new_empty(time, batch, 4 * hidden)
         hs, cs = (torch.cat((x[None], x.new_empty(time, *x.shape))) for x in (h, c))
-        by_input, by_h = of_inputs.t().contiguous(), of_hidden.t().contiguous()
-        bias, room = biases[0] + biases[1], _room(half, batch, by_input, by_h)
+        of_inputs, of_hidden = of_inputs.contiguous(), of_hidden.contiguous()
+        bias = biases[0] + biases[1]
+        room = _room(half, batch, (size, 4 * hidden), (hidden, 4 * hidden))
         _library().lstm_forward(
             *(half, time, batch, size, hidden),
             address(inputs, (time, batch, size), torch.float32),
-            address(by_input, (size, 4 * hidden), torch.float32),
-            address(by_h, (hidden, 4 * hidden), torch.float32),
+            address(of_inputs, (4 * hidden, size), torch.float32),
+            address(of_hidden, (4 * hidden, hidden), torch.float32),
             address(bias, (4 * hidden,), torch.float32),
             *(room.data_ptr(), gates.data_ptr()),
             address(hs, (time + 1, batch, hidden), torch.float32),
@@ -171,16 +172,16 @@ class _LSTM(torch.autograd.Function):
         inputs, of_inputs, of_hidden, gates, hs, cs = ctx.saved_tensors
         # The gates become their gradients: there is no second time.
         increment_version(gates)
-        by_hidden, weights = by_hidden.contiguous(), of_hidden.contiguous()
+        by_hidden = by_hidden.contiguous()
         by_h, by_c = (
             part.clone(memory_format=torch.contiguous_format) for part in (by_h, by_c)
         )
         time, batch, hidden = by_hidden.shape
-        room = _room(ctx.half, batch, weights)
+        room = _room(ctx.half, batch, (4 * hidden, hidden))
         _library().lstm_backward(
             *(ctx.half, time, batch, hidden, gates.data_ptr(), cs.data_ptr()),
             address(by_hidden, (time, batch, hidden), torch.float32),
-            address(weights, (4 * hidden, hidden), torch.float32),
+            address(of_hidden, (4 * hidden, hidden), torch.float32),
             room.data_ptr(),
             address(by_h, (batch, hidden), torch.float32),
             address(by_c, (batch, hidden), torch.float32),
@@ -189,20 +190,15 @@ class _LSTM(torch.autograd.Function):
         by_bias = rows.sum(0)
         read, before = inputs.flatten(0, 1), hs[:-1].flatten(0, 1)
         if ctx.half:
-            rows, read, before, of_inputs = (
-                part.bfloat16() for part in (rows, read, before, of_inputs)
-            )
-        by_read = rows @ of_inputs if ctx.needs_input_grad[1] else None
-        return (
-            None,
-            by_read.float().view_as(inputs) if by_read is not None else None,
-            None,
-            None,
-            (rows.t() @ read).float(),
-            (rows.t() @ before).float(),
-            by_bias,
-            by_bias,
-        )
+            both = _tile_product(rows.t(), torch.cat((read, before), 1))
+            by_weights = both.tensor_split([read.shape[1]], 1)
+        else:
+            by_weights = rows.t() @ read, rows.t() @ before
+        by_inputs = None
+        if ctx.needs_input_grad[1]:
+            by_inputs = (_tile_product if ctx.half else torch.mm)(rows, of_inputs)
+            by_inputs = by_inputs.view_as(inputs)
+        return None, by_inputs, None, None, *by_weights, by_bias, by_bias
 
 
 class _MixtureLoss(torch.autograd.Function):
@@ -301,7 +297,18 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-def _room(half: bool, rows: int, *weights: Tensor) -> Tensor:
+def _room(half: bool, rows: int, *weights: tuple[int, int]) -> Tensor:
     """For weights, each (inputs, outputs), as ``lstm.c`` packs them."""
-    sizes = [_library().room_size(half, rows, *each.shape) for each in weights]
-    return weights[0].new_empty(sum(sizes))
+    return torch.empty(sum(_library().room_size(half, rows, *each) for each in weights))
+
+
+def _tile_product(values: Tensor, weights: Tensor) -> Tensor:
+    """The product of matrices as of bfloat16 numbers, with sums and result of float32."""
+    rows, inputs, outputs = *values.shape, weights.shape[1]
+    product = values.new_zeros(rows, outputs)
+    room = _room(True, rows, (inputs, outputs))
+    _library().tile_product(
+        *(rows, inputs, outputs, values.data_ptr(), *values.stride()),
+        *(weights.data_ptr(), *weights.stride(), room.data_ptr(), product.data_ptr()),
+    )
+    return product
