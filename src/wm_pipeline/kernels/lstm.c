@@ -71,27 +71,6 @@ static void products(int64_t rows, int64_t inputs, int64_t outputs,
   }
 }
 
-/* Numbers of floats that have room for packed weights (inputs, outputs). */
-int64_t room_size(int64_t half, int64_t rows, int64_t inputs, int64_t outputs) {
-  return half ? tiles_size(rows, inputs, outputs) : inputs * padded(outputs);
-}
-
-/* As tiles of bfloat16 if `half`, else as panels. */
-static void pack_as(int64_t half, matrix weights, float *room) {
-  if (half)
-    pack_tiles(weights, room);
-  else
-    pack(weights, room);
-}
-
-static void products_as(int64_t half, int64_t rows, int64_t inputs, int64_t outputs,
-                        const float *values, float *room, float *to) {
-  if (half)
-    tile_products((matrix){values, rows, inputs, inputs, 1}, outputs, room, to);
-  else
-    products(rows, inputs, outputs, values, room, to);
-}
-
 /* A step behind its products. The gates (rows, 4 hidden: input, forget, cell, output)
    become their activations; c before it (rows, hidden) leads to c and h after it. */
 static void cell_forward(int64_t rows, int64_t hidden, float *restrict gates,
@@ -134,28 +113,49 @@ static void cell_backward(int64_t rows, int64_t hidden, float *restrict gates,
   }
 }
 
+/* Numbers of floats that are room for `packed`; for the forward steps `inputs` are not
+   0, for those back they are. */
+int64_t lstm_room(int64_t half, int64_t rows, int64_t inputs, int64_t hidden) {
+  const int64_t gates = 4 * hidden;
+  if (!inputs) return half ? tiles_size(rows, gates, hidden) : gates * padded(hidden);
+  return half ? tiles_size(rows, of_blocks(inputs) + hidden, gates)
+              : (inputs + hidden) * padded(gates);
+}
+
 /* The steps of a batch of sequences (time, rows, inputs). The gates (time, rows,
    4 hidden) become their activations; h and c (time + 1, rows, hidden) hold the state
    before the first step, and get those after each. Weights are (4 hidden, inputs) and
-   (4 hidden, hidden); `room` is for both, packed. Products are bfloat16 if `half`. */
+   (4 hidden, hidden); `room` is for both, packed. Products are of bfloat16 if `half`. */
 void lstm_forward(int64_t half, int64_t time, int64_t rows, int64_t inputs,
                   int64_t hidden, const float *values, const float *of_inputs,
                   const float *of_hidden, const float *biases, float *room,
                   float *gates, float *h, float *c) {
-  const int64_t size = rows * hidden;
-  float *hidden_room = room + room_size(half, rows, inputs, 4 * hidden);
-  pack_as(half, (matrix){of_inputs, inputs, 4 * hidden, 1, inputs}, room);
-  pack_as(half, (matrix){of_hidden, hidden, 4 * hidden, 1, hidden}, hidden_room);
-  if (half) tiles_begin(rows);
+  const int64_t size = rows * hidden, behind = of_blocks(inputs);
+  const matrix by_input = {of_inputs, inputs, 4 * hidden, 1, inputs},
+               by_h = {of_hidden, hidden, 4 * hidden, 1, hidden};
+  const tiles both = tiles_in(room, rows, behind + hidden, 4 * hidden);
+  float *hidden_panels = room + inputs * padded(4 * hidden);
+  if (half) {
+    set_weights(&both, 0, by_input);
+    set_weights(&both, behind, by_h);
+  } else {
+    pack(by_input, room);
+    pack(by_h, hidden_panels);
+  }
   for (int64_t step = 0; step < time; step++) {
     for (int64_t row = 0; row < rows; row++)
       memcpy(gates + row * 4 * hidden, biases, 4 * hidden * sizeof *gates);
-    products_as(half, rows, inputs, 4 * hidden, values, room, gates);
-    products_as(half, rows, hidden, 4 * hidden, h, hidden_room, gates);
+    if (half) {
+      set_values(&both, 0, (matrix){values, rows, inputs, inputs, 1});
+      set_values(&both, behind, (matrix){h, rows, hidden, hidden, 1});
+      add_product(&both, gates, step % 2);
+    } else {
+      products(rows, inputs, 4 * hidden, values, room, gates);
+      products(rows, hidden, 4 * hidden, h, hidden_panels, gates);
+    }
     cell_forward(rows, hidden, gates, c, c + size, h + size);
     values += rows * inputs, gates += 4 * size, h += size, c += size;
   }
-  if (half) tiles_end();
 }
 
 /* Their gradient, which takes the place of the gates' activations. Gradients of h come
@@ -165,25 +165,38 @@ void lstm_backward(int64_t half, int64_t time, int64_t rows, int64_t hidden,
                    float *gates, const float *c, const float *from_head,
                    const float *weights, float *room, float *by_h, float *by_c) {
   const int64_t size = rows * hidden;
-  pack_as(half, (matrix){weights, 4 * hidden, hidden, hidden, 1}, room);
-  if (half) tiles_begin(rows);
+  const matrix by_gate = {weights, 4 * hidden, hidden, hidden, 1};
+  const tiles back = tiles_in(room, rows, 4 * hidden, hidden);
+  if (half)
+    set_weights(&back, 0, by_gate);
+  else
+    pack(by_gate, room);
   for (int64_t step = time - 1; step >= 0; step--) {
     float *of_step = gates + step * 4 * size;
     cell_backward(rows, hidden, of_step, c + step * size, c + (step + 1) * size,
                   from_head + step * size, by_h, by_c);
     memset(by_h, 0, size * sizeof *by_h);
-    products_as(half, rows, 4 * hidden, hidden, of_step, room, by_h);
+    if (half) {
+      set_values(&back, 0, (matrix){of_step, rows, 4 * hidden, 4 * hidden, 1});
+      add_product(&back, by_h, step % 2);
+    } else {
+      products(rows, 4 * hidden, hidden, of_step, room, by_h);
+    }
   }
-  if (half) tiles_end();
 }
 
-/* The product of values (rows, inputs) and weights (inputs, outputs) as tiles, added to
-   `to` (rows, outputs). */
-void tile_product(int64_t rows, int64_t inputs, int64_t outputs, const float *values,
+/* Numbers of floats that are room for a product. */
+int64_t half_product_room(int64_t rows, int64_t inputs, int64_t outputs) {
+  return tiles_size(rows, inputs, outputs);
+}
+
+/* The product of values (rows, inputs) and weights (inputs, outputs) as bfloat16, added
+   to `to` (rows, outputs). */
+void half_product(int64_t rows, int64_t inputs, int64_t outputs, const float *values,
                   int64_t by_row, int64_t by_column, const float *weights,
                   int64_t by_input, int64_t by_output, float *room, float *to) {
-  pack_tiles((matrix){weights, inputs, outputs, by_input, by_output}, room);
-  tiles_begin(rows);
-  tile_products((matrix){values, rows, inputs, by_row, by_column}, outputs, room, to);
-  tiles_end();
+  const tiles of = tiles_in(room, rows, inputs, outputs);
+  set_weights(&of, 0, (matrix){weights, inputs, outputs, by_input, by_output});
+  set_values(&of, 0, (matrix){values, rows, inputs, by_row, by_column});
+  add_product(&of, to, 0);
 }

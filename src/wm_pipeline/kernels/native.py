@@ -86,7 +86,7 @@ def compiled() -> ctypes.CDLL | None:
         "sample_step": [ctypes.POINTER(SampleStepArguments)],
         "lstm_forward": [*(_whole,) * 5, *(_pointer,) * 8],
         "lstm_backward": [*(_whole,) * 4, *(_pointer,) * 7],
-        "tile_product": [
+        "half_product": [
             *(*(_whole,) * 3, _pointer, *(_whole,) * 2, _pointer, *(_whole,) * 2),
             *(_pointer,) * 2,
         ],
@@ -112,7 +112,9 @@ def compiled() -> ctypes.CDLL | None:
     for name, arguments in signatures.items():
         function = getattr(library, name)
         function.argtypes, function.restype = arguments, None
-    library.room_size.argtypes, library.room_size.restype = [_whole] * 4, _whole
+    library.lstm_room.argtypes, library.lstm_room.restype = [_whole] * 4, _whole
+    library.half_product_room.argtypes = [_whole] * 3
+    library.half_product_room.restype = _whole
     library.tiles_usable.argtypes = []
     return library
 

@@ -66,6 +66,23 @@ def lstm(
     return hidden.contiguous() if half else hidden, (h, c)
 
 
+def linear(inputs: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+    """``torch.nn.functional.linear``; under autocast with a result of float32.
+
+    Args:
+        inputs: (..., inputs) float32.
+        weights: (outputs, inputs).
+        bias: (outputs,).
+
+    Returns:
+        (..., outputs) float32.
+    """
+    if not torch.is_autocast_enabled("cpu"):
+        return torch.nn.functional.linear(inputs, weights, bias)
+    rows = _Linear.apply(inputs.flatten(0, -2), weights, bias)
+    return rows.unflatten(0, inputs.shape[:-1])
+
+
 def mixture_loss(
     outputs: Tensor,
     targets: Tensor,
@@ -151,7 +168,7 @@ class _LSTM(torch.autograd.Function):
         hs, cs = (torch.cat((x[None], x.new_empty(time, *x.shape))) for x in (h, c))
         of_inputs, of_hidden = of_inputs.contiguous(), of_hidden.contiguous()
         bias = biases[0] + biases[1]
-        room = _room(half, batch, (size, 4 * hidden), (hidden, 4 * hidden))
+        room = torch.empty(_library().lstm_room(half, batch, size, hidden))
         _library().lstm_forward(
             *(half, time, batch, size, hidden),
             address(inputs, (time, batch, size), torch.float32),
@@ -177,7 +194,7 @@ class _LSTM(torch.autograd.Function):
             part.clone(memory_format=torch.contiguous_format) for part in (by_h, by_c)
         )
         time, batch, hidden = by_hidden.shape
-        room = _room(ctx.half, batch, (4 * hidden, hidden))
+        room = torch.empty(_library().lstm_room(ctx.half, batch, 0, hidden))
         _library().lstm_backward(
             *(ctx.half, time, batch, hidden, gates.data_ptr(), cs.data_ptr()),
             address(by_hidden, (time, batch, hidden), torch.float32),
@@ -190,15 +207,32 @@ class _LSTM(torch.autograd.Function):
         by_bias = rows.sum(0)
         read, before = inputs.flatten(0, 1), hs[:-1].flatten(0, 1)
         if ctx.half:
-            both = _tile_product(rows.t(), torch.cat((read, before), 1))
+            both = _half_product(rows.t(), torch.cat((read, before), 1))
             by_weights = both.tensor_split([read.shape[1]], 1)
         else:
             by_weights = rows.t() @ read, rows.t() @ before
         by_inputs = None
         if ctx.needs_input_grad[1]:
-            by_inputs = (_tile_product if ctx.half else torch.mm)(rows, of_inputs)
+            by_inputs = (_half_product if ctx.half else torch.mm)(rows, of_inputs)
             by_inputs = by_inputs.view_as(inputs)
         return None, by_inputs, None, None, *by_weights, by_bias, by_bias
+
+
+class _Linear(torch.autograd.Function):
+    """With products of bfloat16."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weights: Tensor, bias: Tensor) -> Any:
+        ctx.save_for_backward(rows, weights)
+        outputs = bias.expand(len(rows), -1).contiguous()
+        return _add_product(outputs, rows, weights.t())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_outputs: Tensor) -> Any:
+        rows, weights = ctx.saved_tensors
+        by_rows = _half_product(by_outputs, weights)
+        return by_rows, _half_product(by_outputs.t(), rows), by_outputs.sum(0)
 
 
 class _MixtureLoss(torch.autograd.Function):
@@ -297,18 +331,18 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-def _room(half: bool, rows: int, *weights: tuple[int, int]) -> Tensor:
-    """For weights, each (inputs, outputs), as ``lstm.c`` packs them."""
-    return torch.empty(sum(_library().room_size(half, rows, *each) for each in weights))
+def _half_product(values: Tensor, weights: Tensor) -> Tensor:
+    """The product of matrices as of bfloat16 numbers; sums and result are float32."""
+    return _add_product(values.new_zeros(len(values), weights.shape[1]), values, weights)
 
 
-def _tile_product(values: Tensor, weights: Tensor) -> Tensor:
-    """The product of matrices as of bfloat16 numbers, with sums and result of float32."""
+def _add_product(to: Tensor, values: Tensor, weights: Tensor) -> Tensor:
+    """The same, added to a contiguous matrix in place."""
     rows, inputs, outputs = *values.shape, weights.shape[1]
-    product = values.new_zeros(rows, outputs)
-    room = _room(True, rows, (inputs, outputs))
-    _library().tile_product(
+    room = torch.empty(_library().half_product_room(rows, inputs, outputs))
+    _library().half_product(
         *(rows, inputs, outputs, values.data_ptr(), *values.stride()),
-        *(weights.data_ptr(), *weights.stride(), room.data_ptr(), product.data_ptr()),
+        *(weights.data_ptr(), *weights.stride(), room.data_ptr()),
+        address(to, (rows, outputs), torch.float32),
     )
-    return product
+    return to

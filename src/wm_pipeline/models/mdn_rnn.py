@@ -158,8 +158,7 @@ class MDNRNN(Loadable, nn.Module):
         if training.usable(inputs):
             weights = self.lstm.all_weights[0]
             hidden, state = training.lstm(inputs, state, weights)
-            # The head's products may be of bfloat16; what reads them takes float32.
-            return self.head(hidden).float(), state
+            return training.linear(hidden, self.head.weight, self.head.bias), state
         hidden, (h, c) = self.lstm(inputs, (state[0][None], state[1][None]))
         return self.head(hidden), (h[0], c[0])
 
