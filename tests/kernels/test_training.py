@@ -245,6 +245,26 @@ def test_tiles_add_up_what_bfloat16_holds(rows: int, inputs: int, hidden: int) -
 
 
 @pytest.mark.usefixtures("tiles")
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 33), (30, 40, 70)])
+def test_a_layer_of_tiles_is_as_exact_as_bfloat16(shape: tuple[int, int, int]) -> None:
+    batch, inputs, outputs = shape
+    layer = torch.nn.Linear(inputs, outputs)
+    values = drawn(batch, 2, inputs).requires_grad_()
+
+    def results(half: bool) -> list[Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            found = training.linear(values, layer.weight, layer.bias)
+        loss = (found * drawn(*found.shape, seed=1)).sum()
+        gradients = torch.autograd.grad(loss, [values, layer.weight, layer.bias])
+        return [found.detach(), *gradients]
+
+    for found, wanted in zip(results(True), results(False), strict=True):
+        largest = wanted.abs().max().item()
+        torch.testing.assert_close(found, wanted, rtol=0, atol=2e-2 * largest)
+    assert not torch.equal(results(True)[0], results(False)[0])
+
+
+@pytest.mark.usefixtures("tiles")
 def test_each_thread_has_its_own_tiles() -> None:
     def results(rows: int) -> list[Tensor]:
         return lstm_results(rows, 35, 40, "bfloat16")

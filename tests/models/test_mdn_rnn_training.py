@@ -14,6 +14,7 @@ import torch
 
 from wm_pipeline.common.machine import instructions
 from wm_pipeline.common.randomness import seeded_initialisation
+from wm_pipeline.kernels import training as kernels
 from wm_pipeline.models.mdn_rnn import (
     MDNRNN,
     MDNRNNOptions,
@@ -607,17 +608,29 @@ def test_a_step_reads_no_value_on_the_host(mdn_rnn: MDNRNN, window: Window) -> N
     not {"avx512_bf16", "amx_bf16"} & instructions(),
     reason="this processor multiplies no bfloat16",
 )
+@pytest.mark.parametrize("tiles", [True, False])
 def test_half_precision_trains_too_and_leaves_float32(
     mdn_rnn: MDNRNN,
     options: MDNRNNTrainingOptions,
     trivial: TrivialPredictors,
     held_out: list[Window],
+    tiles: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def nll() -> float:
-        return validate_mdn_rnn(mdn_rnn, held_out, trivial, DONE_WEIGHT, seed=1)["nll"]
+    if tiles and not kernels.has_tiles():
+        pytest.skip("there is no AMX, or no compiler that knows it")
+    monkeypatch.setattr(kernels, "has_tiles", lambda: tiles)
 
-    options = options.model_copy(update={"precision": "bfloat16", "steps": 40})
-    before = nll()
-    trained(mdn_rnn, many_waves(4, 6), held_out, trivial, options)
-    assert nll() < before
-    assert {p.dtype for p in mdn_rnn.parameters()} == {torch.float32}
+    def nll(precision: str) -> float:
+        """After a training of a copy."""
+        twin = copy.deepcopy(mdn_rnn)
+        ours = options.model_copy(update={"precision": precision, "steps": 40})
+        trained(twin, many_waves(4, 6), held_out, trivial, ours)
+        assert {p.dtype for p in twin.parameters()} == {torch.float32}
+        return validate_mdn_rnn(twin, held_out, trivial, DONE_WEIGHT, seed=1)["nll"]
+
+    before = validate_mdn_rnn(mdn_rnn, held_out, trivial, DONE_WEIGHT, seed=1)["nll"]
+    full, of_half = nll("float32"), nll("bfloat16")
+    assert full < before - 0.1
+    assert of_half != full
+    assert of_half == pytest.approx(full, abs=0.1 * (before - full))

@@ -333,7 +333,9 @@ def _library() -> ctypes.CDLL:
 
 def _half_product(values: Tensor, weights: Tensor) -> Tensor:
     """The product of matrices as of bfloat16 numbers; sums and result are float32."""
-    return _add_product(values.new_zeros(len(values), weights.shape[1]), values, weights)
+    return _add_product(
+        values.new_zeros(len(values), weights.shape[1]), values, weights
+    )
 
 
 def _add_product(to: Tensor, values: Tensor, weights: Tensor) -> Tensor:
