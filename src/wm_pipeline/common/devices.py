@@ -16,7 +16,8 @@ Device = Literal["auto", "cpu", "cuda"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """``auto`` takes bfloat16 on a GPU that multiplies it, and float32 on a CPU: torch's steps
-of V and of M were slower in bfloat16 on a processor with AVX512-BF16."""
+of V and of M were slower in bfloat16 on a processor with AVX512-BF16. M's own, by
+``kernels/tiles.h``, are faster on one with AMX."""
 
 
 def choose_device(device: Device, option: str = "device") -> torch.device:

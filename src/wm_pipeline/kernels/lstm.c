@@ -113,8 +113,8 @@ static void cell_backward(int64_t rows, int64_t hidden, float *restrict gates,
   }
 }
 
-/* Numbers of floats that are room for `packed`; for the forward steps `inputs` are not
-   0, for those back they are. */
+/* Numbers of floats that the steps' weights take when packed; without inputs those of
+   the gradient's steps. */
 int64_t lstm_room(int64_t half, int64_t rows, int64_t inputs, int64_t hidden) {
   const int64_t gates = 4 * hidden;
   if (!inputs) return half ? tiles_size(rows, gates, hidden) : gates * padded(hidden);

@@ -61,13 +61,11 @@ def lstm(
     """
     half = torch.is_autocast_enabled("cpu")
     hidden, h, c = _LSTM.apply(half, inputs.transpose(0, 1), *state, *weights)
-    hidden = hidden.transpose(0, 1)
-    # torch's products of bfloat16 take seven times as long where rows are scattered.
-    return hidden.contiguous() if half else hidden, (h, c)
+    return hidden.transpose(0, 1), (h, c)
 
 
 def linear(inputs: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
-    """``torch.nn.functional.linear``; under autocast with a result of float32.
+    """``torch.nn.functional.linear``, with products of bfloat16 under autocast.
 
     Args:
         inputs: (..., inputs) float32.
@@ -333,13 +331,13 @@ def _library() -> ctypes.CDLL:
 
 def _half_product(values: Tensor, weights: Tensor) -> Tensor:
     """The product of matrices as of bfloat16 numbers; sums and result are float32."""
-    return _add_product(
-        values.new_zeros(len(values), weights.shape[1]), values, weights
-    )
+    zeros = values.new_zeros(len(values), weights.shape[1])
+    return _add_product(zeros, values, weights)
 
 
 def _add_product(to: Tensor, values: Tensor, weights: Tensor) -> Tensor:
     """The same, added to a contiguous matrix in place."""
+    assert values.dtype is weights.dtype is torch.float32, (values, weights)
     rows, inputs, outputs = *values.shape, weights.shape[1]
     room = torch.empty(_library().half_product_room(rows, inputs, outputs))
     _library().half_product(
