@@ -143,13 +143,13 @@ void lstm_forward(int64_t half, int64_t time, int64_t rows, int64_t inputs,
     pack(by_h, hidden_panels);
   }
   for (int64_t step = 0; step < time; step++) {
-    for (int64_t row = 0; row < rows; row++)
-      memcpy(gates + row * 4 * hidden, biases, 4 * hidden * sizeof *gates);
     if (half) {
       set_values(&both, 0, (matrix){values, rows, inputs, inputs, 1});
       set_values(&both, behind, (matrix){h, rows, hidden, hidden, 1});
-      add_product(&both, gates, step % 2);
+      multiply(&both, biases, gates, step % 2);
     } else {
+      for (int64_t row = 0; row < rows; row++)
+        memcpy(gates + row * 4 * hidden, biases, 4 * hidden * sizeof *gates);
       products(rows, inputs, 4 * hidden, values, room, gates);
       products(rows, hidden, 4 * hidden, h, hidden_panels, gates);
     }
@@ -175,11 +175,11 @@ void lstm_backward(int64_t half, int64_t time, int64_t rows, int64_t hidden,
     float *of_step = gates + step * 4 * size;
     cell_backward(rows, hidden, of_step, c + step * size, c + (step + 1) * size,
                   from_head + step * size, by_h, by_c);
-    memset(by_h, 0, size * sizeof *by_h);
     if (half) {
       set_values(&back, 0, (matrix){of_step, rows, 4 * hidden, 4 * hidden, 1});
-      add_product(&back, by_h, step % 2);
+      multiply(&back, NULL, by_h, step % 2);
     } else {
+      memset(by_h, 0, size * sizeof *by_h);
       products(rows, 4 * hidden, hidden, of_step, room, by_h);
     }
   }
@@ -190,13 +190,14 @@ int64_t half_product_room(int64_t rows, int64_t inputs, int64_t outputs) {
   return tiles_size(rows, inputs, outputs);
 }
 
-/* The product of values (rows, inputs) and weights (inputs, outputs) as bfloat16, added
-   to `to` (rows, outputs). */
+/* The product of values (rows, inputs) and weights (inputs, outputs) as bfloat16, to `to`
+   (rows, outputs), plus biases if there are any. */
 void half_product(int64_t rows, int64_t inputs, int64_t outputs, const float *values,
                   int64_t by_row, int64_t by_column, const float *weights,
-                  int64_t by_input, int64_t by_output, float *room, float *to) {
+                  int64_t by_input, int64_t by_output, const float *biases, float *room,
+                  float *to) {
   const tiles of = tiles_in(room, rows, inputs, outputs);
   set_weights(&of, 0, (matrix){weights, inputs, outputs, by_input, by_output});
   set_values(&of, 0, (matrix){values, rows, inputs, by_row, by_column});
-  add_product(&of, to, 0);
+  multiply(&of, biases, to, 0);
 }

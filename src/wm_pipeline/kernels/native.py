@@ -88,7 +88,7 @@ def compiled() -> ctypes.CDLL | None:
         "lstm_backward": [*(_whole,) * 4, *(_pointer,) * 7],
         "half_product": [
             *(*(_whole,) * 3, _pointer, *(_whole,) * 2, _pointer, *(_whole,) * 2),
-            *(_pointer,) * 2,
+            *(_pointer,) * 3,
         ],
         "mixture_loss": [
             *(_whole,) * 4,

@@ -148,9 +148,9 @@ static inline void lend_tiles(int64_t height) {
   _tile_loadconfig(&shapes);
 }
 
-/* Adds the product to `to` (rows, outputs). Every other time it may go `back` through the
-   weights: those that were read last are in the cache. */
-static void add_product(const tiles *of, float *to, int back) {
+/* The product, to `to` (rows, outputs), plus biases if there are any. Every other time it
+   may go `back` through the weights: those that were read last are in the cache. */
+static void multiply(const tiles *of, const float *biases, float *to, int back) {
   const int64_t line = BLOCK * sizeof(bfloat), pair = 2 * of->height;
   const int64_t rows = blocks(of->rows) * pair;
   lend_tiles(of->height);
@@ -160,17 +160,16 @@ static void add_product(const tiles *of, float *to, int back) {
       const int64_t count = least(pair, of->rows - row),
                     columns = least(BLOCK, of->outputs - output);
       const int whole = count == pair && columns == BLOCK;
-      float room[BLOCK][BLOCK], *place = to + row * of->outputs + output;
-      float *upper = whole ? place : room[0];
+      float start[BLOCK] = {0}, room[BLOCK][BLOCK];
+      float *place = to + row * of->outputs + output, *upper = whole ? place : room[0];
       const int64_t apart = whole ? of->outputs : BLOCK, stride = apart * sizeof *to;
       float *lower = upper + of->height * apart;
-      for (int64_t i = 0; i < count && !whole; i++)
-        memcpy(room[i], place + i * of->outputs, columns * sizeof *to);
-      written(upper);
-      _tile_loadd(0, upper, stride);
-      _tile_loadd(1, upper + TILE, stride);
-      _tile_loadd(2, lower, stride);
-      _tile_loadd(3, lower + TILE, stride);
+      if (biases) memcpy(start, biases + output, columns * sizeof *to);
+      written(start);
+      _tile_loadd(0, start, 0);
+      _tile_loadd(1, start + TILE, 0);
+      _tile_loadd(2, start, 0);
+      _tile_loadd(3, start + TILE, 0);
       for (int64_t i = 0; i < of->inputs; i += BLOCK) {
         const bfloat *values = of->values + i * rows + row * BLOCK,
                      *weights = of->weights + output * of->inputs + i * BLOCK;
@@ -196,8 +195,8 @@ static void add_product(const tiles *of, float *to, int back) {
 #else
 
 int tiles_usable(void) { return 0; }
-static void add_product(const tiles *of, float *to, int back) {
-  (void)of, (void)to, (void)back;
+static void multiply(const tiles *of, const float *biases, float *to, int back) {
+  (void)of, (void)biases, (void)to, (void)back;
 }
 
 #endif

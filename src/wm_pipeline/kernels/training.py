@@ -222,8 +222,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weights: Tensor, bias: Tensor) -> Any:
         ctx.save_for_backward(rows, weights)
-        outputs = bias.expand(len(rows), -1).contiguous()
-        return _add_product(outputs, rows, weights.t())
+        return _half_product(rows, weights.t(), bias)
 
     @staticmethod
     @once_differentiable
@@ -329,20 +328,18 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-def _half_product(values: Tensor, weights: Tensor) -> Tensor:
+def _half_product(
+    values: Tensor, weights: Tensor, biases: Tensor | None = None
+) -> Tensor:
     """The product of matrices as of bfloat16 numbers; sums and result are float32."""
-    zeros = values.new_zeros(len(values), weights.shape[1])
-    return _add_product(zeros, values, weights)
-
-
-def _add_product(to: Tensor, values: Tensor, weights: Tensor) -> Tensor:
-    """The same, added to a contiguous matrix in place."""
     assert values.dtype is weights.dtype is torch.float32, (values, weights)
     rows, inputs, outputs = *values.shape, weights.shape[1]
     room = torch.empty(_library().half_product_room(rows, inputs, outputs))
+    product = torch.empty(rows, outputs)
     _library().half_product(
         *(rows, inputs, outputs, values.data_ptr(), *values.stride()),
-        *(weights.data_ptr(), *weights.stride(), room.data_ptr()),
-        address(to, (rows, outputs), torch.float32),
+        *(weights.data_ptr(), *weights.stride()),
+        None if biases is None else address(biases, (outputs,), torch.float32),
+        *(room.data_ptr(), product.data_ptr()),
     )
-    return to
+    return product
