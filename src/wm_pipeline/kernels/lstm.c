@@ -22,7 +22,8 @@ static void pack(matrix weights, float *restrict panels) {
   for (int64_t first = 0; first < weights.columns; first += PANEL) {
     const int64_t left = weights.columns - first, count = left < PANEL ? left : PANEL;
     for (int64_t i = 0; i < weights.rows; i++, panels += PANEL) {
-      const float *from = weights.numbers + i * weights.by_row + first * weights.by_column;
+      const float *from =
+          weights.numbers + i * weights.by_row + first * weights.by_column;
       for (int64_t j = 0; j < count; j++) panels[j] = from[j * weights.by_column];
       memset(panels + count, 0, (PANEL - count) * sizeof *panels);
     }
