@@ -92,6 +92,27 @@ def test_m_is_as_torch_says(
         torch.testing.assert_close(by_c, by_torch, rtol=1e-4, atol=1e-5 * largest)
 
 
+@pytest.mark.parametrize("part", ["logit", "mean", "deviation", "target"])
+@pytest.mark.parametrize("joint", [False, True])
+def test_m_s_error_of_what_is_no_number_is_none(joint: bool, part: str) -> None:
+    """Else a training that diverges would not be seen, nor ended."""
+    latent, mixtures = 3, 2
+    options = MDNRNNOptions(hidden_size=4, mixtures=mixtures, joint=joint)
+    m = MDNRNN(options, latent, 1, "")
+    latents = drawn(1, 3, latent)
+    outputs, _ = m.outputs(latents[:, :-1], drawn(1, 2, 1), m.initial_state(1))
+    outputs, targets = outputs.detach(), latents[:, 1:].clone()
+    logits = mixtures if joint else latent * mixtures
+    if part == "target":
+        targets[0, 0, 0] = torch.nan
+    else:
+        at = {"logit": 0, "mean": logits, "deviation": logits + latent * mixtures}
+        outputs[0, 0, at[part]] = torch.nan
+    nll, _, _ = m.compare(outputs, targets)
+    assert nll[0, 0, 0].isnan()
+    assert nll[0, 1].isfinite().all()
+
+
 def test_gradients_of_the_lstms_inputs_are_as_torch_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -289,6 +289,17 @@ def test_a_training_that_diverges_says_what_to_lower(score: float) -> None:
         states_of(Point(), scores=iter([score]))
 
 
+def test_so_does_one_of_which_only_the_loss_diverges() -> None:
+    def loss(batch: Number, _: Any) -> Any:
+        value = module.weight.sum() * math.nan
+        return value, {"half": value, "count": value, "one": value}, ()
+
+    module = Point()
+    made = learner(module, itertools.count(10.0))._replace(loss=loss)
+    with pytest.raises(InputError, match=r"X diverged: its training loss at step 3 is"):
+        list(fit(made, given, OPTIONS, {}))
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -51,7 +51,7 @@ static inline float exp_of(float x) {
 }
 
 /* log of a positive number: its exponent, and atanh's series of what is left, which is
-   within a factor of sqrt(2) around 1. */
+   within a factor of sqrt(2) around 1. NaN stays NaN: bits alone would make 89 of it. */
 static inline float log_of(float x) {
   uint32_t bits;
   memcpy(&bits, &x, sizeof bits);
@@ -66,5 +66,6 @@ static inline float log_of(float x) {
   p = p * s2 + 2.0f / 5.0f;
   p = p * s2 + 2.0f / 3.0f;
   p = p * s2 + 2.0f;
-  return s * p + (float)exponent * 0.693147181f;
+  const float log = s * p + (float)exponent * 0.693147181f;
+  return x == x ? log : x;
 }

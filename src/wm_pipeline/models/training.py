@@ -237,21 +237,25 @@ class _Training:
         """Score the weights; keep them if they are the best.
 
         Raises:
-            InputError: The selecting score is not finite: training diverged.
+            InputError: The loss or the selecting score is not finite: training diverged.
         """
         learner = self._learner
-        scores = learner.validate()
-        training = learner.metrics(self._means.take())
+        scores, means = learner.validate(), self._means.take()
+        training = learner.metrics(means)
         for split, values in (("training", training), ("validation", scores)):
             self._rows += [(self.step, split, k, v) for k, v in values.items()]
         _record(learner.name, self.step, training, scores)
         score = scores[learner.select]
-        if not math.isfinite(score):
-            raise InputError(
-                f"{learner.name} diverged: its validation {learner.select} at step "
-                f"{self.step} is {score}. Lower {learner.settings}.learning_rate "
-                f"(now {self._options.learning_rate:g})"
-            )
+        for what, value in (
+            ("training loss", means["loss"]),
+            (f"validation {learner.select}", score),
+        ):
+            if not math.isfinite(value):
+                raise InputError(
+                    f"{learner.name} diverged: its {what} at step {self.step} is {value}. "
+                    f"Lower {learner.settings}.learning_rate "
+                    f"(now {self._options.learning_rate:g})"
+                )
         if score <= self._best:
             self._best = score
             weights = learner.module.state_dict()
