@@ -11,6 +11,8 @@ from pathlib import Path
 
 # Tiny networks on a busy machine: more threads than cores make them crawl.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray runs its workers at niceness 15: beside other tests they hardly run.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import numpy as np
 import pytest

@@ -59,6 +59,9 @@ def cluster() -> Iterator[Cluster]:
     folder = tempfile.mkdtemp(prefix="ray_", dir="/tmp")
     patch.setenv("RAY_TMPDIR", folder)
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # A node that was killed is found dead after 3 seconds, not after 15.
+    patch.setenv("RAY_health_check_period_ms", "1000")
+    patch.setenv("RAY_health_check_failure_threshold", "3")
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     made.add_node(num_cpus=1)
     signal.signal(signal.SIGTERM, handler)
