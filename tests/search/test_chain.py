@@ -56,6 +56,7 @@ class Searched(Options):
     seed: int = 1
     resume: bool = True
     push: float = 0.0
+    start: str = "zero"
     model: ControllerOptions = ControllerOptions()
     evaluator: EvaluatorOptions = EvaluatorOptions(workers=3)
     evolution: EvolutionOptions = EvolutionOptions(
@@ -277,15 +278,32 @@ def test_a_run_plays_in_as_many_workers_as_it_has_threads() -> None:
         torch.set_num_threads(threads)
 
 
-def test_where_a_search_begins_counts(inputs: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("start", "changed"), [("newest", []), ("zero", ["controller.start"])]
+)
+def test_where_a_search_begins_counts(
+    inputs: dict[str, Any], start: str, changed: list[str]
+) -> None:
+    inputs["params:controller"] = Searched(start=start)
+
     def conditions(earlier: Controller | None) -> dict[str, Any]:
-        return CHAIN.conditions({**inputs, "earlier_controller": lambda: earlier})
+        given = {**inputs, "earlier_controller": lambda: earlier}
+        return CHAIN.conditions(given, changed)
 
     controller = Controller.for_world(ControllerOptions(), mock_world_model(), 1)
     before = conditions(controller)
     assert before != conditions(None) == CHAIN.conditions(inputs)
     controller.set_parameters(torch.ones(controller.size))
     assert conditions(controller) != before
+
+
+def test_a_newer_controller_counts_for_nothing_where_none_begins_at_it(
+    inputs: dict[str, Any],
+) -> None:
+    """A study, or an ablation, goes on behind a run that has made another."""
+    controller = Controller.for_world(ControllerOptions(), mock_world_model(), 1)
+    given = {**inputs, "earlier_controller": lambda: controller}
+    assert CHAIN.conditions(given, ["controller.push"]) == CHAIN.conditions(inputs)
 
 
 class Followed(Options):

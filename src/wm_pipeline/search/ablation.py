@@ -102,7 +102,8 @@ def run_variants(
         for seed in options.seeds
         for name, changes in options.variants.items()
     }
-    common = {"judge": vars(options.judge), **chain.conditions(inputs)}
+    changed = {name for changes in options.variants.values() for name in changes}
+    common = {"judge": vars(options.judge), **chain.conditions(inputs, changed)}
     keys = {run: _digest({"values": values, **common}) for run, values in runs.items()}
     finished: dict[tuple[str, int], pd.DataFrame] = {}
     if before is not None:

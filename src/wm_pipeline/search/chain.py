@@ -30,7 +30,10 @@ PARAMS = "params:"
 """What the names of options begin with."""
 
 EARLIER = "earlier_controller"
-"""Where a search begins by ``controller.start``: newest; the only earlier result of use."""
+"""The newest C; the only earlier result of use."""
+
+START = "controller.start"
+"""The option by which a search begins at it: ``newest``."""
 
 OF_C = ("controller", "rounds")
 """Stages that make a C; which of them there are is the conf environment's."""
@@ -115,11 +118,14 @@ class Chain:
                 f"{name}. Give it for all runs: --params {name}=N"
             )
 
-    def conditions(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def conditions(
+        self, inputs: Mapping[str, Any], changed: Container[str] = ()
+    ) -> dict[str, Any]:
         """What C depends on, as JSON values.
 
         Args:
             inputs: What the nodes read and the judge, by name.
+            changed: The options that runs change, by their dotted names.
         """
         conditions: dict[str, Any] = {
             "nodes": [node.name for node in self.nodes],
@@ -135,7 +141,11 @@ class Chain:
                 conditions[name] = value.digest
             elif not callable(value):
                 conditions[name] = value
-            elif name == EARLIER and (controller := value()) is not None:
+            elif (
+                name == EARLIER
+                and (START in changed or _begins_at_the_newest(inputs))
+                and (controller := value()) is not None
+            ):
                 conditions[name] = digest(controller)
         return conditions
 
@@ -361,6 +371,12 @@ def changed_options(
 def overlap(name: str, other: str) -> bool:
     """Whether one option is the other, or a part of it, by their dotted names."""
     return f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}.")
+
+
+def _begins_at_the_newest(inputs: Mapping[str, Any]) -> bool:
+    """Whether a search that knows of an earlier C begins at it."""
+    group, name = START.split(".")
+    return option(inputs[PARAMS + group], name) == "newest"
 
 
 def _within(references: Mapping[str, str], inputs: Container[str]) -> dict[str, str]:

@@ -48,7 +48,8 @@ def tune(
         changed = with_options(inputs[PARAMS + group], {path: values.values[0]})
         is_whole = isinstance(option(changed, path), int)
         space[name] = tuning.distribution(values, is_whole)
-    study = tuning.Study(storage, options, space, chain.conditions(inputs))
+    conditions = chain.conditions(inputs, space)
+    study = tuning.Study(storage, options, space, conditions)
     judge = Judge(
         options.seed,
         "validation",
