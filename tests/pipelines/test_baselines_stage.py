@@ -26,6 +26,7 @@ from wm_pipeline.pipelines.baselines.nodes import (
 from wm_pipeline.pipelines.blind.nodes import find_blind_policies
 from wm_pipeline.pipelines.evaluation.nodes import evaluate
 from wm_pipeline.pipelines.mock.nodes import make_mock_world_model
+from wm_pipeline.search import ppo
 from wm_pipeline.workers.engine import EngineOptions
 
 pytestmark = pytest.mark.slow
@@ -258,3 +259,21 @@ def test_a_training_is_resumed_if_asked_for(
     log, state = run_node(catalog, "baselines", train_in_dream)
     assert log["steps"].tolist() == list(range(1024, 8193, 1024))
     assert state.finished
+
+
+def test_no_game_is_open_where_the_state_to_resume_is_refused(
+    mock: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged() -> None:
+        raise InputError("expected a whole state")
+
+    catalog = catalog_of(mock, tmp_path)
+    run_node(catalog, "mock", make_mock_world_model)
+    given = mock["baselines"].model_dump() | {"resume": True}
+    catalog["params:baselines"] = BaselinesOptions.model_validate(given)
+    catalog["earlier_ppo_game_training"] = damaged
+    opened: list[Any] = []
+    monkeypatch.setattr(ppo, "games", lambda *given: opened.append(given))
+    with pytest.raises(InputError, match="expected a whole state"):
+        run_node(catalog, "baselines", train_in_game)
+    assert not opened

@@ -42,7 +42,7 @@ def game_seeds(count: int, seed: int, purpose: str, *index: int) -> list[int]:
 
 
 def torch_stream(seed: int, purpose: str, *index: int) -> torch.Generator:
-    """Like :func:`stream`, as a CPU torch generator."""
+    """Like :func:`stream`, as a CPU torch generator, of which there are 2**32."""
     generator = torch.Generator()
     generator.manual_seed(int(stream(seed, purpose, *index).integers(2**63)))
     return generator

@@ -260,6 +260,7 @@ def train_in_dream(
         InputError: Stable-Baselines3 is missing, or the actions do not fit M.
     """
     ppo = _sb3()
+    before = earlier() if options.resume else None
     steps = dream.steps(world_model.mdn_rnn.frame_skip)
     actions = environment.actions
     envs = ppo.dreams(world_model, actions, dream.temperature, steps, options.dreams)
@@ -268,7 +269,7 @@ def train_in_dream(
         "dreams": options.dreams,
         **_conditions(world_model, environment),
     }
-    yield from _train(ppo, envs, options, "PPO in the dream", conditions, earlier)
+    yield from _train(ppo, envs, options, "PPO in the dream", conditions, before)
 
 
 def train_in_game(
@@ -293,6 +294,7 @@ def train_in_game(
     """
     ppo = _sb3()
     check_controls(environment.actions, world_model)
+    before = earlier() if options.resume else None
     with games_here():
         sampled = options.sample_latents
         envs = ppo.games(world_model, environment, sampled, options.games)
@@ -302,7 +304,7 @@ def train_in_game(
             "environment": environment.model_dump(mode="json"),
             **_conditions(world_model, environment),
         }
-        yield from _train(ppo, envs, options, "PPO in the game", conditions, earlier)
+        yield from _train(ppo, envs, options, "PPO in the game", conditions, before)
 
 
 def take_actors(
@@ -567,10 +569,9 @@ def _train(
     options: BaselinesOptions,
     name: str,
     conditions: Mapping[str, Any],
-    earlier: Callable[[], TrainingState | None],
+    before: TrainingState | None,
 ) -> Trained:
     """A training of PPO; its log and its state, as it goes."""
-    before = earlier() if options.resume else None
     seed = options.seed % 2**32
     for state in ppo.train_ppo(envs, options.ppo, seed, name, conditions, before):
         yield ppo.log_of(state), state
