@@ -300,6 +300,18 @@ def test_box_actions_stay_within_the_bounds(
         assert game_action in Box(low, high)
 
 
+@given(low=st.floats(-10, 10), width=st.floats(1e-3, 10), share=st.floats(-1, 1))
+@example(low=-0.1, width=0.1 + 1 / 3, share=1.0)  # both bounds round beyond themselves
+def test_actions_of_float32_stay_within_bounds_of_float64(
+    low: float, width: float, share: float
+):
+    actions = BoxActions(kind="box", low=(low,), high=(low + width,))
+    space = Box(low, low + width, (1,), np.float64)
+    actions.check(space)
+    for control in (-1.0, share, 1.0):
+        assert actions.to_game(np.array([control], np.float32)) in space
+
+
 @given(pairs=bounds, seed=st.integers(0, 1000))
 def test_box_samples_are_valid_actions_and_differ(
     pairs: list[tuple[float, float]], seed: int

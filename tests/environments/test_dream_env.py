@@ -1,6 +1,7 @@
 """Tests of the dream as a Gymnasium environment, alone and many side by side."""
 
 import logging
+import os
 import subprocess
 import sys
 import warnings
@@ -16,6 +17,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
+from tests.kedro_runs import ROOT
 from wm_pipeline.common.checkpoints import save_checkpoint
 from wm_pipeline.common.randomness import seeded_initialisation
 from wm_pipeline.environments.actions import (
@@ -662,3 +664,42 @@ def test_the_vector_renders_one_frame_a_dream(unending: WorldModel):
     expected = unending.vae.decode_frames(torch.from_numpy(latents))
     np.testing.assert_array_equal(np.stack(frames), expected)
     assert len(np.unique(np.stack(frames), axis=0)) == 3
+
+
+IN_FORKS = """
+import sys
+import gymnasium, torch
+import wm_pipeline.environments
+
+if __name__ == "__main__":
+    assert torch.get_num_threads() == 2
+    name, world = "wm_pipeline/Dream-v0", sys.argv[1]
+    alone = gymnasium.make(name, world_model=world, render_mode="rgb_array")
+    alone.reset(seed=1)
+    alone.render()  # torch's threads have begun
+    many = gymnasium.make_vec(
+        name,
+        2,
+        "async",
+        vector_kwargs={"context": "fork"},
+        world_model=world,
+        render_mode="rgb_array",
+    )
+    many.reset(seed=1)
+    assert many.step(many.action_space.sample())[1].shape == (2,)
+    assert len(many.render()) == 2
+    many.close()
+"""
+
+
+def test_a_fork_of_a_process_that_has_dreamed_dreams(tmp_path: Path):
+    """As the workers of Gymnasium's AsyncVectorEnv are."""
+    script = tmp_path / "script.py"
+    script.write_text(IN_FORKS)
+    world = ROOT / "docs/models/doom/world_model.safetensors"
+    subprocess.run(
+        [sys.executable, str(script), str(world)],
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        timeout=60,
+        check=True,
+    )

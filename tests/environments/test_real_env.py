@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
+from pydantic import ValidationError
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.environments.actions import BoxActions
-from wm_pipeline.environments.game import make_game
+from wm_pipeline.environments.game import WrapperOptions, make_game
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv, resize_frame
 
 STILL = np.zeros(1, np.float32)
@@ -385,6 +386,19 @@ def test_a_game_that_renders_nothing_is_refused(slides: EnvironmentOptions):
         RealEnv(options)
 
 
+@pytest.mark.parametrize(("channels", "kind"), [(4, np.uint8), (3, np.float32)])
+def test_a_game_that_renders_other_pictures_needs_a_wrapper(
+    slides: EnvironmentOptions,
+    monkeypatch: pytest.MonkeyPatch,
+    channels: int,
+    kind: type,
+):
+    monkeypatch.setattr(Slides, "render", lambda _: np.ones((96, 128, channels), kind))
+    options = slides.model_copy(update={"frame_key": "render"})
+    with pytest.raises(InputError, match=r"of render\(\)\. Name a wrapper .*wrappers$"):
+        RealEnv(options)
+
+
 def options_for(name: str, **others: Any) -> EnvironmentOptions:
     """Of a game of Gymnasium's own, as short as a conf file may be."""
     given = {"id": name, "max_steps": 10, "actions": "auto", **others}
@@ -424,6 +438,56 @@ def test_actions_can_be_the_games_own(
     name: str, others: dict[str, Any], actions: dict[str, Any]
 ):
     assert options_for(name, **others).actions.model_dump() == actions
+
+
+class Costly(Slides):
+    """A game that cannot begin, as it says by any error, or that does not like to end."""
+
+    def __init__(self, error: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if error:
+            raise {
+                "ZeroDivisionError": ZeroDivisionError("division by zero"),
+                "OSError": OSError("no licence file"),
+                "AssertionError": AssertionError("need a screen"),
+                "SystemExit": SystemExit("cannot"),
+            }[error]
+
+    def close(self) -> None:
+        raise RuntimeError("already closed")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("ZeroDivisionError", "division by zero"),
+        ("OSError", "no licence file"),
+        ("AssertionError", "need a screen"),
+        ("SystemExit", "cannot"),
+    ],
+)
+def test_a_game_that_cannot_begin_says_where(
+    monkeypatch: pytest.MonkeyPatch, error: str, said: str
+):
+    spec = gymnasium.envs.registration.EnvSpec("wm_test/Costly-v0", Costly)
+    monkeypatch.setitem(gymnasium.registry, spec.id, spec)
+    place = r"\(.*test_real_env\.py, line \d+\)"
+    with pytest.raises(
+        ValidationError,
+        match=rf"environment\.id: cannot make .*: {error}: {said} {place}",
+    ):
+        options_for(spec.id, kwargs={"error": error})
+
+
+def test_a_game_that_fails_to_close_can_be_asked_for_its_actions(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    spec = gymnasium.envs.registration.EnvSpec("wm_test/Costly-v0", Costly)
+    monkeypatch.setitem(gymnasium.registry, spec.id, spec)
+    assert options_for(spec.id).actions.kind == "discrete"
+    # Nor does its last word stand in the place of the reason.
+    with pytest.raises(InputError, match="cannot wrap"):
+        make_game(spec.id, {}, [WrapperOptions(name="gymnasium.wrappers.TimeLimit")])
 
 
 @pytest.mark.parametrize(
@@ -547,8 +611,8 @@ def test_a_game_may_render_another_size_in_each_level(
         env.frame()
 
 
-@pytest.mark.parametrize("reward", [np.nan, -np.inf, 1e39])
-def test_a_reward_that_is_not_finite_is_refused(
+@pytest.mark.parametrize("reward", [np.nan, -np.inf, 1e39, None, "much", np.ones(1)])
+def test_a_reward_that_is_no_finite_number_is_refused(
     slides: EnvironmentOptions, monkeypatch: pytest.MonkeyPatch, reward: float
 ):
     plain = Slides.step

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.slow  # an export takes seconds
 BOX = BoxActions(
     kind="box", low=(-1, 0, -2), high=(1, 1, 3), clipped=(False, False, True)
 )
+ODD = BoxActions(kind="box", low=(-0.1, 0.1), high=(1 / 3, 0.7))
 DISCRETE = DiscreteActions(kind="discrete", count=4, sampled=True)
 
 RESIZED = [
@@ -138,13 +139,16 @@ def test_a_file_resizes_a_picture_to_the_last_bit() -> None:
     np.testing.assert_array_equal(found, resize_frame(picture, crop))
 
 
-@pytest.mark.parametrize("actions", [ACTIONS, BOX, DISCRETE], ids=lambda a: a.kind)
+@pytest.mark.parametrize("actions", [ACTIONS, BOX, ODD, DISCRETE])
 def test_a_game_gets_the_action_of_the_control(actions: Actions) -> None:
     random = np.random.default_rng(1)
-    controls = np.stack([actions.sample(random) for _ in range(20)])
+    drawn = [actions.sample(random) for _ in range(20)]
+    controls = np.stack([*drawn, *actions.constants])
     found = game_action(torch.from_numpy(controls), actions).numpy()
     expected = [actions.to_game(control) for control in controls]
     np.testing.assert_allclose(found, np.stack(expected), atol=1e-6)
+    ends = len(actions.constants)
+    np.testing.assert_array_equal(found[-ends:], np.stack(expected[-ends:]))
 
 
 def test_a_mapping_it_does_not_know_is_not_taken_for_a_choice() -> None:

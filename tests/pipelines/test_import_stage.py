@@ -29,6 +29,8 @@ from tests.pipelines.in_memory import catalog_of, options, pipeline_of, run_node
 from wm_pipeline.common.checkpoints import save_checkpoint
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.datasets import CheckpointDataset
+from wm_pipeline.environments.make import made_with
+from wm_pipeline.environments.mock_needles import needles_world_model
 from wm_pipeline.importing.files import read_arrays
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.pipelines.controller.nodes import search_controller
@@ -236,6 +238,22 @@ def test_files_that_do_not_fit_are_refused(
     changed = importing(mock, **files)["import"]
     with pytest.raises(InputError, match="controls of 1 do not fit the MDN-RNN"):
         nodes.import_world_model(doom["environment"], doom["dream"], changed)
+
+
+def test_a_world_of_other_actions_is_refused(
+    mock: dict[str, Any], tmp_path: Path
+) -> None:
+    """Their controls would mean others to M, and C's outputs another choice."""
+    path = tmp_path / "world_model.safetensors"
+    others = mock["environment"].actions.model_copy(update={"low": (-2.0, -1.0, -1.0)})
+    save_checkpoint(path, made_with(needles_world_model(), others, 1.0, 100))
+    changed = importing(mock, world_model=str(path))
+    with pytest.raises(
+        InputError, match=r"environment\.actions: expected those of the"
+    ):
+        nodes.import_world_model(
+            changed["environment"], changed["dream"], changed["import"]
+        )
 
 
 def test_a_file_counts_by_its_content(

@@ -143,6 +143,19 @@ def test_it_is_made_with_keywords_and_told_the_seed(
     [
         ("wm_no_such_module.Agent", "No module named 'wm_no_such_module'"),
         ("wm_test_agents.Nobody", "has no attribute 'Nobody'"),
+    ],
+)
+def test_a_class_that_is_not_there_is_refused_with_the_options(
+    name: str, said: str
+) -> None:
+    with pytest.raises(ValidationError, match=f"found no {name} .*{said}"):
+        TypeAdapter(AgentOptions).validate_python({"kind": "python", "name": name})
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
         ("wm_test_agents.Silent", "expected a method act"),
         ("wm_test_agents.Failing", "found RuntimeError: no weights"),
         ("wm_test_agents.Unseeded", "cannot decide: TypeError: .*reset"),

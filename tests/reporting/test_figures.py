@@ -146,6 +146,24 @@ def test_the_tallest_bar_is_within_the_figure(episodes: pd.DataFrame):
         assert 4 < axis.range[1] < 5
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_a_game_that_pays_little_fills_its_figures(
+    episodes: pd.DataFrame,
+    summary: dict[str, dict[str, dict[str, float]]],
+    scale: float,
+):
+    episodes["return"] *= scale
+    bins = evaluation_histogram(episodes).data[0].xbins
+    most = episodes.loc[episodes["world"] == "real", "return"].max()
+    assert bins.end == pytest.approx(41 / 40 * most)
+    scores = [score for world in summary.values() for score in world.values()]
+    for score in scores:
+        for name in score:
+            score[name] *= scale
+    ends = dream_against_real(summary).layout.xaxis.range
+    assert ends[1] == pytest.approx(1.05 * max(score["high"] for score in scores))
+
+
 def test_a_game_that_pays_nothing_has_a_histogram(episodes: pd.DataFrame):
     episodes["return"] = 0.0
     bins = evaluation_histogram(episodes).data[0].xbins

@@ -299,9 +299,11 @@ class BoxActions(Options):
         low, high = np.array(self.low), np.array(self.high)
         least = self.least
         share = (np.clip(control, least, 1) - least) / (1 - least)
-        scaled = low + share * (high - low)
+        scaled = np.clip(low + share * (high - low), low, high).astype(np.float32)
         # Rounding to float32 must not leave the bounds.
-        return np.clip(scaled, low, high).astype(np.float32)
+        beyond = (scaled < low) | (scaled > high)
+        middle = ((low + high) / 2).astype(np.float32)
+        return np.where(beyond, np.nextafter(scaled, middle), scaled)
 
     def of_game(self, action: np.ndarray) -> np.ndarray:
         """The control, (dimensions,) float32, of a game's action of the same shape."""

@@ -44,3 +44,17 @@ def refuse_other_methods(what: str, error: Exception) -> None:
         raise InputError(
             f"environment.id: {what}, as Gymnasium's do; found: {said}"
         ) from error
+
+
+def reward_of(reward: Any) -> float:
+    """A game's reward as a number.
+
+    Raises:
+        InputError: It is none, as an array of one number.
+    """
+    try:
+        return float(reward)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"environment: the game's reward is {reward!r}, expected a number"
+        ) from error

@@ -5,8 +5,9 @@ import importlib.util
 import json
 import logging
 import os
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, Literal
 
@@ -99,7 +100,7 @@ def make_game(
         raise InputError(f"environment.kwargs: {said}") from error
     for space in ("action_space", "observation_space"):
         if getattr(game, space, None) is None:
-            game.close()
+            close_game(game)
             raise InputError(
                 f"environment.id: {name!r} has no {space}, as Gymnasium's games have"
             )
@@ -109,7 +110,7 @@ def make_game(
         try:
             game = _wrapper(options)(game, **options.kwargs)
         except Exception as error:
-            game.close()
+            close_game(game)
             raise InputError(
                 f"environment.wrappers.{number}: cannot wrap {name!r} in "
                 f"{options.name}({options.kwargs}): {_line(error)}"
@@ -149,9 +150,18 @@ def own_actions(
 @functools.cache
 def _own_actions(name: str, kwargs: str, wrappers: str, backend: Backend) -> Actions:
     options = [WrapperOptions.model_validate(each) for each in json.loads(wrappers)]
-    game = make_game(name, json.loads(kwargs), options, backend)
+    try:
+        game = make_game(name, json.loads(kwargs), options, backend)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # of anybody's code
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise InputError(
+            f"environment.id: cannot make {name!r}: {type(error).__name__}: "
+            f"{_line(error)} ({place.filename}, line {place.lineno})"
+        ) from error
     space = game.action_space
-    game.close()
+    close_game(game)
     way_out = (
         "Wrap it in one that has such actions (environment.wrappers; "
         "gymnasium.wrappers.TransformAction is a base)"
@@ -178,6 +188,12 @@ def _own_actions(name: str, kwargs: str, wrappers: str, backend: Backend) -> Act
         f"environment.actions: expected of {name} a Discrete space that begins at 0, or a "
         f"Box of one axis with finite bounds of floats, found {space}. {way_out}"
     )
+
+
+def close_game(game: gymnasium.Env[Any, Any]) -> None:
+    """Close a game; one that has died may fail once more."""
+    with suppress(Exception):
+        game.close()
 
 
 def frame_rate(game: gymnasium.Env) -> float:
@@ -233,7 +249,7 @@ def _way_out(name: str, error: Exception) -> str:
     )
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     """What an error says, on one line and without its last stop."""
     said = " ".join(str(error).split()).removesuffix(".")
     return said or type(error).__name__

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import gymnasium
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 
-from wm_pipeline.environments.checks import refuse_other_methods
+from wm_pipeline.environments.checks import refuse_other_methods, reward_of
 
 _TRANSPARENT = (OrderEnforcing, PassiveEnvChecker)
 """Wrappers to which a step is a step, however long."""
@@ -66,7 +66,7 @@ def _hold_step_by_step(game: gymnasium.Env[Any, Any], action: Any, steps: int) -
                 error,
             )
             raise
-        total, taken = total + float(reward), taken + 1
+        total, taken = total + reward_of(reward), taken + 1
         over = terminated or truncated
     return Held(taken, observation, total, bool(terminated), bool(truncated), info)
 
@@ -101,5 +101,5 @@ def _hold_in_doom(
         doom.frame_skip = tics
     taken = -(-(doom.game.get_episode_time() - before) // tics)
     return Held(
-        taken, observation, float(reward), bool(terminated), bool(truncated), info
+        taken, observation, reward_of(reward), bool(terminated), bool(truncated), info
     )

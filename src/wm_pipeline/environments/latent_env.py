@@ -40,7 +40,7 @@ class LatentEnv(gymnasium.Env):
         self, game: RealEnv, world_model: WorldModel, sample_latents: bool = True
     ) -> None:
         check_controls(game.options.actions, world_model)
-        _check_same_actions(game.options.actions, world_model)
+        check_same_actions(game.options.actions, world_model)
         self.game, self.world_model = game, world_model
         self.sample_latents = sample_latents
         self.render_mode = game.render_mode
@@ -104,8 +104,16 @@ class LatentEnv(gymnasium.Env):
         return torch.cat((self._latents, self.state[0]), 1)[0].numpy()
 
 
-def _check_same_actions(actions: Actions, world_model: WorldModel) -> None:
-    """Refuse a mapping by which a control means another action than in the dream."""
+def check_same_actions(actions: Actions, world_model: WorldModel) -> None:
+    """Refuse a mapping by which a control means another action than in the dream.
+
+    Args:
+        actions: The mapping.
+        world_model: V and M; it may know none.
+
+    Raises:
+        InputError: It knows another.
+    """
     if "actions" not in world_model.dream:
         return
     known = TypeAdapter(ActionOptions).validate_python(world_model.dream["actions"])

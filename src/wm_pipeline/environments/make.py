@@ -1,5 +1,6 @@
 """What ``gymnasium.make`` and ``make_vec`` call: dreams of checkpoints, and real games."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.models.mdn_rnn import MDNRNN
 from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel, build_world_model
+
+_PROCESS = os.getpid()
+"""Which has imported torch; its forks have none of the threads that torch waits for."""
 
 
 def make_dream(render_mode: str | None = None, **options: Any) -> DreamEnv:
@@ -106,6 +110,8 @@ def made_with(
 
 
 def _world_model(given: WorldModel | str | Path) -> WorldModel:
+    if os.getpid() != _PROCESS:  # as in a worker of an AsyncVectorEnv
+        torch.set_num_threads(1)
     if isinstance(given, WorldModel):
         return given
     return load_checkpoint(given, WorldModel)

@@ -19,6 +19,7 @@ from wm_pipeline.environments.checks import (
 from wm_pipeline.environments.game import (
     Backend,
     WrapperOptions,
+    close_game,
     frame_rate,
     make_game,
     own_actions,
@@ -105,7 +106,7 @@ class RealEnv(gymnasium.Env):
             options.actions.check(self._game.action_space)
             self._check_frames()
         except BaseException:
-            self._game.close()
+            close_game(self._game)
             raise
         self.action_space = control_space(options.actions)
         self.observation_space = gymnasium.spaces.Box(0, 255, FRAME_SHAPE, np.uint8)
@@ -212,8 +213,7 @@ class RealEnv(gymnasium.Env):
         self._shape = shape
         if shape[2:] not in ((), (1,), (3,)) or len(shape) < 2 or kind != np.uint8:  # noqa: PLR2004
             found = (
-                f"{shape} {kind} of render(). environment.kwargs.render_mode must be one "
-                "that gives RGB arrays"
+                f"{shape} {kind} of render(). {self._way_to_pictures(shape)}"
                 if self._from_render
                 else f"{self._game.observation_space}. Name the frame's key in "
                 "environment.frame_key, set frame_key: render, or name a wrapper that "
@@ -237,6 +237,12 @@ class RealEnv(gymnasium.Env):
                     "environment.crop: expected [top, bottom, left, right] within a "
                     f"frame of {shape}, found {list(self.options.crop)}"
                 )
+
+    def _way_to_pictures(self, shape: tuple[int, ...]) -> str:
+        """What to do about a ``render`` that gives none."""
+        if len(shape) in (2, 3):
+            return "Name a wrapper whose render() gives RGB as uint8 in environment.wrappers"
+        return "environment.kwargs.render_mode must be one that gives RGB arrays"
 
     def picture_shape(self) -> tuple[int, ...]:
         """Of the game's picture, before ``crop``: (height, width), or with channels."""

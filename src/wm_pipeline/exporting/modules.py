@@ -244,7 +244,12 @@ def game_action(control: Tensor, actions: Actions) -> Tensor:
             for numbers in (actions.low, actions.high, actions.least)
         )
         share = (control.double().clamp(max=1).maximum(least) - least) / (1 - least)
-        return (low + share * (high - low)).clamp(low, high).float()
+        scaled = (low + share * (high - low)).clamp(low, high).float()
+        least_action, most_action = (
+            torch.from_numpy(actions.to_game(np.full(actions.size, end)))
+            for end in (-1.0, 1.0)
+        )
+        return scaled.clamp(least_action, most_action)
     if isinstance(actions, DiscreteActions):
         return control.argmax(1)
     assert_never(actions)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.extras import check_installed
@@ -26,7 +26,7 @@ from wm_pipeline.policies.agent_policy import (
     NamedAgent,
     deciding,
 )
-from wm_pipeline.policies.class_agent import ClassAgent
+from wm_pipeline.policies.class_agent import ClassAgent, class_of
 from wm_pipeline.policies.onnx_agent import OnnxAgent
 from wm_pipeline.policies.policy import Policy
 from wm_pipeline.policies.sb3_agent import Sb3Agent
@@ -91,6 +91,12 @@ class PythonAgentOptions(_AgentOptions):
     kind: Literal["python"]
     name: str = Field(pattern=r"^[\w.]+\.\w+$")
     kwargs: dict[str, Any] = Field(default={})
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        class_of(name)
+        return name
 
 
 AgentOptions = Annotated[

@@ -28,9 +28,8 @@ class ClassAgent:
 
     def __init__(self, name: str, kwargs: Mapping[str, Any], actions: Actions) -> None:
         self._kwargs, self._actions = kwargs, actions
-        module, _, attribute = name.rpartition(".")
+        self._kind = class_of(name)
         try:
-            self._kind = getattr(import_module(module), attribute)
             made = self._kind(**kwargs)
         except Exception as error:  # of anybody's code
             raise InputError(
@@ -52,3 +51,18 @@ class ClassAgent:
         chosen = checked_action(memory.act(seen), self._actions.space)
         control: np.ndarray = self._actions.to_controls(chosen[None])[0]
         return control, memory
+
+
+def class_of(name: str) -> Any:
+    """The class of a dotted name.
+
+    Raises:
+        InputError: There is none.
+    """
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(import_module(module), attribute)
+    except Exception as error:  # of anybody's code
+        raise InputError(
+            f"expected a class, found no {name} ({type(error).__name__}: {error})"
+        ) from error

@@ -114,8 +114,7 @@ def evaluation_histogram(episodes: pd.DataFrame) -> go.Figure:
             for policy, values in returns.items()
         ],
     )
-    largest = max(float(real["return"].max()), 1.0)
-    smallest = min(float(real["return"].min()), 0.0)
+    smallest, largest = _with_zero(real["return"])
     size = (largest - smallest) / BINS
     # Bins are half open: one more holds the largest return, that of the cap.
     bins = {"start": smallest, "end": largest + size, "size": size}
@@ -156,10 +155,9 @@ def dream_against_real(summary: Mapping[str, Any]) -> go.Figure:
     figure = go.Figure(layout={"template": "plotly_white"})
     worlds = summary["real"], summary["dream"]
     scores = [score for world in worlds for score in world.values()]
-    ends = [
-        min(0.0, *(score["low"] for score in scores)),
-        1.05 * max(1.0, *(score["high"] for score in scores)),
-    ]
+    bounds = (score[end] for score in scores for end in ("low", "high"))
+    smallest, largest = _with_zero(bounds)
+    ends = [smallest, 1.05 * largest]
     figure.add_scatter(
         x=ends,
         y=ends,
@@ -186,6 +184,13 @@ def dream_against_real(summary: Mapping[str, Any]) -> go.Figure:
         yaxis={"title": "mean return in the dream", "range": ends},
         legend={"x": 0.98, "y": 0.02, "xanchor": "right", "yanchor": "bottom"},
     )
+
+
+def _with_zero(values: Iterable[float]) -> tuple[float, float]:
+    """The least and the largest of values and zero, as the ends of an axis."""
+    numbers = [0.0, *values]
+    least, largest = min(numbers), max(numbers)
+    return least, largest if largest > least else 1.0
 
 
 def _intervals(scores: pd.DataFrame) -> dict[str, Any]:

@@ -4,13 +4,14 @@ import itertools
 import logging
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.environments.game import close_game
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.episodes.episode import Episode
 from wm_pipeline.policies.controller_policy import ControllerPolicy
@@ -290,7 +291,7 @@ class Player:
     def close(self) -> None:
         """Close the games."""
         for env in self._games:
-            _close(env)
+            close_game(env)
 
     def _begin(self, policy: Policy, *given: Any) -> _Rollout:
         """Begin an episode, in an idle game or in a new one."""
@@ -333,13 +334,7 @@ class Player:
     def _drop(self, env: RealEnv) -> None:
         """Close a game that failed, and do without it."""
         self._games.remove(env)
-        _close(env)
-
-
-def _close(env: RealEnv) -> None:
-    """Close a game; one that has died may fail once more."""
-    with suppress(Exception):
-        env.close()
+        close_game(env)
 
 
 class ControllerPlayer(Player):

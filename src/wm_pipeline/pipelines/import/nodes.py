@@ -17,6 +17,7 @@ from wm_pipeline.common.options import File, Options, Seed
 from wm_pipeline.common.randomness import game_seeds
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.dream import check_controls
+from wm_pipeline.environments.latent_env import check_same_actions
 from wm_pipeline.environments.make import made_with
 from wm_pipeline.environments.real import EnvironmentOptions, RealEnv
 from wm_pipeline.importing import ctallec, hardmaru
@@ -140,6 +141,7 @@ def import_world_model(
     world_model = _world_model(environment, options)
     vae, mdn_rnn = world_model.vae, world_model.mdn_rnn
     check_controls(environment.actions, world_model)
+    check_same_actions(environment.actions, world_model)
     if options.check is not None:
         found = differences(options.check, vae, mdn_rnn)
         told = ", ".join(f"{name} by {each:.1g}" for name, each in found.items())
