@@ -38,6 +38,9 @@ def clone(fresh_clone: Path) -> Iterator[Path]:
     assert not list(fresh_clone.glob("data/**/*")), "a refused run has left something"
 
 
+OF_MISSING = "--only-missing-outputs"
+
+
 def refused(*arguments: str) -> str:
     """What the command says, which must be a sentence."""
     result = CliRunner().invoke(run, arguments)
@@ -55,6 +58,7 @@ def refused(*arguments: str) -> str:
         (["--pipelines", "evaluation"], "no controller (data/06_models/doom/controller.safetensors) and no world_model"),
         (["--pipelines", "evaluation"], "Run the blind and dream and controller stages first: `kedro run --pipelines blind,dream,controller`"),
         (["--pipelines", "controller", "--env", "mock"], "`kedro run --env mock --pipelines mock`"),
+        (["--pipelines", "rounds", "--env", "mock"], "`kedro run --env mock --pipelines vision,mock`."),
         (["--nodes", "controller.draw_fitness"], "no fitness_log (data/07_model_output/doom/fitness_log.parquet). Run the controller stage"),
         (["--load-versions", "vae:nonsense"], "vae has no version nonsense, nor any other. Run the vision stage"),
         (["--load-versions", "nothing:nonsense"], "nothing"),
@@ -111,6 +115,12 @@ def test_a_damaged_file_of_options_is_a_sentence(clone: Path, tmp_path: Path) ->
     file = tmp_path / "run.yml"
     file.write_text("run: {params: [")
     assert "--params or --config: expected YAML" in refused("--config", str(file))
+    for content in ("env: mock", "", "[run]"):
+        file.write_text(content)
+        said = "expected options under `run:` in the file, found none"
+        assert said in CliRunner().invoke(run, ["--config", str(file)]).output
+    file.write_text("run: {pipelines: [vision, memory]}")
+    assert "as a text: `pipelines: vision,memory`" in refused("--config", str(file))
 
 
 def test_a_game_that_nobody_knows_is_said(fresh_clone: Path, tmp_path: Path) -> None:
@@ -219,6 +229,7 @@ def test_a_version_of_what_the_run_makes_is_refused(project: Path) -> None:
     said = refused(*arguments, "--pipelines", "vision,memory")
     assert "expected what this run only reads, found vae, which it makes" in said
     assert "Leave out vision, or that version" in said
+    assert said == refused(*arguments, "--pipelines", "vision,memory", OF_MISSING)
 
 
 def test_a_version_of_what_the_run_does_not_read_is_refused(project: Path) -> None:

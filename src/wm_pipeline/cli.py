@@ -70,6 +70,12 @@ class Run(click.Command):
         with _sentences("-v" in args or "--verbose" in args, where):
             try:
                 return super().make_context(info_name, args, parent, **extra)
+            except (KeyError, TypeError) as error:
+                if "--config" not in where:
+                    raise
+                raise click.UsageError(
+                    "--config: expected options under `run:` in the file, found none."
+                ) from error
             except click.UsageError as error:
                 if "`params`" not in error.message:
                     raise
@@ -123,9 +129,10 @@ class Run(click.Command):
 def _check_known(asked: set[str | None]) -> None:
     """Refuse names of pipelines that there are not."""
     if unknown := asked - {None, "__default__", *known_stages()}:
+        names = " or ".join(sorted(map(str, unknown)))
+        hint = " Write them as a text: `pipelines: vision,memory`." * ("[" in names)
         raise click.ClickException(
-            f"Found no pipeline {' or '.join(sorted(map(str, unknown)))}; there are "
-            f"{', '.join(known_stages())}."
+            f"Found no pipeline {names}; there are {', '.join(known_stages())}.{hint}"
         )
 
 

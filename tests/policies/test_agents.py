@@ -477,6 +477,18 @@ def test_agents_of_other_games_and_files_are_refused(
 # Options
 
 
+@pytest.mark.usefixtures("mine")
+def test_a_class_counts_by_its_file(tmp_path: Path) -> None:
+    options = TypeAdapter(AgentOptions).validate_python(
+        {"kind": "python", "name": "wm_test_agents.Counting"}
+    )
+    before = options.determining()
+    (tmp_path / "wm_test_agents.py").write_text(CLASSES + "# changed")
+    assert options.determining() != before
+    (tmp_path / "wm_test_agents.py").write_text(CLASSES)
+    assert options.determining() == before
+
+
 def test_a_file_counts_by_what_is_in_it(tmp_path: Path) -> None:
     file = tmp_path / "agent.onnx"
     file.write_bytes(b"one")

@@ -12,6 +12,7 @@ from kedro.pipeline import Node, Pipeline
 
 from tests.kedro_runs import run
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.options import Options
 from wm_pipeline.datasets import JSONDataset
 from wm_pipeline.project.origins import KeepOrigins
 
@@ -19,6 +20,25 @@ pytestmark = pytest.mark.slow
 
 ALONE: dict[str, Any] = {"only_missing_outputs": False, "load_versions": None}
 """What Kedro tells of a run of stages."""
+
+MISSING = ALONE | {"only_missing_outputs": True}
+"""Likewise, of what is missing."""
+
+
+class Searched(Options):
+    """Of a stage."""
+
+    steps: int
+
+
+def make(keep: KeepOrigins, pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """What a run does of which origins are kept."""
+    for node in pipeline.nodes:
+        for name in node.inputs:
+            if not name.startswith("params:"):
+                keep.before_dataset_loaded(name)
+        catalog.save(node.outputs[0], {"by": node.name})
+        keep.after_dataset_saved(node.outputs[0], node)
 
 
 def versions(project: Path, name: str) -> list[str]:
@@ -96,18 +116,48 @@ def test_what_was_made_of_more_than_its_node_reads_is_made_again(
     names = ["first", "second"]
     of_two = Pipeline([*rounds, Node(lambda *_: {}, names, "scores", name="compare")])
     of_one = Pipeline([*rounds, Node(lambda _: {}, "first", "scores", name="compare")])
-    keep, missing = KeepOrigins(), ALONE | {"only_missing_outputs": True}
+    keep = KeepOrigins()
     keep.before_pipeline_run(ALONE, of_two, catalog)
-    for node in of_two.nodes:
-        for name in node.inputs:
-            keep.before_dataset_loaded(name)
-        catalog.save(node.outputs[0], {})
-        keep.after_dataset_saved(node.outputs[0], node)
+    make(keep, of_two, catalog)
     with caplog.at_level(logging.INFO):
-        keep.before_pipeline_run(missing, of_two, catalog)
+        keep.before_pipeline_run(MISSING, of_two, catalog)
         assert caplog.messages == []
-        keep.before_pipeline_run(missing, of_one, catalog)
+        keep.before_pipeline_run(MISSING, of_one, catalog)
     assert caplog.messages == ["scores is made again: it was made of second, too"]
+
+
+def test_what_a_run_of_what_is_missing_only_reads_is_its_users_choice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told, and what is made of it is neither missing nor wrong."""
+    version = Version(None, "2026-11-26T00.00.00.000Z")
+    found: dict[str, Any] = {
+        name: JSONDataset(filepath=str(tmp_path / f"{name}.json"), version=version)
+        for name in ("state", "controller", "scores")
+    }
+    search = Node(lambda _: {}, "params:search", "state", name="search")
+    select = Node(lambda _: {}, "state", "controller", name="select")
+    judge = Pipeline([Node(lambda _: {}, "controller", "scores", name="judge")])
+    keep = KeepOrigins()
+    for steps, run_params, pipeline in (
+        (5, ALONE, Pipeline([search, select])),
+        (7, MISSING, judge),
+    ):
+        catalog = DataCatalog(
+            found | {"params:search": MemoryDataset(Searched(steps=steps))}
+        )
+        keep.before_pipeline_run(run_params, pipeline, catalog)
+        make(keep, pipeline, catalog)
+        keep.after_pipeline_run(pipeline, catalog)
+    why = "it was made of state, and search.steps was 5, is 7"
+    assert keep.other_inputs == {"controller": why}
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "wm_pipeline"):
+        keep.before_pipeline_run(MISSING, judge, catalog)
+    told = [
+        record.getMessage() for record in caplog.records if "wm_pipe" in record.name
+    ]
+    assert told == [f"controller is not of these options: {why}"]
 
 
 def test_an_input_of_a_version_asked_for_is_not_of_the_options() -> None:

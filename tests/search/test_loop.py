@@ -650,6 +650,20 @@ def test_other_options_are_refused_before_anything_is_evaluated(
     assert not hill.calls
 
 
+def test_a_search_that_has_done_more_is_refused_before_anything_is_evaluated(
+    evaluator: DreamEvaluator,
+) -> None:
+    """What it has found, fewer generations would not have."""
+    hill = Hill(evaluator)
+    state = last(hill, plan(3))
+    hill.calls.clear()
+    said = r"controller\.resume: .*evolution\.generations has, 2, found one of 3"
+    with pytest.raises(InputError, match=said):
+        list(evolve(hill, plan(2), 1, state))
+    assert not hill.calls
+    assert last(hill, plan(3), before=state).finished
+
+
 def test_another_world_or_dream_is_refused_before_anything_is_evaluated(
     evaluator: DreamEvaluator,
 ) -> None:

@@ -5,6 +5,7 @@ Of Stable-Baselines3, as ONNX files, or classes of one's own. One sees either fr
 """
 
 import hashlib
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -41,8 +42,7 @@ class _FileOptions(_AgentOptions):
 
     def determining(self) -> dict[str, Any]:
         """The file counts by what is in it."""
-        content = Path(self.file).read_bytes()
-        return {**super().determining(), "sha256": hashlib.sha256(content).hexdigest()}
+        return {**super().determining(), **_sum_of(self.file)}
 
 
 class Sb3AgentOptions(_FileOptions):
@@ -92,6 +92,13 @@ class PythonAgentOptions(_AgentOptions):
     name: str = Field(pattern=r"^[\w.]+\.\w+$")
     kwargs: dict[str, Any] = Field(default={})
 
+    def determining(self) -> dict[str, Any]:
+        """The class counts by the file that it is in."""
+        spec = importlib.util.find_spec(self.name.rpartition(".")[0])
+        if spec is None or not spec.has_location or spec.origin is None:
+            return super().determining()
+        return {**super().determining(), **_sum_of(spec.origin)}
+
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
@@ -103,6 +110,11 @@ AgentOptions = Annotated[
     Sb3AgentOptions | OnnxAgentOptions | PythonAgentOptions, Field(discriminator="kind")
 ]
 """Any agent."""
+
+
+def _sum_of(file: str) -> dict[str, str]:
+    """What stands for a file's content among options."""
+    return {"sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
 
 
 def agent_policies(

@@ -48,7 +48,7 @@ class CheckInputs:
             InputError: One is missing, would be read in place of what the run makes, or
                 not at all.
         """
-        made = set() if run_params["only_missing_outputs"] else pipeline.all_outputs()
+        made = pipeline.all_outputs()
         find_compiler()  # it refuses a CC that is no command
         for name in sorted(filter(_is_option, pipeline.inputs())):
             if name in catalog:
@@ -120,11 +120,13 @@ class CheckInputs:
         """Which stages to run for some datasets."""
         if not (stages := self._writers(names)):
             return ""
-        return (
+        said = (
             f"Run the {' and '.join(stages)} stage{'s' * (len(stages) > 1)} first: "
-            f"{self._run(stages)}; or `kedro run{self._env} --only-missing-outputs`, "
-            "all that is missing."
+            f"{self._run(stages)}"
         )
+        if set(stages) <= set(self._stages):
+            said += f"; or `kedro run{self._env} --only-missing-outputs`, all that is missing"
+        return f"{said}."
 
     def _run(self, stages: list[str]) -> str:
         return f"`kedro run{self._env} --pipelines {','.join(stages)}`"

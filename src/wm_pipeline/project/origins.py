@@ -69,24 +69,22 @@ class KeepOrigins:
         """
         self._catalog, self._read, self.other_inputs = catalog, {}, {}
         self._remakes = run_params["only_missing_outputs"]
-        names = pipeline.all_outputs() if self._remakes else pipeline.inputs()
-        found = _Reasons(catalog, pipeline, whole=self._remakes)
-        for name in sorted(names):
-            why = found.other(name)
-            if why is None:
-                continue
-            if self._remakes:
-                dataset = _tracked(catalog, name)
-                assert dataset is not None
-                dataset.outdated = True
-                logger.info("%s is made again: %s", name, why)
-            else:
+        found = _Reasons(catalog, pipeline)
+        for name in sorted(pipeline.inputs()):
+            if why := found.other(name):
                 self.other_inputs[name] = why
                 logger.warning("%s is not of these options: %s", name, why)
         versions = run_params["load_versions"] or {}
         for name in sorted(versions.keys() & pipeline.inputs()):
             self.other_inputs[name] = f"--load-versions {versions[name]}"
         if self._remakes:
+            made = _Reasons(catalog, pipeline, of_outputs=True, whole=True)
+            for name in sorted(pipeline.all_outputs()):
+                if why := made.other(name):
+                    dataset = _tracked(catalog, name)
+                    assert dataset is not None
+                    dataset.outdated = True
+                    logger.info("%s is made again: %s", name, why)
             _outdate_followers(pipeline, catalog)
             # There may be runs that it has not looked back at.
             for node in pipeline.nodes:
@@ -150,7 +148,7 @@ class KeepOrigins:
         """
         if not self._remakes:
             return
-        found = _Reasons(catalog, pipeline, whole=False)
+        found = _Reasons(catalog, pipeline, of_outputs=True)
         for name in sorted(pipeline.all_outputs()):
             if why := found.other(name):
                 raise InputError(
@@ -166,11 +164,19 @@ class _Reasons:
         catalog: Where they are.
         pipeline: What it makes has to be made of all that it makes itself and reads for
             it, and of nothing that it does not read.
+        of_outputs: Whether outputs alone are judged. What the pipeline only reads is then
+            as it is.
         whole: Whether to read all of them, also large ones.
     """
 
-    def __init__(self, catalog: DataCatalog, pipeline: Pipeline, whole: bool) -> None:
-        self._catalog, self._whole = catalog, whole
+    def __init__(
+        self,
+        catalog: DataCatalog,
+        pipeline: Pipeline,
+        of_outputs: bool = False,
+        whole: bool = False,
+    ) -> None:
+        self._catalog, self._of_outputs, self._whole = catalog, of_outputs, whole
         self._made = {n for n in pipeline.all_outputs() if _tracked(catalog, n)}
         self._inputs = {
             output: node.inputs for node in pipeline.nodes for output in node.outputs
@@ -221,6 +227,8 @@ class _Reasons:
             return None
         if sha256(path) != digest:
             return f"it was made of another {name}"
+        if self._of_outputs and name not in self._made:
+            return None
         why = self.other(name)
         return f"it was made of {name}, and {why}" if why else None
 

@@ -210,6 +210,13 @@ class _Search:
         }
         if before is not None:
             before.check(f"{group}.resume", self._conditions, _READ_AGAIN)
+            if len(before.fitness_log) > options.generations:
+                raise InputError(
+                    f"{group}.resume: expected a search of at most as many generations as "
+                    f"{group}.evolution.generations has, {options.generations}, found one "
+                    f"of {len(before.fitness_log)}. Give it as many or more, or begin anew "
+                    f"({group}.resume=false)"
+                )
         snapshot = None if before is None else before.snapshot
         self._strategy = CMAES(options.strategy, size, pycma_seed, snapshot, start)
         self._best = self._strategy.mean
