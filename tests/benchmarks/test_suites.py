@@ -140,6 +140,11 @@ def test_rates_and_times_of_one_call_belong_together(table: pd.DataFrame) -> Non
     assert one_call.tolist() == pytest.approx(at_once.tolist())
 
 
+def test_one_at_a_time_is_one_in_each_worker(table: pd.DataFrame) -> None:
+    rows = table[table["name"].str.endswith("one at a time")]
+    assert rows["size"].tolist() == [1, 1]
+
+
 def test_the_curve_is_of_as_many_dreams_as_there_were(table: pd.DataFrame) -> None:
     # 5 are no multiple of the 2 dreams a candidate.
     assert table.loc[table["subject"] == "curve", "size"].tolist() == [1, 1, 4, 4]

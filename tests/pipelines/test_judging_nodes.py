@@ -214,7 +214,7 @@ def test_the_evaluation_depends_on_what_is_in_an_agents_file(
 
 
 def test_the_names_of_agents_are_their_own(mock: dict[str, Any]) -> None:
-    agent = {"kind": "python", "name": "somebody.Agent"}
+    agent = {"kind": "python", "name": "fractions.Fraction"}
     stage = mock["evaluation"].model_dump() | {"policies": {"blind": agent}}
     with pytest.raises(ValueError, match="names of their own, found blind"):
         EvaluationOptions.model_validate(stage)
@@ -223,14 +223,14 @@ def test_the_names_of_agents_are_their_own(mock: dict[str, Any]) -> None:
 def test_an_agent_that_is_none_is_named(
     judged: DataCatalog, mock: dict[str, Any], tmp_path: Path
 ) -> None:
-    agent = {"kind": "python", "name": "somebody.Agent"}
+    agent = {"kind": "python", "name": "fractions.Fraction"}
     stage = mock["evaluation"].model_dump() | {"policies": {"mine": agent}}
     stage = EvaluationOptions.model_validate(stage)
     catalog = catalog_of(mock | {"evaluation": stage}, tmp_path)
     for name in ("world_model", "controller", "blind_policies"):
         catalog[name] = judged.get(name)
     with pytest.raises(
-        ValueError, match=r"evaluation\.policies\.mine: somebody\.Agent"
+        ValueError, match=r"evaluation\.policies\.mine: fractions\.Fraction"
     ):
         run_node(catalog, "evaluation", evaluate)
 

@@ -1,5 +1,6 @@
 """Tests of the pictures stage's nodes."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -84,5 +85,8 @@ def test_the_real_episode_is_the_evaluations_and_dreams_have_their_temperatures(
     # 30 steps in six frames, 20 in five; and the pause.
     assert [len(film) - PAUSE for film in (cold, warm, real)] == [6, 6, 5]
     assert (cold != warm).any()
+    both_cold = options.model_copy(update={"warm": options.cold})
+    *_, same = animate_controller_dreams(world, player, GAME, dream_options, both_cold)
+    np.testing.assert_array_equal(same, cold)
     for said in ("temperature 0.25:", "temperature 1.5:", "seed 7:", "seed 8:"):
         assert said in caplog.text

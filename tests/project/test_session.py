@@ -16,6 +16,7 @@ from wm_pipeline.common import progress
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.datasets.shards import ShardsDataset
 from wm_pipeline.episodes.episode import Episode
+from wm_pipeline.project.hooks import KeepRecord
 from wm_pipeline.project.origins import _Reasons
 from wm_pipeline.workers.pool import WorkerPool
 
@@ -55,6 +56,22 @@ def test_ctrl_c_in_a_notebook_ends_the_run_for_all(clone: Path, tmp_path: Path) 
             run_mock(clone, runner=Interrupted())
         assert Path.cwd() == tmp_path
     assert_over(clone)
+
+
+def test_no_other_run_begins_before_the_record_of_this_one_is_written(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = []
+
+    def interrupted(_: KeepRecord) -> None:
+        with (clone / "data/.mock.lock").open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        recorded.append(True)
+
+    monkeypatch.setattr(KeepRecord, "interrupted", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_mock(clone, runner=Interrupted())
+    assert recorded == [True]
 
 
 def test_an_error_behind_the_stages_ends_the_run_for_all(

@@ -193,4 +193,6 @@ def test_what_is_off_in_the_dream_is_in_the_table():
     assert row(lines, "the controller")[1:] == ["0.2", "0.02", "0.1"]
     assert row(lines, "random play")[1:] == ["60", "20", "0.333"]
     assert "0.12" not in text
-    assert "4 values were compared, under the controller, random play" in text
+    off = sum(each[-1] for each in rows)
+    said = f"4 values were compared, under the controller, random play: {off} are off"
+    assert said in text

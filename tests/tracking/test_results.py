@@ -88,7 +88,7 @@ def test_a_chain_finished_by_a_later_run_is_whole(
     assert "Together at least 1.7 min." in page
 
 
-def test_a_resumed_stage_took_the_seconds_of_both_runs(
+def test_a_stage_that_another_run_ended_took_the_seconds_of_both(
     documents: dict[str, Any],
 ) -> None:
     whole = documents[newest_whole(documents)]

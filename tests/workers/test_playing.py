@@ -568,6 +568,27 @@ def test_an_episode_whose_game_could_not_be_made_is_played_again(
     assert len(made) == 1 + SIDE_BY_SIDE
 
 
+def test_what_a_game_says_as_it_leaves_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Leaving(RealEnv):
+        """It calls ``sys.exit``, as a game without its files may."""
+
+        def reset(self, **_: Any) -> Any:
+            sys.exit("no ROM in /roms")
+
+    monkeypatch.setattr(playing, "RealEnv", Leaving)
+    policy = RandomPolicy(BALANCE.actions, (1, 5))
+    with (
+        closing(Player(BALANCE, {"random": policy})) as player,
+        pytest.raises(
+            RuntimeError, match="failed 3 times: SystemExit: no ROM in /roms"
+        ),
+    ):
+        player.play("random", SEEDS[:1], "all")
+    assert "A game failed (SystemExit: no ROM in /roms)" in caplog.text
+
+
 def test_a_return_does_not_depend_on_which_steps_are_taken_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -295,6 +296,24 @@ def leave(_: Held, status: int) -> None:
 def test_how_a_worker_ended_is_said(worker: Worker):
     with pytest.raises(WorkerDied, match="it ended with status 3"):
         worker.run(leave, (3,))
+
+
+def start_elsewhere_and_end(_: Held, file: Path) -> None:
+    """As a game whose server has a folder of its own, and that crashes."""
+    server = subprocess.Popen(["sleep", "600"], cwd="/")
+    file.write_text(str(server.pid))
+    os._exit(1)
+
+
+def test_what_a_dead_worker_has_started_elsewhere_ends(worker: Worker, tmp_path: Path):
+    file = tmp_path / "pid"
+    with pytest.raises(WorkerDied):
+        worker.run(start_elsewhere_and_end, (file,))
+    server = int(file.read_text())
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(server) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not psutil.pid_exists(server)
 
 
 class Homebody(Exception):

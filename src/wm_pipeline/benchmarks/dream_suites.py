@@ -26,6 +26,9 @@ from wm_pipeline.search.strategies import StrategyOptions
 from wm_pipeline.workers.engine import LOCAL
 from wm_pipeline.workers.evaluators import with_workers
 
+ONE_AT_A_TIME = "one at a time"
+"""A dream in each worker, as the public implementations have it."""
+
 LIMIT = "limit"
 """The two matrix products of a dream's step alone, whole."""
 
@@ -67,14 +70,15 @@ def _world_rows(
             run = population_dreams(on_gpu, population, options.rollouts)
             ways["population on the GPU", 0] = run
         most = max(1, *options.workers)
-        ways["one at a time", most] = one_dream_at_a_time(here, most, stack)
+        ways[ONE_AT_A_TIME, most] = one_dream_at_a_time(here, most, stack)
         jax = jax_dreams(world.model, population, options.rollouts, world.steps)
         if jax is not None:
             ways["JAX scan", 0] = jax
-        subjects = [
-            Subject(_dream_row("dream", f"{name}, {way}", world, dreams, n), run)
-            for (way, n), run in ways.items()
-        ]
+        subjects = []
+        for (way, n), run in ways.items():
+            at_once = n if way == ONE_AT_A_TIME else dreams
+            row = _dream_row("dream", f"{name}, {way}", world, at_once, n)
+            subjects.append(Subject(row, run))
         rows = measured(f"dreams, {name}", subjects, options.repeats)
     limit = rows[0]["per_second"]
     return [{**row, "share": row["per_second"] / limit} for row in rows]

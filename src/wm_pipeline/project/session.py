@@ -31,7 +31,7 @@ class Session(KedroSession):
                 return super().run(*args, **kwargs)
             except BaseException as error:
                 _close_generators(error)
-                for hook in settings.HOOKS:
+                for hook in reversed(settings.HOOKS):  # the lock is left last
                     if hasattr(hook, "interrupted"):
                         hook.interrupted()
                 raise

@@ -147,7 +147,8 @@ def finished_chain(documents: Documents) -> tuple[str, dict[str, Any]]:
 
     What an interrupted run had finished, and `--only-missing-outputs` left alone, comes
     from the newest earlier runs of the same options and code. A stage that was resumed
-    took the seconds of both; those that were lost, as a killed run's are, are NaN. A run
+    took the seconds of both, as did one that an interrupted run began and the run that
+    went on with it ended; those that were lost, as a killed run's are, are NaN. A run
     that read what other options had made is left out, and a warning tells of it.
 
     Returns:

@@ -12,14 +12,13 @@ class StageClock:
     """Adds up the seconds of each stage of a run; stages may take turns.
 
     Attributes:
-        seconds: Wall-clock time by stage, in the order in which they began.
         steps: By stage those of the game (``game``) and of M (``dream``), its workers'
             included.
     """
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
         self.steps: dict[str, Counter[Kind]] = {}
+        self._seconds: dict[str, float] = {}
         self._busy: dict[str, float] = {}
         self._running: tuple[str, float, float, Counter[Kind]] | None = None
         self._processor: ProcessorTime | None = None
@@ -27,7 +26,7 @@ class StageClock:
     def start(self) -> None:
         """Begin a run; an earlier one of this process is forgotten."""
         self.stop()
-        self.seconds, self.steps, self._busy = {}, {}, {}
+        self._seconds, self.steps, self._busy = {}, {}, {}
         self._processor = ProcessorTime()
 
     def begin(self, stage: str) -> None:
@@ -45,11 +44,16 @@ class StageClock:
             self._processor = None
 
     @property
+    def seconds(self) -> dict[str, float]:
+        """Wall-clock time by stage, in the order in which they began."""
+        return {stage: round(seconds, 2) for stage, seconds in self._seconds.items()}
+
+    @property
     def cpu(self) -> dict[str, float]:
         """The share of all cores that each stage kept busy, worker processes included."""
         return {
             stage: round(self._busy[stage] / max(seconds, 1e-9) / cores(), 3)
-            for stage, seconds in self.seconds.items()
+            for stage, seconds in self._seconds.items()
         }
 
     def _end_stage(self) -> None:
@@ -58,7 +62,7 @@ class StageClock:
             stage, started, busy, before = self._running
             seconds = time.monotonic() - started
             busy = self._processor.seconds() - busy
-            self.seconds[stage] = round(self.seconds.get(stage, 0) + seconds, 2)
+            self._seconds[stage] = self._seconds.get(stage, 0) + seconds
             self._busy[stage] = self._busy.get(stage, 0) + busy
             steps = self.steps.setdefault(stage, Counter())
             steps.update(STEPS.taken() - before)

@@ -298,7 +298,7 @@ class Player:
         env = self._idle.pop() if self._idle else self._new_game()
         try:
             return _Rollout(env, policy, *given)
-        except Exception:
+        except (Exception, SystemExit):
             self._drop(env)
             raise
 
@@ -315,7 +315,7 @@ class Player:
             yield
         except InputError:
             raise
-        except Exception as error:  # a game's failures have no common class
+        except (Exception, SystemExit) as error:  # they have no common class
             if env is not None:
                 self._drop(env)
             failures[seed] += 1

@@ -1,5 +1,6 @@
 """One worker process as its parent sees it: it is started, given tasks and ended."""
 
+import os
 import signal
 import socket
 import struct
@@ -7,7 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,14 @@ class Worker:
             self._process.kill()
         self._connection.close()
         kill_processes_in(self._folder)
-        return self._process.wait()
+        status = self._process.wait()
+        # What works in another folder is in the group, whose number nobody else has while
+        # one of it lives.
+        pid = self._process.pid
+        if not psutil.pid_exists(pid):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        return status
 
 
 def encoded(work: Callable[..., Any], task: tuple[Any, ...]) -> bytes:

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -75,19 +75,25 @@ def collection_policies(
         InputError: An agent does not fit the game, or sees no frames.
     """
     agents = agent_policies(options.policies, actions, "collection.policies")
-    return {
-        **{
-            f"held {least} to {most}": RandomPolicy(actions, (least, most))
-            for least, most in options.holds
-        },
-        **{
-            f"sweeps of {least} to {most}": CyclePolicy(
-                opposites(actions.constants), (least, most)
-            )
-            for least, most in options.sweeps
-        },
-        **{f"agent {name}": agent for name, agent in agents.items()},
-    }
+    policies = (
+        *(RandomPolicy(actions, held) for held in options.holds),
+        *(CyclePolicy(opposites(actions.constants), half) for half in options.sweeps),
+        *agents.values(),
+    )
+    return dict(zip(names_of_turns(options.model_dump()), policies, strict=True))
+
+
+def names_of_turns(options: Mapping[str, Any]) -> list[str]:
+    """Who plays, in the order in which the episodes take turns.
+
+    Args:
+        options: Of the collection, as the metadata of its episodes have them.
+    """
+    return [
+        *(f"held {least} to {most}" for least, most in options["holds"]),
+        *(f"sweeps of {least} to {most}" for least, most in options["sweeps"]),
+        *(f"agent {name}" for name in options["policies"]),
+    ]
 
 
 def collect_episodes(

@@ -85,13 +85,15 @@ def compare(
         for row, real in zip(rows, returns.values(), strict=True):
             row |= {"real_return": float(real.mean()), "real_std": deviation(real)}
     yield pd.DataFrame(rows), log, state
+    worlds = ("dream", "real") if options.real_episodes else ("dream",)
     for row in rows:
+        scores = rounded(*(row[f"{world}_return"] for world in worlds))
         logger.info(
-            "%s, seed %d: %s parameters, dream %s, real %s",
+            "%s, seed %d: %s parameters, %s",
             row["architecture"],
             row["seed"],
             f"{row['parameters']:,}",
-            *rounded(row["dream_return"], row["real_return"]),
+            ", ".join(map(" ".join, zip(worlds, scores, strict=True))),
         )
 
 
