@@ -10,6 +10,9 @@ from tests.small_dream import build_controller
 from wm_pipeline.exporting.pruning import (
     Game,
     PruningOptions,
+    _kept_units,
+    _read,
+    prune_memory,
     prune_vision,
     pruned_agent,
 )
@@ -135,6 +138,42 @@ def test_teaching_brings_v_and_c_back(world_model: WorldModel) -> None:
     expected, found = said(world_model, controller, game), said(small, fitted, game)
     correlation = np.corrcoef(expected.ravel().numpy(), found.ravel().numpy())[0, 1]
     assert correlation > 0.8
+
+
+def test_teaching_brings_m_back(world_model: WorldModel) -> None:
+    controller = controller_of(world_model)
+    *played, fresh = games(world_model, 5)
+    whole = [_read(world_model, game) for game in played]
+    kept = _kept_units(world_model.mdn_rnn, controller, whole, 0.5)
+    expected = _read(world_model, fresh).h[:, kept]
+    vae = world_model.vae
+    starts = world_model.start_means, world_model.start_log_variances
+    errors = []
+    for steps in (1, 100):
+        wanted = options(units=0.5, steps=steps)
+        small = prune_memory(world_model, vae, controller, whole, wanted, 1)
+        read = _read(WorldModel(vae, small, *starts), fresh)
+        errors.append(float((read.h - expected).square().mean()))
+    untaught, taught = errors
+    assert taught < untaught / 2
+
+
+def test_of_what_contradicts_itself_the_certain_is_learned(
+    world_model: WorldModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The same frames twice: z is said to be 1 and then -1. The first is certain of two
+    # of its numbers, the second of the others.
+    twice = games(world_model, 1) * 2
+    certain = torch.tensor([1.0, -1.0, -1.0, 1.0])
+    means = torch.ones(120, 4)
+    means[60:] = -1
+    log_variances = -2 * means * certain
+    monkeypatch.setattr(
+        world_model.vae, "encode_frames", lambda _: (means, log_variances)
+    )
+    small = prune_vision(world_model.vae, twice, options(steps=100), 1)
+    found, _ = small.encode_frames(twice[0].frames)
+    assert (found * certain > 0.5).all()
 
 
 def test_the_seed_decides(world_model: WorldModel) -> None:
