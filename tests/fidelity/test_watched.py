@@ -1,5 +1,7 @@
 """Games and dreams as they are looked at."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,13 @@ def test_without_a_colour_what_is_unusual_is_looked_for() -> None:
     assert look(episode([0]).frames).sum() == 0  # type: ignore[arg-type]
 
 
+def test_what_is_usual_is_learned_from_later_frames_too() -> None:
+    # The first frame is unlike the rest.
+    look = look_for(SurpriseOptions(), [episode([0] + [7] * 49)] * 2)
+    assert look(episode([7]).frames).sum() == 0  # type: ignore[arg-type]
+    assert look(episode([0]).frames).sum() == 7  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def dreams(mortal: WorldModel) -> Dreams:
     return Dreams(mortal, 40, 1.0)
@@ -95,6 +104,27 @@ def test_ends_are_foreseen_where_m_calls_them(
         episode([0] * 3, terminated=False, steps=5),
     ]
     assert ends_foreseen(world_model, episodes) == share
+
+
+@pytest.mark.parametrize(
+    ("controls", "share"), [([-1, -1, -1, -1, 1], 1.0), ([1, 1, 1, 1, -1], 0.0)]
+)
+def test_the_last_step_says_whether_m_calls_an_end(
+    world_model: WorldModel, controls: list[int], share: float
+) -> None:
+    mdn_rnn = world_model.mdn_rnn
+    with torch.no_grad():
+        for weights in mdn_rnn.lstm.parameters():
+            weights.zero_()
+        # M forgets every step, and says that one ends whose control is positive.
+        biases, read = mdn_rnn.lstm.bias_ih_l0, mdn_rnn.lstm.weight_ih_l0
+        biases.copy_(torch.tensor([50.0, -50.0, 0.0, 50.0]).repeat_interleave(8))
+        read[16:24, -1] = 1
+        mdn_rnn.head.weight[-1] = 1
+        mdn_rnn.head.bias[-1] = 0
+    actions = np.array(controls, np.float32)[:, None]
+    ended = replace(episode([0] * 3, steps=5), actions=actions)
+    assert ends_foreseen(world_model, [ended]) == share
 
 
 def test_where_nothing_ended_nothing_is_foreseen(world_model: WorldModel) -> None:
