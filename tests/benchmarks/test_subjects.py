@@ -6,10 +6,12 @@ from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from tests.small_dream import build_controller
 from wm_pipeline.benchmarks.jax_scan import jax_dreams
 from wm_pipeline.benchmarks.subjects import (
     decision_products,
@@ -27,6 +29,7 @@ from wm_pipeline.benchmarks.worlds import blank_world
 from wm_pipeline.dreaming.evaluator import DreamEvaluator, DreamOptions
 from wm_pipeline.environments.actions import ThresholdActions
 from wm_pipeline.models.controller import Controller, ControllerOptions
+from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.search.loop import EvolutionOptions
 from wm_pipeline.search.strategies import CMAES, StrategyOptions
@@ -136,8 +139,22 @@ def test_a_plain_network_decides_the_same(
     assert (policy == "gaussian") == (not torch.equal(ours[0], ours[1]))
 
 
-def test_a_decisions_products_are_counted(controller: Controller) -> None:
+@pytest.mark.parametrize(("inputs", "features"), [("zh", 12), ("zhc", 20)])
+def test_decision_products_count_a_product_a_layer(
+    inputs: str, features: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    products = []
+    addmm = torch.addmm
+
+    def counted(bias: Tensor, rows: Tensor, weights: Tensor, out: Tensor) -> Tensor:
+        found = addmm(bias, rows, weights, out=out)
+        products.append((*rows.shape, found.shape[1]))
+        return found
+
+    monkeypatch.setattr(torch, "addmm", counted)
+    controller = build_controller(inputs=inputs, hidden_sizes=(6,))
     assert decision_products(controller, batch=7, calls=3)() == 21
+    assert products == [(7, features, 6), (7, 6, 1)] * 3
 
 
 def test_population_dreams_count_steps_of_living_dreams(
@@ -164,8 +181,20 @@ def test_generations_count_ask_and_tell(monkeypatch: pytest.MonkeyPatch) -> None
     assert told == [(5, 12)] * 3
 
 
-def test_encodings_count_the_frames(world_model: WorldModel) -> None:
+def test_encodings_count_the_frames(
+    world_model: WorldModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = []
+    encode_frames = ConvVAE.encode_frames
+
+    def counted(vae: ConvVAE, frames: np.ndarray) -> tuple[Tensor, Tensor]:
+        found = encode_frames(vae, frames)
+        encoded.append((*frames.shape, found[0].shape[1]))
+        return found
+
+    monkeypatch.setattr(ConvVAE, "encode_frames", counted)
     assert encodings(world_model.vae, batch=3, calls=2)() == 6
+    assert encoded == [(3, 64, 64, 3, 4)] * 2
 
 
 def test_the_parts_of_a_generation_are_all_of_it(
