@@ -1,6 +1,8 @@
 """From the world model to its pictures on a catalog in memory, node by node."""
 
 import copy
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +300,34 @@ def test_a_comparison_is_finished_when_the_real_game_was_played(
         (0, False),
         (4, True),
     ]
+
+
+@pytest.mark.parametrize(
+    ("episodes", "said"), [(2, r"dream \S+, real \S+"), (0, r"dream \S+")]
+)
+def test_a_comparison_tells_of_the_worlds_in_which_there_was_play(
+    judged: DataCatalog,
+    mock: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    episodes: int,
+    said: str,
+) -> None:
+    changes = {"resume": True, "real_episodes": episodes}
+    with caplog.at_level(logging.INFO):
+        for _ in compare(
+            judged.load("world_model"),
+            mock["environment"],
+            ALONE,
+            mock["dream"],
+            mock["compare"].model_copy(update=changes),
+            lambda: judged.load("comparison_state"),
+        ):
+            pass
+    told = [m for m in caplog.messages if "parameters, " in m]
+    assert len(told) == 4
+    assert all(
+        re.fullmatch(rf".*, seed \d: [\d,]+ parameters, {said}", m) for m in told
+    )
 
 
 def test_the_seed_decides_the_search(

@@ -32,15 +32,14 @@ def test_a_busy_stage_is_told_from_an_idle_one() -> None:
     clock = StageClock()
     clock.start()
     clock.begin("busy")
-    before = time.monotonic()
     work(0.5)
-    share = 0.5 / (time.monotonic() - before) / cores()
     clock.begin("idle")
     time.sleep(0.2)
     clock.stop()
-    # What else this process does is within a tenth.
-    assert share - 0.01 <= clock.cpu["busy"] <= 1.1 * share + 0.01
-    assert clock.cpu["idle"] <= 0.1
+    assert clock.cpu["idle"] < clock.cpu["busy"] <= 1.1 / cores()
+    # What is kept is rounded.
+    worked = clock.cpu["busy"] * clock.seconds["busy"] * cores()
+    assert worked >= 0.48
 
 
 def test_short_turns_add_up() -> None:

@@ -41,6 +41,9 @@ TINY = {
 IN_THE_GAME = "2018-03-27T00.00.00.000Z"
 """The version of a search in the game itself."""
 
+DAMAGED = "2999-01-01T00.00.00.000Z"
+"""The version of a search whose state cannot be read."""
+
 PRACTISED = "practised"
 """A conf environment in which C comes of rounds alone, and the collection has sweeps."""
 
@@ -93,6 +96,17 @@ def add_search_in_the_game(project: Path) -> None:
             save_state(earlier / name, replace(state, conditions=conditions))
 
 
+def add_damaged_search(project: Path) -> None:
+    """Add a newer version of the search, whose state cannot be read."""
+    for name in ("search_state.safetensors", "fitness_log.parquet"):
+        newest = max((project / "data").glob(f"*/test/{name}/*/{name}"))
+        (later := newest.parent.with_name(DAMAGED)).mkdir()
+        content = newest.read_bytes()
+        (later / name).write_bytes(
+            content[:500] if name.startswith("search_state") else content
+        )
+
+
 @pytest.fixture(scope="module")
 def executed(
     finished_project: Path, tmp_path_factory: pytest.TempPathFactory
@@ -107,6 +121,7 @@ def executed(
     (project / "notebooks").mkdir()
     add_practised(project)
     add_search_in_the_game(project)
+    add_damaged_search(project)
     environment = {
         **os.environ,
         "TMPDIR": str(scratch),
@@ -214,6 +229,14 @@ def test_the_third_knows_searches_in_the_game(
     (shown,) = [text for text in tables(executed["03"]) if "best so far" in text]
     assert IN_THE_GAME in shown
     assert shown.count("<tr") == 3  # the head, this one, and the one in the dream
+
+
+def test_the_third_leaves_out_what_cannot_be_read(
+    executed: dict[str, NotebookNode],
+) -> None:
+    said = "".join(outputs(executed["03"], "stdout"))
+    assert "left out: " in said
+    assert DAMAGED in said
 
 
 def test_a_notebook_runs_without_a_warning(executed: dict[str, NotebookNode]) -> None:

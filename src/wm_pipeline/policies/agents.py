@@ -4,9 +4,8 @@ Of Stable-Baselines3, as ONNX files, or classes of one's own. One sees either fr
 [z, h] of V and M as in ``wm_pipeline/Dream-v0``, and takes the actions of that environment.
 """
 
-import hashlib
-import importlib.util
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +14,7 @@ from pydantic import Field, field_validator
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.extras import check_installed
+from wm_pipeline.common.files import sha256
 from wm_pipeline.common.options import File, Options
 from wm_pipeline.environments.actions import Actions, control_space
 from wm_pipeline.environments.checks import checked_action
@@ -42,7 +42,7 @@ class _FileOptions(_AgentOptions):
 
     def determining(self) -> dict[str, Any]:
         """The file counts by what is in it."""
-        return {**super().determining(), **_sum_of(self.file)}
+        return {**super().determining(), "sha256": sha256(Path(self.file))}
 
 
 class Sb3AgentOptions(_FileOptions):
@@ -94,10 +94,10 @@ class PythonAgentOptions(_AgentOptions):
 
     def determining(self) -> dict[str, Any]:
         """The class counts by the file that it is in."""
-        spec = importlib.util.find_spec(self.name.rpartition(".")[0])
-        if spec is None or not spec.has_location or spec.origin is None:
-            return super().determining()
-        return {**super().determining(), **_sum_of(spec.origin)}
+        module = import_module(self.name.rpartition(".")[0])
+        file = getattr(module, "__file__", None)  # a notebook has none
+        sums = {} if file is None else {"sha256": sha256(Path(file))}
+        return {**super().determining(), **sums}
 
     @field_validator("name")
     @classmethod
@@ -110,11 +110,6 @@ AgentOptions = Annotated[
     Sb3AgentOptions | OnnxAgentOptions | PythonAgentOptions, Field(discriminator="kind")
 ]
 """Any agent."""
-
-
-def _sum_of(file: str) -> dict[str, str]:
-    """What stands for a file's content among options."""
-    return {"sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
 
 
 def agent_policies(
