@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from hypothesis import settings
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
@@ -35,6 +36,10 @@ from wm_pipeline.models.vae import ConvVAE, VAEOptions
 from wm_pipeline.models.world_model import WorldModel, digest
 
 LATENT, HIDDEN, MIXTURES, FRAME_SKIP = 4, 8, 3, 2
+
+# An example may take any time: on a busy machine a process stands still for seconds.
+settings.register_profile("any time", settings(), deadline=None)
+settings.load_profile("any time")
 
 EVERY_STAGE = (
     "__default__,rounds,finetune,benchmark,compare,ablation,tune,baselines,export,play"
