@@ -1,5 +1,6 @@
 """Tests of versioned datasets that are saved while the work goes on."""
 
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,12 +112,14 @@ def test_a_reader_sees_a_whole_table_at_any_moment(
     reader = threading.Thread(target=read)
     reader.start()
     begun.wait()
-    for save in range(60):
+    for save in itertools.count():
         writing.save(log(20_000 + save))
+        # It did read in between; on a busy machine it takes its time.
+        if save >= 60 and (len(set(seen)) > 3 or failures):
+            break
     over.set()
     reader.join()
     assert failures == []
-    assert len(set(seen)) > 3  # it did read in between
 
 
 def test_kedro_saves_what_a_node_has_so_far(
