@@ -41,7 +41,7 @@ class Diary:
         return len(list(self.folder.glob(f"{event}.*")))
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 200
         while not condition():
             assert time.monotonic() < deadline, "it did not come to that"
             time.sleep(0.02)
@@ -95,7 +95,7 @@ def _nothing_hangs(tmp_path: Path) -> Iterator[None]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
-    watch = threading.Timer(60, free)
+    watch = threading.Timer(300, free)
     watch.start()
     yield
     watch.cancel()
@@ -109,7 +109,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     before = {process.pid for process in processes()}
     yield tmp_path
     left = [process for process in processes() if process.pid not in before]
-    _, alive = psutil.wait_procs(left, timeout=5)
+    _, alive = psutil.wait_procs(left, timeout=60)
     for process in alive:
         process.kill()
     assert [process.name() for process in alive] == []
@@ -175,11 +175,11 @@ def double_last(diary: Diary, task: int) -> int:
 
 def test_results_come_as_they_are_done_and_before_an_error(pair: WorkerPool):
     results = pair.as_done(double_last, [(n,) for n in range(7)], named)
-    # The last one may be under way when the first fails; several may be done at once.
-    before = sorted(next(results) for _ in range(5))
-    assert before == [(n, 2 * n) for n in range(1, 6)]
+    before: list[tuple[int, int]] = []
     with pytest.raises(ArithmeticError, match=r"^I would rather not do the first"):
-        list(results)
+        before.extend(results)
+    # The last one may be under way when the first fails; several may be done at once.
+    assert sorted(before) in ([(n, 2 * n) for n in range(1, end)] for end in (6, 7))
     assert list(pair.as_done(double, [], named)) == []
 
 
@@ -199,6 +199,8 @@ def started_while_waiting(diary: Diary, task: int) -> int:
     diary.note("started", task)
     if task > 0:
         return 0
+    # The other worker may stand still in between.
+    diary.wait_for(lambda: diary.count("started") >= 2 * AHEAD)
     counts = [0, diary.count("started")]
     while counts[-1] != counts[-2]:
         time.sleep(0.7)
@@ -235,7 +237,8 @@ def test_each_worker_prepares_once_and_has_its_own_place(
     pair: WorkerPool, common_diary: Path
 ):
     answers = [list(pair.map(where, [(n,) for n in range(6)], named)) for _ in range(2)]
-    assert {answer[0] for answer in answers[0]} == {a[0] for a in answers[1]}
+    # The second time one of them may do it all.
+    assert {answer[0] for answer in answers[0]} >= {a[0] for a in answers[1]}
     workers = {answer[0]: answer for answer in answers[0]}
     assert len(workers) == 2
     assert len({folder for _, _, folder, *_ in workers.values()}) == 2
@@ -352,20 +355,24 @@ def test_what_a_worker_started_ends_with_it(
         (second,) = pool.map(start_a_game, [(mark, True)], named)
         first = int(mark.read_text())
         assert first != second
-        assert not running(first)  # its worker was killed
+        assert not runs_on(first)  # its worker was killed
         assert running(second)
-    assert not running(second)  # the pool was closed
+    assert not runs_on(second)  # the pool was closed
 
 
 def running(pid: int) -> bool:
     try:
-        process = psutil.Process(pid)
-        process.wait(timeout=1)  # a killed process takes a moment to go
-    except psutil.TimeoutExpired:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-    return False
+
+
+def runs_on(pid: int) -> bool:
+    """Whether it does not end; a killed process takes a while to go."""
+    deadline = time.monotonic() + 60
+    while running(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return running(pid)
 
 
 def sleep_after_the_first(diary: Diary, task: int) -> int:
@@ -385,8 +392,8 @@ def test_leaving_early_ends_workers_in_the_middle_of_their_tasks(
         Diary(diary).wait_for(lambda: len(started(diary)) == 3)
         at_work = [process.pid for process in processes()]
         assert first in at_work
-    assert not running(first)
-    assert [pid for pid in at_work if pid not in before and running(pid)] == []
+    assert not runs_on(first)
+    assert [pid for pid in at_work if pid not in before and runs_on(pid)] == []
 
 
 def draw(diary: Diary, task: int) -> tuple[float, float, float]:
