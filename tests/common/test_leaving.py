@@ -7,7 +7,7 @@ LEAVES = """
 import subprocess
 from wm_pipeline.common.leaving import leave
 
-subprocess.Popen(["sleep", "60"])
+subprocess.Popen(["sleep", "600"])
 try:
     leave(7)
 finally:
@@ -18,6 +18,6 @@ finally:
 def test_a_process_leaves_with_what_it_has_started_and_cleans_nothing_up() -> None:
     command = [sys.executable, "-c", LEAVES]
     # What it has started holds this pipe open for as long as it lives.
-    left = subprocess.run(command, stdout=subprocess.PIPE, check=False, timeout=30)
+    left = subprocess.run(command, stdout=subprocess.PIPE, check=False, timeout=300)
     assert left.returncode == 7
     assert left.stdout == b""

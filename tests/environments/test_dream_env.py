@@ -700,6 +700,6 @@ def test_a_fork_of_a_process_that_has_dreamed_dreams(tmp_path: Path):
     subprocess.run(
         [sys.executable, str(script), str(world)],
         env={**os.environ, "OMP_NUM_THREADS": "2"},
-        timeout=60,
+        timeout=300,
         check=True,
     )

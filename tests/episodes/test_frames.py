@@ -215,10 +215,10 @@ def test_closing_ends_a_reading_thread_whose_error_nobody_met(
     breaking = Breaking(episodes.folder, readable=2)
     batches = deal(breaking, batch_size=1, pool_frames=1)
     next(batches)  # one pool is with us, one waits, and the third cannot be read
-    assert breaking.broken.wait(timeout=30)
+    assert breaking.broken.wait(timeout=60)
     closing = threading.Thread(target=batches.close, daemon=True)
     closing.start()
-    closing.join(timeout=5)
+    closing.join(timeout=60)
     assert not closing.is_alive()
 
 

@@ -49,7 +49,7 @@ def test_a_killed_games_segments_go_and_a_living_ones_stay(doom: EnvironmentOpti
     for process in processes:
         process.kill()
     player.wait()
-    psutil.wait_procs(processes, timeout=10)
+    psutil.wait_procs(processes, timeout=60)
     with contextlib.closing(RealEnv(doom)) as env:
         env.reset(seed=1)
         living = mapped(psutil.Process())
