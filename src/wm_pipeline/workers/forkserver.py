@@ -20,7 +20,7 @@ from wm_pipeline.workers.forking import HEADER
 PATIENCE_SECONDS = 120
 """Seconds after which a server that does not answer is taken for stuck."""
 
-TOLD_SECONDS = 1.0
+TOLD_SECONDS = 10.0
 """Seconds in which the server tells how a process has ended."""
 
 UNKNOWN = 1

@@ -170,7 +170,7 @@ class Worker:
             before, used = used, _processor_seconds(self._process.pid)
             # Less than before: a child has ended, and that is something.
             if 0 <= used - before < LEAST_USE * STILL_SECONDS:
-                return False
+                return self._connection.poll()  # it may have come meanwhile
         return True
 
     def _reap(self, grace: float) -> int:
