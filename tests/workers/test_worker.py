@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,20 @@ BALLAST = np.zeros(1_000_000)
 """More than any pipe holds: a process that reads no more blocks who writes to it."""
 
 
-class Heavy:
-    """It takes some seconds to read in the process that gets it."""
+class Late:
+    """It is read, in the process that gets it, once a file is there."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, file: Path) -> None:
+        self.file = file
 
-    def __reduce__(self) -> tuple[Callable[..., None], tuple[float]]:
-        return time.sleep, (self.seconds,)
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[Path]]:
+        return wait_for, (self.file,)
+
+
+def wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 200
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 class Held:
@@ -45,10 +52,17 @@ class Held:
 
 
 @pytest.fixture
-def worker(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Worker]:
-    """One whose start takes some seconds more, if a test says so."""
-    seconds = getattr(request, "param", 0.0)
-    setup = cloudpickle.dumps((1, Held, (BALLAST, tmp_path, Heavy(seconds))))
+def may_start(tmp_path: Path) -> Path:
+    """The file that workers wait for when they start."""
+    file = tmp_path / "may start"
+    file.touch()
+    return file
+
+
+@pytest.fixture
+def worker(tmp_path: Path, may_start: Path) -> Iterator[Worker]:
+    """One that starts when it may."""
+    setup = cloudpickle.dumps((1, Held, (BALLAST, tmp_path, Late(may_start))))
     one, before = Worker(tmp_path / "worker", setup), forked()
     yield one
     one.dismiss()
@@ -57,8 +71,11 @@ def worker(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Worker]:
 
 
 @pytest.fixture
-def meet() -> Iterator[Callable[..., list[int]]]:
-    """Sends new processes a signal when they are of an age; gives the list of them."""
+def meet(may_start: Path) -> Iterator[Callable[..., list[int]]]:
+    """Sends new processes a signal when they are of an age; gives the list of them.
+
+    Until as many as are to have met it no worker starts: this thread may come late.
+    """
     over = threading.Event()
     watches = []
 
@@ -70,6 +87,7 @@ def meet() -> Iterator[Callable[..., list[int]]]:
     ) -> list[int]:
         known = {child.pid for child in who()}
         met: list[int] = []
+        may_start.unlink()
 
         def watch() -> None:
             while not over.wait(0.002) and len(met) < most:
@@ -77,8 +95,10 @@ def meet() -> Iterator[Callable[..., list[int]]]:
                     if child.pid not in known:
                         known.add(child.pid)
                         time.sleep(age)
-                        child.send_signal(sent)
-                        met.append(child.pid)
+                        with suppress(psutil.NoSuchProcess):
+                            child.send_signal(sent)
+                            met.append(child.pid)
+            may_start.touch()
 
         watches.append(threading.Thread(target=watch, daemon=True))
         watches[-1].start()
@@ -94,12 +114,7 @@ def size_and(held: Held, added: Any) -> Any:
     return held.size, added
 
 
-# However fast the machine, at 0.5 and 1.5 seconds they are still starting.
-@pytest.mark.parametrize(
-    ("age", "worker"),
-    [(0.0, 0.0), (0.05, 0.0), (0.5, 0.5), (1.5, 1.5)],
-    indirect=["worker"],
-)
+@pytest.mark.parametrize("age", [0.0, 0.05, 0.5, 1.5])
 def test_a_worker_killed_while_it_starts_is_started_anew(
     worker: Worker, meet: Callable[..., list[int]], age: float
 ):
@@ -120,17 +135,23 @@ def test_a_worker_that_cannot_start_is_said(
     assert worker.run(size_and, ("done",)) == (len(BALLAST), "done")
 
 
-@pytest.mark.parametrize(
-    ("age", "worker"), [(0.0, 0.0), (0.5, 0.5)], indirect=["worker"]
-)
+@pytest.mark.parametrize("age", [0.0, 0.5])
 def test_a_worker_that_stands_still_while_it_starts_is_started_anew(
     worker: Worker,
     meet: Callable[..., list[int]],
     age: float,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(module, "STILL_SECONDS", 2)
+    patience, launch = module.STILL_SECONDS, Worker._launch
+    monkeypatch.setattr(module, "STILL_SECONDS", 3)
     stopped = meet(signal.SIGSTOP, age, 1)
+
+    def launched(one: Worker) -> None:
+        if stopped:  # the next one may be slow
+            monkeypatch.setattr(module, "STILL_SECONDS", patience)
+        launch(one)
+
+    monkeypatch.setattr(Worker, "_launch", launched)
     assert worker.run(size_and, ("done",)) == (len(BALLAST), "done")
     assert len(stopped) == 1
 
@@ -142,9 +163,12 @@ def stop(_: Held) -> None:
 def test_a_worker_that_stands_still_at_its_task_has_died(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(module, "STILL_SECONDS", 1)
-    with pytest.raises(WorkerDied, match=r"did nothing for 1 seconds, and was killed"):
-        worker.run(stop, ())
+    worker.run(identify, ())
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "STILL_SECONDS", 1)
+        said = r"did nothing for 1 seconds, and was killed"
+        with pytest.raises(WorkerDied, match=said):
+            worker.run(stop, ())
     assert worker.run(size_and, (1,)) == (len(BALLAST), 1)
 
 
@@ -169,8 +193,9 @@ def test_a_fork_server_killed_while_it_starts_is_started_anew(
 
 @pytest.mark.usefixtures("no_server")
 def test_a_fork_server_that_stands_still_is_started_anew(
-    worker: Worker,
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(forkserver, "TOLD_SECONDS", 1.0)
     worker.run(identify, ())
     (server,) = servers()
     server.send_signal(signal.SIGSTOP)
@@ -219,10 +244,9 @@ def test_workers_end_with_their_fork_server_and_are_replaced(
     first = worker.run(identify, ())
     (server,) = servers()
     (one,) = forked()
-    threading.Timer(0.3, server.send_signal, (sent,)).start()
     with pytest.raises(WorkerDied):
-        worker.run(compute, (60,))
-    psutil.wait_procs([one], timeout=5)
+        worker.run(end_server, (server.pid, sent))
+    psutil.wait_procs([one], timeout=60)
     assert not one.is_running()
     assert worker.run(identify, ()) != first
 
@@ -265,7 +289,7 @@ def test_a_copy_of_this_process_has_a_server_of_its_own(worker: Worker, tmp_path
     # Another thread may be starting a worker at that moment.
     with forkserver.SERVER._lock, multiprocessing.get_context("fork").Pool(1) as copy:
         asked = copy.apply_async(in_a_copy, (tmp_path / "copy",))
-        theirs, those = asked.get(timeout=60)
+        theirs, those = asked.get(timeout=300)
     assert those == [theirs] != [ours]
     assert worker.run(parent, ()) == ours
 
@@ -282,11 +306,38 @@ def compute(_: Held, seconds: float) -> str:
     return "done"
 
 
+def end_server(_: Held, server: int, sent: signal.Signals) -> None:
+    os.kill(server, sent)
+    compute(_, 200)
+
+
+def compute_until(_: Held, file: Path) -> str:
+    while not file.exists():
+        pass
+    return "done"
+
+
 def test_a_worker_that_computes_may_take_its_time(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    monkeypatch.setattr(module, "STILL_SECONDS", 1)
-    assert worker.run(compute, (2.5,)) == "done"
+    worker.run(identify, ())
+    used, looks, enough = module._processor_seconds, list[float](), tmp_path / "enough"
+
+    def look(pid: int) -> float:
+        """What it has used, once it has had its share: others compute, too."""
+        least = looks[-1] + 0.1 if looks else 0.0
+        while used(pid) < least and not enough.exists():
+            time.sleep(0.02)
+        looks.append(used(pid))
+        if len(looks) == 3:
+            enough.touch()
+            worker._connection.poll(60)
+        return looks[-1]
+
+    monkeypatch.setattr(module, "STILL_SECONDS", 0.5)
+    monkeypatch.setattr(module, "_processor_seconds", look)
+    assert worker.run(compute_until, (enough,)) == "done"
+    assert len(looks) == 3
 
 
 def leave(_: Held, status: int) -> None:
@@ -310,7 +361,7 @@ def test_what_a_dead_worker_has_started_elsewhere_ends(worker: Worker, tmp_path:
     with pytest.raises(WorkerDied):
         worker.run(start_elsewhere_and_end, (file,))
     server = int(file.read_text())
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while psutil.pid_exists(server) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not psutil.pid_exists(server)
@@ -336,7 +387,10 @@ def identify(_: Held) -> int:
     return os.getpid()
 
 
-def test_a_dismissed_worker_closes_what_it_holds(worker: Worker, tmp_path: Path):
+def test_a_dismissed_worker_closes_what_it_holds(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "GRACE_SECONDS", 60)
     pid = worker.run(identify, ())
     assert worker.run(identify, ()) == pid
     worker.dismiss()
