@@ -148,7 +148,7 @@ class Run:
             self.signal(signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         # Workers look for their parent once a second.
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.05)
         names = []

@@ -145,7 +145,7 @@ def test_workers_killed_between_generations_are_replaced(
         assert len(workers) == 2
         for worker in workers:
             worker.kill()
-        psutil.wait_procs(workers, timeout=10)
+        psutil.wait_procs(workers, timeout=60)
         assert_same(
             shared.evaluate(candidates, 3, "test", 1),
             evaluator.evaluate(candidates, 3, "test", 1),

@@ -151,7 +151,8 @@ def test_what_a_killed_worker_was_at_is_done_again(
     ):
         found = list(pool.map(die_once, tasks, described))
     assert found == [2 * number for number in range(8)]
-    (said,) = caplog.messages
+    # On a busy machine the first worker may take a while.
+    (said,) = (each for each in caplog.messages if "has found room" not in each)
     assert ("worker process died at task 2" in said) == (victim == "worker")
     assert ("Ray has lost a worker" in said) == (victim == "actor")
 
@@ -314,13 +315,17 @@ def test_after_ctrl_c_everything_begins_anew(engine: EngineOptions) -> None:
     with open_pool(engine, 1, 1, identity, 1) as pool:
         processes = {pid for _, pid in pool.map(where, [(0.2,)] * 4, described)}
         handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
-        signal.setitimer(signal.ITIMER_REAL, 1.0)
-        with pytest.raises(KeyboardInterrupt):
+
+        def interrupted() -> None:
+            signal.setitimer(signal.ITIMER_REAL, 1.0)
             list(pool.map(where, [(0.5,)] * 40, described))
+
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
         signal.signal(signal.SIGALRM, handler)
     with open_pool(engine, 1, 1, identity, 1) as pool:
         assert doubled(pool, 12)
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while any(map(psutil.pid_exists, processes)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(psutil.pid_exists, processes))
@@ -339,9 +344,9 @@ def test_closing_ends_what_another_thread_is_at(engine: EngineOptions) -> None:
                 met.put(each)
 
         running = thread.submit(run)
-        met.get(timeout=60)
+        met.get(timeout=300)
         pool.close()
-        assert isinstance(running.exception(timeout=30), CancelledError)
+        assert isinstance(running.exception(timeout=300), CancelledError)
 
 
 def test_an_answer_that_is_lost_is_asked_for_again(
