@@ -8,6 +8,7 @@ from wm_pipeline.common import machine
 
 CPUINFO = """\
 processor\t: 0
+vendor_id\t: GenuineIntel
 model name\t: A fast one
 flags\t\t: fpu avx2 amx_bf16
 
@@ -26,6 +27,7 @@ def linux(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("linux")
 def test_the_first_core_speaks_for_all() -> None:
     assert machine.processor() == "A fast one"
+    assert machine.vendor() == "GenuineIntel"
     assert machine.instructions() == {"fpu", "avx2", "amx_bf16"}
 
 
@@ -34,4 +36,5 @@ def test_elsewhere_there_is_a_name_and_no_instructions(
 ) -> None:
     monkeypatch.setattr(Path, "is_file", lambda _: False)
     assert machine.processor()
+    assert machine.vendor() == ""
     assert machine.instructions() == frozenset()

@@ -18,6 +18,11 @@ def processor() -> str:
     return _said("model name") or platform.processor() or platform.machine()
 
 
+def vendor() -> str:
+    """Who made the processor, as it says itself; empty where the system does not say it."""
+    return _said("vendor_id")
+
+
 def instructions() -> frozenset[str]:
     """The processor's sets of instructions; empty where the system does not list them."""
     return frozenset((_said("flags") or _said("Features")).split())
