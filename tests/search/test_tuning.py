@@ -1,12 +1,13 @@
 """Studies: pinned by their seed, killed and continued, pruned, failing; real workers."""
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,18 @@ class Parabola:
         seconds: That a generation takes.
         killer: A file; the trial that finds it removes it and is killed.
         fails: The x above which a trial fails.
+        endless: The number of a trial that does not end.
     """
 
     def __init__(
-        self, seconds: float = 0.0, killer: str = "", fails: float = 2.0
+        self,
+        seconds: float = 0.0,
+        killer: str = "",
+        fails: float = 2.0,
+        endless: int = -1,
     ) -> None:
         self._seconds, self._killer, self._fails = seconds, Path(killer), fails
+        self._endless = endless
         self._number, self._generation = -1, 0
 
     def advance(
@@ -57,7 +64,7 @@ class Parabola:
         if values["a.x"] > self._fails:
             raise InputError(f"x: expected at most {self._fails}")
         while self._generation < min(generations, 5):
-            time.sleep(self._seconds)
+            time.sleep(3600 if number == self._endless else self._seconds)
             self._generation += 1
             if self._generation == 3 and self._killer.is_file():
                 self._killer.unlink()
@@ -154,11 +161,11 @@ def test_a_killed_study_goes_on_without_loss(
     tmp_path: Path, uninterrupted: pd.DataFrame
 ) -> None:
     storage = tmp_path / "tune.db"
-    for ended in (2, 6):
-        kill_when(storage, lambda ended=ended: study(storage, options()).ended >= ended)
+    for number in (2, 7):
+        kill_amid(storage, number)
     found = run(storage, options())
     killed = found[found["state"] == "killed"]
-    assert 1 <= len(killed) <= 2
+    assert killed["trial"].tolist() == [2, 7]
     # Each is known, and is run again with the same options.
     again = found[found["repeats"].notna()]
     assert again["repeats"].tolist() == killed["trial"].tolist()
@@ -187,24 +194,35 @@ def test_a_study_killed_while_it_asks_is_the_same(
     pd.testing.assert_frame_equal(whole[COLUMNS], uninterrupted[COLUMNS])
 
 
-def kill_when(storage: Path, reached: Callable[[], bool]) -> None:
-    """Run the study in a process of its own, which is killed amid a trial."""
+def kill_amid(storage: Path, number: int) -> None:
+    """Run the study in a process of its own, which is killed amid this trial."""
     program = (
         "import sys; from pathlib import Path; from tests.search import test_tuning as t;"
-        "t.run(Path(sys.argv[1]), t.options(), 0.05)"
+        "t.run(Path(sys.argv[1]), t.options(), 0.0, '', 2.0, int(sys.argv[2]))"
     )
     storage.parent.mkdir(exist_ok=True)
     with subprocess.Popen(
-        [sys.executable, "-c", program, str(storage)],
+        [sys.executable, "-c", program, str(storage), str(number)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": str(storage.parent)},
     ) as running:  # fmt: skip
-        deadline = time.monotonic() + 120
-        while not reached():
-            assert running.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        time.sleep(0.1)  # amid a trial, that takes 0.25
-        running.kill()
+        try:
+            deadline = time.monotonic() + 300
+            while states(storage)[number:] != ["RUNNING"]:
+                assert running.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        finally:
+            running.kill()
+
+
+def states(storage: Path) -> list[str]:
+    """Those of the trials, as another process can read them."""
+    try:
+        with contextlib.closing(sqlite3.connect(storage)) as database:
+            rows = database.execute("select state from trials order by trial_id")
+            return [state for (state,) in rows]
+    except sqlite3.OperationalError:  # it is being written
+        return []
 
 
 def test_a_trial_whose_worker_is_killed_begins_again(
