@@ -27,9 +27,6 @@ from tests.chaos.trials import (
 MOVES = ("replace", "rename", "link", "unlink", "rmdir")
 """Functions of ``os`` that change which files there are."""
 
-OURS = "/wm_pipeline/cli.py"
-"""In a traceback, what says that the run had begun."""
-
 SECOND = ("--params", "seed=2")
 
 RESUMED = {
@@ -145,9 +142,7 @@ def main_by_a_signal(
         time.sleep(moment)
         run.signal(sign)
         ended = run.wait()
-        # Before the run begins, Python and click have answers of their own.
-        imports = "KeyboardInterrupt" in ended.said and OURS not in ended.said
-        if ended.status == 1 and ("Aborted!" in ended.said or imports):
+        if ended.before_it_began:
             return
         if orderly(ended).status not in (0, 128 + sign, -sign):
             raise Bad(Verdict.LOST, f"status {ended.status}: {ended.said[-500:]}")

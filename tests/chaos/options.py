@@ -30,8 +30,10 @@ def an_option(reference: Reference, folder: Path, name: str, value: str) -> bool
     with broken(reference, folder) as project:
         began = set(project.rglob("*.json"))
         run = Run(project, [*command, "--params", f"{name}={value}"], _little_memory)
-        ended = orderly(run.wait(PATIENCE_SECONDS))
-        if ended.status != 0:
+        ended = run.wait(PATIENCE_SECONDS)
+        if ended.interrupted and ended.before_it_began:
+            return True
+        if orderly(ended).status != 0:
             if not ended.said.strip():
                 raise Bad(Verdict.TRACEBACK, "it says nothing")
             return ended.interrupted

@@ -29,8 +29,11 @@ import wm_pipeline.pipeline_registry
 import wm_pipeline.settings
 from tests.kedro_runs import ROOT
 
-STUCK_SECONDS = 90
-"""A run of seconds that takes so long hangs."""
+STUCK_SECONDS = 300
+"""A run of seconds that takes so long hangs, on a busy machine too."""
+
+OURS = "/wm_pipeline/cli.py"
+"""In a traceback, what says that the run had begun."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,12 @@ class Ended:
     def traceback(self) -> bool:
         """Whether it ended in one."""
         return "Traceback (most recent call last)" in self.said
+
+    @property
+    def before_it_began(self) -> bool:
+        """Whether Ctrl-C came before the run: Python and click answer that themselves."""
+        imports = "KeyboardInterrupt" in self.said and OURS not in self.said
+        return self.status == 1 and ("Aborted!" in self.said or imports)
 
 
 class Run:
@@ -147,8 +156,8 @@ class Run:
             time.sleep(0.5)
             self.signal(signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        # Workers look for their parent once a second.
-        deadline = time.monotonic() + 60
+        # Workers look for their parent once a second, on a busy machine more rarely.
+        deadline = time.monotonic() + STUCK_SECONDS
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.05)
         names = []
