@@ -16,6 +16,12 @@ from kedro.framework.startup import bootstrap_project
 ROOT = Path(__file__).parents[1]
 KEDRO = [sys.executable, "-m", "kedro"]
 
+ATTEMPTS = 5
+"""How often a stage is started that is to be ended amid its work."""
+
+SECONDS = 300
+"""In which a stage begins, and in which it ends, however busy the machine."""
+
 
 def copy_project(folder: Path) -> Path:
     """A copy of the project without data, known to Kedro."""
@@ -63,12 +69,44 @@ def start_and_end(
     params: list[str],
     when: Callable[[], bool],
     sign: int,
+    amid: Callable[[], bool] = lambda: True,
 ) -> tuple[str, int]:
     """Start a stage in a process of its own, end it by a signal.
+
+    Args:
+        project: A copy of the project.
+        env: Of ``kedro run``.
+        stage: What is run.
+        params: Of ``kedro run``.
+        when: Whether the signal is to be sent.
+        sign: The signal.
+        amid: Whether it came amid the work. A busy machine may keep us from looking
+            until the stage is over: then it is started anew, with the data of before.
 
     Returns:
         What it said, and its exit code.
     """
+    data, before = project / "data", project.parent / "data before"
+    if data.exists():
+        shutil.copytree(data, before)
+    for _ in range(ATTEMPTS):
+        ended = _start_and_end(project, env, stage, params, when, sign)
+        if amid():
+            break
+        shutil.rmtree(data)
+        if before.exists():
+            shutil.copytree(before, data)
+    return ended
+
+
+def _start_and_end(
+    project: Path,
+    env: str,
+    stage: str,
+    params: list[str],
+    when: Callable[[], bool],
+    sign: int,
+) -> tuple[str, int]:
     what = ["--env", env, "--pipelines", stage, "--params", ",".join(params)]
     with subprocess.Popen(
         [*KEDRO, "run", *what],
@@ -87,11 +125,11 @@ def start_and_end(
             signal.SIGINT, signal.default_int_handler
         ),
     ) as running:
-        deadline = time.monotonic() + 120
-        while not when():
+        deadline = time.monotonic() + SECONDS
+        while not when() and running.poll() != 0:
             assert running.poll() is None, running.communicate()[0]
             assert time.monotonic() < deadline, "nothing came"
             time.sleep(0.01)
         running.send_signal(sign)
-        said, _ = running.communicate(timeout=60)
+        said, _ = running.communicate(timeout=SECONDS)
     return said, running.returncode

@@ -107,8 +107,16 @@ def generations_drawn(project: Path) -> int:
 def interrupted(
     project: Path, params: dict[str, object], when: Callable[[], bool], sign: int
 ) -> tuple[str, int]:
-    """Start the stage in a process of its own, end it by a signal."""
-    return start_and_end(project, "mock", "controller", as_text(params), when, sign)
+    """Start the stage in a process of its own, end it amid the search by a signal."""
+    return start_and_end(
+        project,
+        "mock",
+        "controller",
+        as_text(params),
+        when,
+        sign,
+        lambda: rows_on_disk(project) < GENERATIONS,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -102,6 +102,7 @@ def test_a_killed_study_goes_on_and_loses_no_trial(copy: Path) -> None:
         options,
         lambda: states()[before:] == ["COMPLETE", "RUNNING"],
         signal.SIGKILL,
+        lambda: states()[before:] == ["COMPLETE", "RUNNING"],
     )
     run(copy, "tune", {"tune": {"seed": 5, "trials": 3, "workers": 1}})
     trials = load(copy, "tune_trials")
