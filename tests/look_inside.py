@@ -5,6 +5,7 @@ in its folders are copied by the results stage.
 """
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -12,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,8 @@ IMAGES = ROOT / "docs/images"
 ENV = "rounds"  # what `make run` runs
 TENSORBOARD = [sys.executable, "-m", "tensorboard.main"]
 WINDOW: ViewportSize = {"width": 1400, "height": 900}
-SECONDS = 60  # a server's start, on a busy machine
+SECONDS = 300  # a server's start, on a busy machine
+PATIENCE = 120_000  # milliseconds; what a page shows, on a busy machine
 
 # What kedro-viz has to say to those who open it for the first time covers the page.
 SETTINGS = """localStorage.setItem(
@@ -63,6 +64,8 @@ def new_page(path: str) -> Iterator[Page]:
     """An empty page of the browser at ``path``."""
     with chromium.browser(path) as browser:
         page = browser.new_page(viewport=WINDOW)
+        page.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
         page.add_init_script(SETTINGS)
         yield page
 
@@ -87,7 +90,7 @@ def open_node(page: Page, name: str) -> Locator:
     row.click()
     title = page.locator(".pipeline-metadata__title")
     try:
-        expect(title).to_have_text(name)
+        expect(title).to_have_text(name, timeout=5_000)
     except AssertionError:  # kedro-viz loses a click while it draws a large stage
         row.click()
         expect(title).to_have_text(name)
@@ -160,9 +163,9 @@ def _serving(command: list[str], project: Path) -> Iterator[str]:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5):
+        with urllib.request.urlopen(url, timeout=SECONDS):
             return True
-    except (urllib.error.URLError, TimeoutError):
+    except (OSError, http.client.HTTPException):  # it is still starting
         return False
 
 
