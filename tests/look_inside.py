@@ -7,6 +7,7 @@ in its folders are copied by the results stage.
 import contextlib
 import http.client
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -136,8 +137,7 @@ def picture(page: Page, name: str) -> None:
 
 @contextlib.contextmanager
 def _serving(command: list[str], project: Path) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = _free_port()
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -159,6 +159,14 @@ def _serving(command: list[str], project: Path) -> Iterator[str]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _free_port() -> int:
+    """One below those that the system gives to whoever asks for any."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 30_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def _answers(url: str) -> bool:
