@@ -179,10 +179,13 @@ def test_a_node_shows_its_parameters(
     open_pipeline(page, url, "evaluation")
     panel = open_node(page, "evaluate_controller").locator('[data-label="Parameters:"]')
     expect(panel).to_contain_text('"evaluation"')
-    for _ in range(20):  # the panel folds them again while it slides in
+    options = re.compile(r'"episodes"\s*:\s*3')
+    for seconds in range(1, 15):  # the panel folds them again while it slides in
         panel.locator(".icon-container").last.click()
-        page.wait_for_timeout(300)
-        if re.search(r'"episodes"\s*:\s*3', panel.inner_text()):
+        with contextlib.suppress(AssertionError):
+            expect(panel).to_contain_text(
+                options, use_inner_text=True, timeout=1000 * seconds
+            )
             return
     pytest.fail(f"expected the evaluation's options, found {panel.inner_text()}")
 
