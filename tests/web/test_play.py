@@ -21,8 +21,8 @@ from wm_pipeline.web.page import PageOptions, hands
 OVER = "document.body.dataset.over === 'true,true'"
 PIXELS = """() => ["yours", "controllers"].map(id => Array.from(document.getElementById(id)
     .getContext("2d").getImageData(0, 0, 64, 64).data))"""
-PARTED = f"""() => {{ const [yours, controllers] = ({PIXELS})();
-    return yours.some((value, place) => value !== controllers[place]); }}"""
+PARTED = f"""(() => {{ const [yours, controllers] = ({PIXELS})();
+    return yours.some((value, place) => value !== controllers[place]); }})()"""
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,13 @@ def frames(page: Page) -> list[list[int]]:
     return page.evaluate(PIXELS)
 
 
+def wait_in_a_dream(page: Page, condition: str) -> None:
+    """Until it holds; others begin when both dreams are over."""
+    page.wait_for_function(f"""() => {{
+        if ({OVER}) document.getElementById("reset").click();
+        return {condition}; }}""")
+
+
 def reload_with(page: Page, changes: dict[str, Any]) -> None:
     """The page again, of a game of which it knows something else."""
 
@@ -92,15 +99,14 @@ def button(page: Page, key: str) -> Locator:
 def test_two_dreams_begin_alike_and_part_when_hands_differ(page: Page) -> None:
     page.locator("#steers").check()  # both are the controller's
     page.locator("#reset").click()
-    page.wait_for_function("document.body.dataset.steps > 2")
     expect(page.locator("#hand")).to_have_text("The controller, for you")
-    yours, controllers = frames(page)
-    assert yours == controllers
+    # Until others begin, those of before are shown, which may differ.
+    page.wait_for_function(f"document.body.dataset.steps > 2 && !{PARTED}")
     page.locator("#steers").uncheck()
     expect(page.locator("#hand")).to_have_text("You")
     page.keyboard.down("ArrowLeft")
     expect(page.locator('#keys [data-key="ArrowLeft"]')).to_have_class("held")
-    page.wait_for_function(PARTED)
+    wait_in_a_dream(page, PARTED)
     page.keyboard.up("ArrowLeft")
     expect(page.locator('#keys [data-key="ArrowLeft"]')).to_have_class("")
 
@@ -118,7 +124,7 @@ def test_keys_held_together_change_each_their_own(page: Page) -> None:
         if key is not None:
             held.append(key)
             page.keyboard.down(key)
-        page.wait_for_function(f"document.body.dataset.control === '{control}'")
+        wait_in_a_dream(page, f"document.body.dataset.control === '{control}'")
     for key in held:
         page.keyboard.up(key)
 
@@ -173,6 +179,7 @@ def test_capital_letters_are_the_same_keys(page: Page) -> None:
         expect(button(page, name)).not_to_have_class("held")
     page.locator("#speed").fill("4")
     page.wait_for_function(OVER)
+    page.locator("#speed").fill("-2")  # or the next one may end before it is looked at
     page.keyboard.press("R")
     page.wait_for_function(f"!({OVER})")
 
@@ -242,10 +249,9 @@ def test_a_dream_ends_and_another_begins(page: Page) -> None:
     last = frames(page)
     page.wait_for_timeout(200)
     assert frames(page) == last
-    page.locator("#speed").fill("0")  # or the next one may end before it is looked at
+    page.locator("#speed").fill("-2")  # or the next one may end before it is looked at
     page.keyboard.press("r")
-    page.wait_for_function(f"!({OVER})")
-    expect(overs.first).to_be_hidden()
+    page.wait_for_function(f"!({OVER}) && document.querySelector('.over').hidden")
 
 
 def test_a_telephone_shows_all_of_it(page: Page) -> None:
@@ -273,7 +279,7 @@ def test_nobody_else_is_answered(url: str, method: str) -> None:
         asked = urllib.request.Request(
             f"{url}/game.json", headers={"Host": host}, method=method
         )
-        urllib.request.urlopen(asked, timeout=10).close()
+        urllib.request.urlopen(asked, timeout=300).close()
 
     with pytest.raises(urllib.error.HTTPError, match="403"):
         ask("evil.test:80")
@@ -305,5 +311,5 @@ def test_small_scores_are_shown(page: Page) -> None:
     page.reload()
     page.wait_for_function("document.body.dataset.steps > 0")
     page.unroute("**/page.js")
-    digits = re.compile(r"^0\.0000\d+$")
+    digits = re.compile(r"^0\.000\d+$")  # there may be hundreds of steps by now
     expect(page.locator(".score").first).to_have_text(digits)
