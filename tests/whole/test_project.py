@@ -529,8 +529,16 @@ def test_an_episodes_file_cut_short_is_refused(own_project: Path) -> None:
     ("stage", "started", "options"),
     [
         ("collection", "Collecting: ", "collection.episodes=100000"),
-        ("vision", "Training V: ", "vision.training.steps=1000000"),
-        ("memory", "Training M: ", "memory.training.steps=1000000"),
+        (
+            "vision",
+            "Training V: ",
+            "vision.training.steps=1000000,vision.training.save_every=3600",
+        ),
+        (
+            "memory",
+            "Training M: ",
+            "memory.training.steps=1000000,memory.training.save_every=3600",
+        ),
         ("evaluation", "Playing the real game: ", "evaluation.episodes=1000"),
     ],
 )
@@ -560,11 +568,11 @@ def test_ctrl_c_ends_a_long_stage_cleanly(
         time.sleep(1)
         assert running.poll() is None
         os.killpg(running.pid, signal.SIGINT)
-        rest, _ = running.communicate(timeout=30)
+        rest, _ = running.communicate(timeout=300)
     assert running.returncode == 130
     assert "Aborted! Ctrl-C came." in rest
     assert "Traceback" not in rest
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while games(running.pid):
         assert time.monotonic() < deadline, "a game process was left behind"
         time.sleep(0.1)
