@@ -16,6 +16,7 @@ import pytest
 import yaml
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from traitlets.config import Config
 
 from tests.kedro_runs import KEDRO, ROOT
 from wm_pipeline.dreaming.evaluator import DreamOptions
@@ -40,6 +41,9 @@ TINY = {
 
 IN_THE_GAME = "2018-03-27T00.00.00.000Z"
 """The version of a search in the game itself."""
+
+GENTLE = Config({"KernelManager": {"shutdown_wait_time": 600}})
+"""A kernel that ends slowly is not killed, which would leave its files."""
 
 DAMAGED = "2999-01-01T00.00.00.000Z"
 """The version of a search whose state cannot be read."""
@@ -149,8 +153,9 @@ def executed(
             running = [
                 NotebookClient(
                     notebook,
-                    timeout=120,
-                    startup_timeout=120,
+                    timeout=900,
+                    startup_timeout=900,
+                    config=GENTLE,
                     resources={"metadata": {"path": str(project / "notebooks")}},
                 ).async_execute(env={**environment, "KEDRO_ENV": env})
                 for notebook in together.values()
