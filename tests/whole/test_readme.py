@@ -340,7 +340,7 @@ def test_an_exported_agent_of_another_backend_is_told_from_gymnasiums(
     onnx.save(agent, file)
     done = subprocess.run(
         [sys.executable, ROOT / "examples/play_exported.py", "agent.onnx", "frame.onnx", "1"],
-        cwd=world_model.parent, capture_output=True, text=True, check=False, timeout=60,
+        cwd=world_model.parent, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.stderr == "expected a game of Gymnasium's, found one of envpool's\n"
 
