@@ -206,7 +206,7 @@ def kill_amid(storage: Path, number: int) -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": str(storage.parent)},
     ) as running:  # fmt: skip
         try:
-            deadline = time.monotonic() + 300
+            deadline = time.monotonic() + 600
             while states(storage)[number:] != ["RUNNING"]:
                 assert running.poll() is None
                 assert time.monotonic() < deadline
