@@ -360,11 +360,38 @@ def test_what_a_dead_worker_has_started_elsewhere_ends(worker: Worker, tmp_path:
     file = tmp_path / "pid"
     with pytest.raises(WorkerDied):
         worker.run(start_elsewhere_and_end, (file,))
-    server = int(file.read_text())
+    assert ends(int(file.read_text()))
+
+
+def ends(pid: int) -> bool:
+    """Whether a process ends, within a minute."""
     deadline = time.monotonic() + 60
-    while psutil.pid_exists(server) and time.monotonic() < deadline:
+    while psutil.pid_exists(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not psutil.pid_exists(server)
+    return not psutil.pid_exists(pid)
+
+
+def signal_server_and_end(_: Held, file: Path, sent: signal.Signals) -> None:
+    """As ``start_elsewhere_and_end``, once the fork server has got a signal."""
+    os.kill(os.getppid(), sent)
+    start_elsewhere_and_end(_, file)
+
+
+@pytest.mark.usefixtures("no_server")
+@pytest.mark.parametrize("sent", [signal.SIGSTOP, signal.SIGKILL])
+def test_what_it_has_started_elsewhere_ends_without_a_fork_server(
+    worker: Worker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sent: signal.Signals,
+):
+    """The worker is there when its end is noticed: nobody has waited for it."""
+    monkeypatch.setattr(forkserver, "TOLD_SECONDS", 1.0)
+    worker.run(identify, ())
+    file = tmp_path / "pid"
+    with pytest.raises(WorkerDied):
+        worker.run(signal_server_and_end, (file, sent))
+    assert ends(int(file.read_text()))
 
 
 class Homebody(Exception):

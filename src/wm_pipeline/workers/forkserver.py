@@ -76,6 +76,12 @@ class Forked:
             with contextlib.suppress(psutil.NoSuchProcess):
                 self._process.kill()
 
+    def is_followed(self) -> bool:
+        """Whether another process has its number by now."""
+        if self._process is not None and self._process.is_running():
+            return False  # a process that nobody has waited for keeps its number
+        return psutil.pid_exists(self.pid)
+
     def _wait(self, timeout: float | None) -> int | None:
         until = math.inf if timeout is None else time.monotonic() + timeout
         while self._ended is None:

@@ -189,11 +189,10 @@ class Worker:
         kill_processes_in(self._folder)
         status = self._process.wait()
         # What works in another folder is in the group, whose number nobody else has while
-        # one of it lives.
-        pid = self._process.pid
-        if not psutil.pid_exists(pid):
+        # one of it lives, or the process itself is there: dying, or not waited for yet.
+        if not self._process.is_followed():
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
+                os.killpg(self._process.pid, signal.SIGKILL)
         return status
 
 
