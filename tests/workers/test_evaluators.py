@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +98,41 @@ class Failing(DreamEvaluator):
         return super()._dream(candidates, rollouts, part, stage, *index)
 
 
+class Meeting(DreamEvaluator):
+    """Workers that dream once all of them are at it: a fast one takes no other's share.
+
+    Attributes:
+        folder: Where they note that they are at it.
+        workers: How many they are; 0 meet nobody.
+    """
+
+    folder: Path
+    workers: int
+
+    def _dream(
+        self,
+        candidates: np.ndarray,
+        rollouts: int,
+        part: slice,
+        stage: str,
+        *index: int,
+    ) -> RolloutResult:
+        (self.folder / str(os.getpid())).touch()
+        deadline = time.monotonic() + 200
+        while len(list(self.folder.iterdir())) < self.workers:
+            assert time.monotonic() < deadline, "the others have not come"
+            time.sleep(0.01)
+        return super()._dream(candidates, rollouts, part, stage, *index)
+
+
+def meeting(evaluator: DreamEvaluator, folder: Path, workers: int) -> Meeting:
+    subject = Meeting(
+        evaluator.world_model, evaluator.controller, ACTIONS, OPTIONS, seed=1
+    )
+    subject.folder, subject.workers = folder, workers
+    return subject
+
+
 def deadly(evaluator: DreamEvaluator, marker: Path | None) -> Deadly:
     subject = Deadly(
         evaluator.world_model, evaluator.controller, ACTIONS, OPTIONS, seed=1
@@ -136,10 +172,10 @@ def test_a_worker_killed_at_work_costs_nothing(
 
 @pytest.mark.usefixtures("_nothing_left_behind")
 def test_workers_killed_between_generations_are_replaced(
-    evaluator: DreamEvaluator, candidates: np.ndarray
+    evaluator: DreamEvaluator, candidates: np.ndarray, tmp_path: Path
 ) -> None:
     before = set(forked())
-    with WorkerEvaluator(TWO, evaluator) as shared:
+    with WorkerEvaluator(TWO, meeting(evaluator, tmp_path, 2)) as shared:
         shared.evaluate(candidates, 3, "test", 0)
         workers = new_workers(before)
         assert len(workers) == 2
@@ -186,7 +222,10 @@ def test_an_error_in_a_worker_is_raised_here(
 @pytest.mark.usefixtures("_nothing_left_behind")
 @pytest.mark.parametrize("workers", [0, 1, None])
 def test_an_evaluator_is_spread_over_as_many_workers_as_asked(
-    evaluator: DreamEvaluator, candidates: np.ndarray, workers: int | None
+    evaluator: DreamEvaluator,
+    candidates: np.ndarray,
+    workers: int | None,
+    tmp_path: Path,
 ) -> None:
     if workers is None:
         expected_workers = min(cores(), 3) if cores() > 1 else 0
@@ -194,9 +233,10 @@ def test_an_evaluator_is_spread_over_as_many_workers_as_asked(
         expected_workers = workers
     before = set(forked())
     expected = evaluator.evaluate(candidates, 3, "test")
-    evaluator.max_dreams = 4
-    with with_workers(evaluator, LOCAL, workers, population=3) as opened:
-        assert (opened is evaluator) == (expected_workers == 0)
+    subject = meeting(evaluator, tmp_path, expected_workers)
+    subject.max_dreams = 4
+    with with_workers(subject, LOCAL, workers, population=3) as opened:
+        assert (opened is subject) == (expected_workers == 0)
         assert_same(opened.evaluate(candidates, 3, "test"), expected)
         assert len(new_workers(before)) == expected_workers
 
