@@ -77,9 +77,16 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def engine(cluster: Cluster) -> EngineOptions:
-    """The two nodes; one that a test has killed is replaced."""
-    while len([node for node in cluster.list_all_nodes() if alive(node)]) < 2:
+    """The two nodes; one that a test has killed is replaced.
+
+    For Ray one that has gone lives for some seconds.
+    """
+    for node in cluster.list_all_nodes():
+        if not alive(node):
+            cluster.remove_node(node)
+    while len(cluster.list_all_nodes()) < 2:
         cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes(timeout=300)
     return EngineOptions(kind="ray", address=cluster.address)
 
 
