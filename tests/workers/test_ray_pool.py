@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -106,6 +106,22 @@ def kill(node: Any) -> None:
             each.process.wait()
 
 
+def wait(until: Callable[[], bool]) -> bool:
+    """Whether something comes to be, within minutes."""
+    deadline = time.monotonic() + 200
+    while not (come := until()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return come
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that has may be there until it is waited for."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def described(task: int) -> str:
     return f"task {task}"
 
@@ -144,7 +160,7 @@ def test_workers_on_all_nodes_hold_the_same(engine: EngineOptions) -> None:
     held, processes = zip(*found, strict=True)
     assert set(held) == {"the same"}
     assert len(set(processes)) == 2
-    assert not any(map(psutil.pid_exists, processes))
+    assert wait(lambda: all(map(gone, processes)))
 
 
 @pytest.mark.parametrize("victim", ["worker", "actor"])
@@ -332,10 +348,7 @@ def test_after_ctrl_c_everything_begins_anew(engine: EngineOptions) -> None:
         signal.signal(signal.SIGALRM, handler)
     with open_pool(engine, 1, 1, identity, 1) as pool:
         assert doubled(pool, 12)
-    deadline = time.monotonic() + 60
-    while any(map(psutil.pid_exists, processes)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not any(map(psutil.pid_exists, processes))
+    assert wait(lambda: all(map(gone, processes)))
 
 
 def test_closing_ends_what_another_thread_is_at(engine: EngineOptions) -> None:
