@@ -143,6 +143,20 @@ def where(held: str, seconds: float) -> tuple[str, int]:
     return held, os.getpid()
 
 
+def meet(held: Any, folder: Path, number: int) -> tuple[Any, int]:
+    """As ``where``, once so many processes are at it."""
+    folder.mkdir(exist_ok=True)
+    (folder / str(os.getpid())).touch()
+    wait(lambda: len(list(folder.iterdir())) >= number)
+    return held, os.getpid()
+
+
+def outlive(held: Any, processes: set[int], number: int) -> tuple[Any, int]:
+    """As ``where``, once so many of the processes are gone."""
+    wait(lambda: sum(map(gone, processes)) >= number)
+    return held, os.getpid()
+
+
 def die_once(mark: Path, number: int, victim: str) -> int:
     """Twice the number; at 2 the worker, or the actor that has it forked, is killed."""
     if number == 2 and not mark.exists():
@@ -152,10 +166,12 @@ def die_once(mark: Path, number: int, victim: str) -> int:
     return 2 * number
 
 
-def test_workers_on_all_nodes_hold_the_same(engine: EngineOptions) -> None:
+def test_workers_on_all_nodes_hold_the_same(
+    engine: EngineOptions, tmp_path: Path
+) -> None:
     with open_pool(engine, 1, 1, identity, "the same") as pool:
         assert pool.size == 2
-        found = list(pool.map(where, [(0.2,)] * 6, described))
+        found = list(pool.map(meet, [(tmp_path, 2)] * 6, described))
         assert doubled(pool, 30)
     held, processes = zip(*found, strict=True)
     assert set(held) == {"the same"}
@@ -196,14 +212,20 @@ def kill_this(_: Any, number: int) -> None:
 
 
 def test_nodes_may_die_and_others_join(
-    engine: EngineOptions, cluster: Cluster, caplog: pytest.LogCaptureFixture
+    engine: EngineOptions,
+    cluster: Cluster,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The work of a lost node is done, its loss said once, and a new node is used."""
     with caplog.at_level(logging.WARNING), open_pool(engine, 1, 1, identity, 1) as pool:
-        before = {pid for _, pid in pool.map(where, [(0.2,)] * 4, described)}
+        met = [(tmp_path / "before", 2)] * 4
+        before = {pid for _, pid in pool.map(meet, met, described)}
         assert len(before) == 2
         (_, other) = [node for node in cluster.list_all_nodes() if alive(node)]
-        slow = pool.map(where, [(0.5,)] * 8, described)
+        # All but the first last until the node is lost.
+        tasks = [(before, min(number, 1)) for number in range(8)]
+        slow = pool.map(outlive, tasks, described)
         next(slow)
         kill(other)
         left = {pid for _, pid in slow}
@@ -211,10 +233,8 @@ def test_nodes_may_die_and_others_join(
         assert doubled(pool, 10)
         cluster.remove_node(other)
         cluster.add_node(num_cpus=1)
-        deadline = time.monotonic() + 60
-        after: set[int] = set()
-        while len(after) < 2 and time.monotonic() < deadline:
-            after = {pid for _, pid in pool.map(where, [(0.3,)] * 6, described)}
+        met = [(tmp_path / "after", 2)] * 6
+        after = {pid for _, pid in pool.map(meet, met, described)}
     assert len(after) == 2
     assert after - before - left, "the new node was not used"
 
