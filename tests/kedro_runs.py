@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -86,30 +87,28 @@ def start_and_end(
     Returns:
         What it said, and its exit code.
     """
-    data, before = project / "data", project.parent / "data before"
-    if data.exists():
-        shutil.copytree(data, before)
-    for _ in range(ATTEMPTS):
-        ended = _start_and_end(project, env, stage, params, when, sign)
-        if amid():
-            break
-        shutil.rmtree(data)
-        if before.exists():
-            shutil.copytree(before, data)
+    what = ["--env", env, "--pipelines", stage, "--params", ",".join(params)]
+    data = project / "data"
+    with tempfile.TemporaryDirectory() as folder:
+        before = Path(folder) / "data"
+        if data.exists():
+            shutil.copytree(data, before)
+        for _ in range(ATTEMPTS):
+            ended = _run_until(project, [*KEDRO, "run", *what], when, sign)
+            if amid():
+                break
+            shutil.rmtree(data)
+            if before.exists():
+                shutil.copytree(before, data)
     return ended
 
 
-def _start_and_end(
-    project: Path,
-    env: str,
-    stage: str,
-    params: list[str],
-    when: Callable[[], bool],
-    sign: int,
+def _run_until(
+    project: Path, command: list[str], when: Callable[[], bool], sign: int
 ) -> tuple[str, int]:
-    what = ["--env", env, "--pipelines", stage, "--params", ",".join(params)]
+    """Start a command, and send it a signal as soon as it is time, or it is over."""
     with subprocess.Popen(
-        [*KEDRO, "run", *what],
+        command,
         cwd=project,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -4,7 +4,6 @@ import contextlib
 import re
 import shutil
 import signal
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from kedro.framework.session import KedroSession
 from kedro.io import DataCatalog
 
 from tests.kedro_runs import load, run, start_and_end
+from tests.trial_states import states
 from wm_pipeline.common.errors import InputError
 
 SIGMA = "controller.evolution.strategy.sigma"
@@ -84,26 +84,13 @@ def test_a_trial_is_what_a_run_with_its_options_is(copy: Path) -> None:
 
 def test_a_killed_study_goes_on_and_loses_no_trial(copy: Path) -> None:
     storage = copy / "data/06_models/test/tune.db"
+    before = len(states(storage))
 
-    def states() -> list[str]:
-        try:
-            with contextlib.closing(sqlite3.connect(storage)) as database:
-                rows = database.execute("select state from trials order by trial_id")
-                return [state for (state,) in rows]
-        except sqlite3.OperationalError:  # it is being written
-            return []
+    def at_work() -> bool:
+        return states(storage)[before:] == ["COMPLETE", "RUNNING"]
 
-    before = len(states())
     options = ["tune.seed=5", "tune.trials=3", "tune.workers=1"]
-    start_and_end(
-        copy,
-        "test",
-        "tune",
-        options,
-        lambda: states()[before:] == ["COMPLETE", "RUNNING"],
-        signal.SIGKILL,
-        lambda: states()[before:] == ["COMPLETE", "RUNNING"],
-    )
+    start_and_end(copy, "test", "tune", options, at_work, signal.SIGKILL, at_work)
     run(copy, "tune", {"tune": {"seed": 5, "trials": 3, "workers": 1}})
     trials = load(copy, "tune_trials")
     assert trials["state"].tolist().count("killed") == 1

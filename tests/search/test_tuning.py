@@ -1,10 +1,8 @@
 """Studies: pinned by their seed, killed and continued, pruned, failing; real workers."""
 
-import contextlib
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -20,6 +18,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from tests.trial_states import states
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.datasets import TableDataset
 from wm_pipeline.search.chain import Report
@@ -213,16 +212,6 @@ def kill_amid(storage: Path, number: int) -> None:
                 time.sleep(0.05)
         finally:
             running.kill()
-
-
-def states(storage: Path) -> list[str]:
-    """Those of the trials, as another process can read them."""
-    try:
-        with contextlib.closing(sqlite3.connect(storage)) as database:
-            rows = database.execute("select state from trials order by trial_id")
-            return [state for (state,) in rows]
-    except sqlite3.OperationalError:  # it is being written
-        return []
 
 
 def test_a_trial_whose_worker_is_killed_begins_again(
