@@ -1,6 +1,7 @@
 """Tests of PPO, what C is compared with."""
 
 import math
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,12 @@ def test_torchs_stream_is_left_alone() -> None:
     before = torch.random.get_rng_state()
     list(train_ppo(envs, options(), 1, "PPO", {}))
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_it_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    states()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_games_train_it_too() -> None:

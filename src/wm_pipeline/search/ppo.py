@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 from torch import nn
@@ -132,6 +133,8 @@ def train_ppo(
                 seed=seed,
                 device="cpu",
             )
+            # Its own would leave a temporary folder at every update.
+            model.set_logger(Logger(None, []))
             log = _Log(name)
             if before is not None:
                 before.check("baselines.resume", conditions)
