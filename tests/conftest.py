@@ -84,8 +84,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         item.add_marker(_speed(item))
-    items.sort(key=_turn)
-    # While one worker makes the finished project the others do what needs none.
+    # While one worker makes the finished project the others do what needs none. A file's
+    # tests are one worker's: each waits for what one of them needs.
+    waiting = {item.path for item in items if _needs_the_project(item)}
+    items.sort(key=lambda item: _turn(item, waiting))
     needing = (n for n, item in enumerate(items) if _needs_the_project(item))
     if (first := next(needing, None)) is not None:
         items.insert(0, items.pop(first))
@@ -105,10 +107,10 @@ def _speed(item: pytest.Item) -> str:
     return "slow" if is_slow else "fast"
 
 
-def _turn(item: pytest.Item) -> int:
+def _turn(item: pytest.Item, waiting: set[Path]) -> int:
     if item.get_closest_marker("fast"):
         return 2
-    return 1 if _needs_the_project(item) else 0
+    return int(item.path in waiting)
 
 
 def _needs_the_project(item: pytest.Item) -> bool:
