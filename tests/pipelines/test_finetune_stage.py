@@ -111,6 +111,14 @@ def test_without_rounds_a_new_c_begins_and_is_resumed(world: WorldModel) -> None
         select_finetuned(states[0])
 
 
+def test_a_world_of_other_controls_is_refused_in_a_sentence(world: WorldModel) -> None:
+    """A new C has the outputs of any mapping; M has not."""
+    choice = {"kind": "discrete", "count": 3}
+    game = EnvironmentOptions.model_validate(GAME.model_dump() | {"actions": choice})
+    with pytest.raises(InputError, match="controls of 3 do not fit the MDN-RNN"):
+        next(finetune_controller(world, game, ALONE, options(), lambda: None))
+
+
 def test_behind_rounds_the_game_teaches_their_c_and_both_are_judged(
     own_project: Path,
 ) -> None:

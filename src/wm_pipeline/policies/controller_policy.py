@@ -5,6 +5,7 @@ from torch import Tensor
 
 from wm_pipeline.common.randomness import standard_gumbel
 from wm_pipeline.environments.actions import Actions
+from wm_pipeline.environments.dream import check_controls
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.world_model import WorldModel
 from wm_pipeline.policies.latent_policy import LatentPolicy
@@ -22,7 +23,8 @@ class ControllerPolicy(LatentPolicy):
         sample_latents: As ``LatentPolicy``.
 
     Raises:
-        InputError: C is of another world model or action mapping.
+        InputError: C is of another world model or action mapping, or M is of another
+            mapping.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class ControllerPolicy(LatentPolicy):
         actions: Actions,
         sample_latents: bool,
     ) -> None:
+        check_controls(actions, world_model)
         controller.check_fits(world_model, actions.outputs)
         super().__init__(world_model, sample_latents, "controller policy")
         self.controller, self.actions = controller, actions

@@ -176,7 +176,6 @@ def export_pruned(
         InputError: A package is missing, or the actions do not fit M.
     """
     exporting = _exporting("onnx_files")
-    check_controls(environment.actions, world_model)
     policies = {"ours": _ours(world_model, controller, environment)}
     wanted = options.pruning
     played = _play(policies, "pruning", wanted.games, environment, engine, options)
