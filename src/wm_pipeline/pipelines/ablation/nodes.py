@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.resuming import to_resume
 from wm_pipeline.reporting.figures import ablation_figure
 from wm_pipeline.reporting.statistics import gain_columns, mean_interval
 from wm_pipeline.search.ablation import AblationOptions, run_variants
@@ -47,9 +48,7 @@ def run_ablation(
     for name, changes in options.variants.items():
         for option in changes:
             chain.check(f"ablation.variants.{name}", option)
-    before = earlier() if options.resume else None
-    if options.resume and before is None:
-        logger.info("The ablation begins: there is nothing to resume")
+    before = to_resume("ablation", options.resume, earlier)
     engine = inputs[f"{PARAMS}engine"]
     yield from run_variants(chain, inputs, engine, options, before)
 

@@ -21,6 +21,7 @@ from wm_pipeline.common.options import (
     Seed,
     Sigma,
 )
+from wm_pipeline.common.resuming import to_resume
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.dream import check_controls
@@ -170,9 +171,8 @@ def search_for(baseline: str) -> Callable[..., Searched]:
             how.population,
         ) as evaluator:
             kind = "random" if baseline == "random_search" else how.strategy
-            evolution, before = _evolution(kind, options), None
-            if options.resume:
-                before = earlier()
+            evolution = _evolution(kind, options)
+            before = to_resume(f"search {baseline}", options.resume, earlier)
             size = evaluator.controller.size
             check_size(evolution.strategy.kind, size, "baselines.search.strategy")
             searched = evolve(
@@ -260,7 +260,7 @@ def train_in_dream(
         InputError: Stable-Baselines3 is missing, or the actions do not fit M.
     """
     ppo = _sb3()
-    before = earlier() if options.resume else None
+    before = to_resume("training of PPO", options.resume, earlier)
     steps = dream.steps(world_model.mdn_rnn.frame_skip)
     actions = environment.actions
     envs = ppo.dreams(world_model, actions, dream.temperature, steps, options.dreams)
@@ -294,7 +294,7 @@ def train_in_game(
     """
     ppo = _sb3()
     check_controls(environment.actions, world_model)
-    before = earlier() if options.resume else None
+    before = to_resume("training of PPO", options.resume, earlier)
     with games_here():
         sampled = options.sample_latents
         envs = ppo.games(world_model, environment, sampled, options.games)

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from wm_pipeline.common.numbers import deviation, rounded
 from wm_pipeline.common.randomness import game_seeds
+from wm_pipeline.common.resuming import to_resume
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller
@@ -70,11 +71,9 @@ def compare(
         fitness log); and the state, saved last. It is finished when the real game was
         played, too.
     """
-    before = earlier_comparison() if options.resume else None
+    before = to_resume("comparison", options.resume, earlier_comparison)
     if before is not None:
         logger.info("%d searches are finished already", len(before.searches))
-    elif options.resume:
-        logger.info("The comparison begins: there is nothing to resume")
     for state in train_architectures(
         world_model, environment.actions, engine, dream, options, before
     ):

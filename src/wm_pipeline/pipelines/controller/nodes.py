@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Seed, check_same
 from wm_pipeline.dreaming.evaluator import DreamOptions, Evaluator, check_dreams
+from wm_pipeline.common.resuming import to_resume
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel, digest
@@ -93,9 +94,7 @@ def search_controller(
         InputError: The search is to begin at a controller that is not there or has
             another architecture.
     """
-    before = earlier_search() if options.resume else None
-    if options.resume and before is None:
-        logger.info("The search begins: there is nothing to resume")
+    before = to_resume("search", options.resume, earlier_search)
     start = None
     if before is None and options.start == "newest":
         controller = _blank_controller(world_model, environment, options)

@@ -1,6 +1,5 @@
 """Train C on in the game itself, behind V and M as they are."""
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import ClassVar
@@ -10,6 +9,7 @@ import plotly.graph_objects as go
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Seed
+from wm_pipeline.common.resuming import to_resume
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.training_state import TrainingState
@@ -28,8 +28,6 @@ from wm_pipeline.search.policy_gradient import (
     new_policy,
 )
 from wm_pipeline.workers.engine import EngineOptions
-
-logger = logging.getLogger(__name__)
 
 
 class FinetuneOptions(Options):
@@ -75,9 +73,7 @@ def finetune_controller(
     Yields:
         While it is trained: the log, one row an iteration, and the state.
     """
-    before = earlier_finetuning() if options.resume else None
-    if options.resume and before is None:
-        logger.info("The training begins: there is nothing to resume")
+    before = to_resume("training", options.resume, earlier_finetuning)
     if explorer is None or critic is None:
         explorer, critic = new_policy(
             options.model, world_model, environment.actions, options.seed

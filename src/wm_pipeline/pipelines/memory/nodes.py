@@ -14,6 +14,7 @@ from wm_pipeline.common.devices import choose_device, copied_to
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Seed
 from wm_pipeline.common.randomness import seeded_initialisation, stream
+from wm_pipeline.common.resuming import to_resume
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.choosing import split_episodes
 from wm_pipeline.episodes.sequences import (
@@ -82,9 +83,7 @@ def train_memory(
     Raises:
         ValueError: The latents were made by another V, or there are too few episodes.
     """
-    before = earlier_mdn_rnn_training() if options.resume else None
-    if options.resume and before is None:
-        logger.info("The training begins: there is nothing to resume")
+    before = to_resume("training", options.resume, earlier_mdn_rnn_training)
     check_latents(latents, vae)
     settings, frame_skip = options.training, options.model.frame_skip
     longest = longest_episode(latents, frame_skip)

@@ -18,6 +18,7 @@ from wm_pipeline.common.devices import choose_device, copied_to
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.common.options import Options, Seed
 from wm_pipeline.common.randomness import seeded_initialisation, stream, torch_stream
+from wm_pipeline.common.resuming import to_resume
 from wm_pipeline.episodes.choosing import split_episodes
 from wm_pipeline.episodes.encoding import encoded
 from wm_pipeline.episodes.frames import sample_frames, shuffled_frames
@@ -93,9 +94,7 @@ def train_vision(
     Yields:
         While it is trained: its history (step, split, metric, value), and the state.
     """
-    before = earlier_vae_training() if options.resume else None
-    if options.resume and before is None:
-        logger.info("The training begins: there is nothing to resume")
+    before = to_resume("training", options.resume, earlier_vae_training)
     training, _ = _split(episodes, options)
     batch_size = options.training.batch_size
     if batch_size > (frames := int(episodes.lengths[training].sum())):
