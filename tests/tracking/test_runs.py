@@ -10,7 +10,8 @@ from rich.console import Console
 
 from wm_pipeline.common.errors import InputError
 from wm_pipeline.datasets import TableDataset
-from wm_pipeline.tracking.runs import list_runs, runs_tables, whole
+from wm_pipeline.search.chain import OF_C
+from wm_pipeline.tracking.runs import list_runs, options_of, runs_tables, whole
 
 COMMIT = "0123456789" * 4
 FIRST, SECOND, THIRD = (f"2026-01-0{n}T00.00.00.000Z" for n in (1, 2, 3))
@@ -137,6 +138,35 @@ def test_a_run_has_the_options_of_the_c_that_its_stages_made(
     assert runs["rounds.model.hidden_sizes"].tolist() == ["unknown", "[8]", "[8]"]
 
 
+@pytest.mark.parametrize(
+    ("stages", "chain", "expected"),
+    [
+        (["rounds"], ["controller", "rounds"], {"rounds"}),
+        (["finetune"], ["controller", "rounds"], {"rounds", "finetune"}),
+        (["finetune", "evaluation"], ["dream", "finetune"], {"finetune"}),
+        (["controller"], ["controller", "rounds", "finetune"], {"controller"}),
+        (["evaluation"], ["dream"], {"controller", "rounds", "finetune"}),
+    ],
+)
+def test_a_c_that_the_game_taught_has_the_options_of_that(
+    stages: list[str], chain: list[str], expected: set[str]
+) -> None:
+    made = record(1, stages, 1.0) | {"chain": chain}
+    made["options"] = {key: {"games": 2} for key in OF_C} | {"dream": {"hold": 1}}
+    assert {name.split(".")[0] for name in options_of(made)} == expected | {"dream"}
+
+
+def test_a_choice_counts_whose_other_candidate_failed(
+    documents: dict[str, dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its mean return was NaN, which JSON has as null."""
+    scored = CHOICE | {"final_scores": {"mean": 1800.0, "best": None}}
+    documents[SECOND]["controller_choice"] = scored
+    assert whole(documents)[SECOND]["controller_choice"] == scored
+    assert list_runs(documents)["dream"].tolist()[1] == 1800
+    assert not caplog.records
+
+
 def test_a_number_is_the_same_validated_or_not(documents: dict[str, Any]):
     for version, low in ((FIRST, [-1, 0.5]), (SECOND, [-1, 0.5]), (THIRD, [-1.0, 0.5])):
         documents[version]["run_record"]["options"]["actions"] = {"low": low}
@@ -253,6 +283,11 @@ def test_without_a_run_there_is_no_table():
         ("controller_choice", CHOICE | {"selected": 1}, "selected"),
         ("controller_choice", CHOICE | {"selected": "worst"}, "controller_choice"),
         ("controller_choice", CHOICE | {"final_scores": None}, "final_scores"),
+        (
+            "controller_choice",
+            CHOICE | {"final_scores": {"mean": None, "best": 1.0}},
+            "controller_choice",
+        ),
     ],
 )
 def test_what_is_of_another_shape_is_left_out(

@@ -35,7 +35,7 @@ EARLIER = "earlier_controller"
 START = "controller.start"
 """The option by which a search begins at it: ``newest``."""
 
-OF_C = ("controller", "rounds")
+OF_C = ("controller", "rounds", "finetune")
 """Stages that make a C; which of them there are is the conf environment's."""
 
 COUNT = "rounds.count"

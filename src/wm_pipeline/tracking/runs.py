@@ -90,13 +90,13 @@ class _Choice(BaseModel):
 
     world: str
     selected: str
-    final_scores: dict[str, float]
+    final_scores: dict[str, float | None]  # of one that failed there is none
     parameters: int
     generations: int
 
     @model_validator(mode="after")
     def _has_its_score(self) -> Self:
-        if self.selected not in self.final_scores:
+        if self.final_scores.get(self.selected) is None:
             raise ValueError(f"expected final_scores of {self.selected}")
         return self
 
@@ -225,9 +225,12 @@ def runs_tables(runs: pd.DataFrame) -> list[Table]:
 def options_of(record: Mapping[str, Any]) -> dict[str, str]:
     """A run's options as ``flat_options``, without those of a C that another stage made."""
     flat = flat_options(record["options"])
-    others = {*OF_C} - {*record["stages"]}
-    if len(others) == len(OF_C):  # a study, say, that runs any of them by itself
+    made = {*OF_C} & {*record["stages"]}
+    if not made:  # a study, say, that runs any of them by itself
         return flat
+    if "finetune" in made:  # it goes on with C of the rounds, if there are any
+        made |= {"rounds"} & {*record["chain"]}
+    others = {*OF_C} - made
     return {n: value for n, value in flat.items() if n.split(".")[0] not in others}
 
 
