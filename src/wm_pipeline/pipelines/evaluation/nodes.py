@@ -1,6 +1,7 @@
 """Play the dream and the real game with C, beside what it has to beat."""
 
 import logging
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -138,16 +139,9 @@ def evaluate(
         "random_held": RandomPolicy(environment.actions, options.hold),
         "random_uniform": RandomPolicy(environment.actions, (1, 1)),
     }
-    tables = []
-    for name, (world, player) in players.items():
-        evaluator = DreamEvaluator(
-            world, player, environment.actions, dream_options, options.seed
-        )
-        tables.append(_dream_with(name, evaluator, options.episodes))
-    for name, policy in unseeing.items():
-        tables.append(
-            _dream_without_eyes(name, policy, world_model, dream_options, options)
-        )
+    tables = [
+        *_dreamed(players, unseeing, world_model, environment, dream_options, options)
+    ]
     policies: dict[str, Policy] = {
         name: ControllerPolicy(
             world, player, environment.actions, options.sample_latents
@@ -259,30 +253,36 @@ def summarise(
     return summary, evaluation_histogram(episodes)
 
 
-def _dream_with(name: str, evaluator: DreamEvaluator, episodes: int) -> pd.DataFrame:
-    vector = evaluator.controller.parameters_vector.numpy()
-    result = evaluator.evaluate(vector[None], episodes, "evaluation dreams")
-    frame_skip = evaluator.world_model.mdn_rnn.frame_skip
-    seeds = [evaluator.seed] * episodes
-    (returns,), (steps,) = result.returns.numpy(), result.steps.numpy()
-    ended = result.ended.numpy()[0]
-    return score_rows(name, "dream", seeds, returns, steps * frame_skip, ended)
-
-
-def _dream_without_eyes(
-    name: str,
-    policy: UnseeingPolicy,
+def _dreamed(
+    players: Mapping[str, tuple[WorldModel, Controller]],
+    unseeing: Mapping[str, UnseeingPolicy],
     world_model: WorldModel,
+    environment: EnvironmentOptions,
     dream_options: DreamOptions,
     options: EvaluationOptions,
-) -> pd.DataFrame:
-    episodes, given = options.episodes, (options.seed, "evaluation dreams")
-    result = dream_without_eyes(world_model, policy, dream_options, episodes, *given)
-    seeds = [options.seed] * episodes
-    frame_skip = world_model.mdn_rnn.frame_skip
-    returns, lengths = result.returns.numpy(), result.steps.numpy()
-    ended = result.ended.numpy()
-    return score_rows(name, "dream", seeds, returns, lengths * frame_skip, ended)
+) -> Iterator[pd.DataFrame]:
+    """The rows of each policy's dreams; of all that are in one world, the same ones."""
+    episodes, seed, purpose = options.episodes, options.seed, "evaluation dreams"
+    dreamed = {}
+    for name, (world, player) in players.items():
+        evaluator = DreamEvaluator(
+            world, player, environment.actions, dream_options, seed
+        )
+        candidate = player.get_parameters().numpy()[None]
+        dreamed[name] = evaluator.evaluate(candidate, episodes, purpose)
+    for name, policy in unseeing.items():
+        dreamed[name] = dream_without_eyes(
+            world_model, policy, dream_options, episodes, seed, purpose
+        )
+    for name, result in dreamed.items():
+        yield score_rows(
+            name,
+            "dream",
+            [seed] * episodes,
+            result.returns.flatten().numpy(),
+            result.steps.flatten().numpy() * world_model.mdn_rnn.frame_skip,
+            result.ended.flatten().numpy(),
+        )
 
 
 def _blindfolded(
