@@ -20,6 +20,7 @@ from torch import nn
 
 from wm_pipeline.common import progress
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.randomness import stream
 from wm_pipeline.environments.actions import Actions
 from wm_pipeline.environments.dream_env import DreamVectorEnv
@@ -211,7 +212,7 @@ class _Log(BaseCallback):
         new = pd.DataFrame(rows, columns=list(HISTORY))
         self.rows = pd.concat([self.rows, new]) if len(self.rows) else new
         progress.record(self._name, self.num_timesteps, scalars)
-        self.note = f"return {returns:.1f}"
+        self.note = f"return {rounded(float(returns))[0]}"
 
 
 def _state(

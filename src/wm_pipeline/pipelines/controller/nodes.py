@@ -10,9 +10,10 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from wm_pipeline.common.errors import InputError
+from wm_pipeline.common.numbers import rounded
 from wm_pipeline.common.options import Options, Seed, check_same
-from wm_pipeline.dreaming.evaluator import DreamOptions, Evaluator, check_dreams
 from wm_pipeline.common.resuming import to_resume
+from wm_pipeline.dreaming.evaluator import DreamOptions, Evaluator, check_dreams
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.models.controller import Controller, ControllerOptions
 from wm_pipeline.models.world_model import WorldModel, digest
@@ -146,11 +147,10 @@ def select_controller(
     with _evaluator(world_model, environment, engine, dream, options) as evaluator:
         result = select(evaluator, search_state, options.final_rollouts)
     logger.info(
-        "Selected: the search's %s (fresh rollouts in the %s: mean %.1f, best %.1f)",
+        "Selected: the search's %s (fresh rollouts in the %s: mean %s, best %s)",
         result.selected,
         "game" if options.world == "real" else "dream",
-        result.scores["mean"],
-        result.scores["best"],
+        *rounded(result.scores["mean"], result.scores["best"]),
     )
     choice = {
         "world": options.world,
