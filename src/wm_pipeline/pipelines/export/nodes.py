@@ -297,10 +297,10 @@ def _ours(
     world_model: WorldModel, controller: Controller, environment: EnvironmentOptions
 ) -> Policy:
     """C as the files play it: without chance."""
-    quiet = controller.without_noise() if controller.stochastic else controller
     actions = environment.actions
     if actions.sampled:
         actions = actions.model_copy(update={"sampled": False})
+    quiet = controller.without_noise()
     return ControllerPolicy(world_model, quiet, actions, sample_latents=False)
 
 
