@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from wm_pipeline.common.checkpoints import reading, write_safetensors
+from wm_pipeline.search.state import CLOCKS
 
 _KIND = "comparison state"
 _VALUES = {"searches": (list,), "finished": (bool,)}
@@ -50,8 +51,7 @@ class FinishedSearch:
     @property
     def seconds(self) -> float:
         """Wall-clock time of the search."""
-        clocks = ["ask_seconds", "evaluate_seconds", "tell_seconds"]
-        return float(self.fitness_log[clocks].to_numpy().sum())
+        return float(self.fitness_log[[*CLOCKS]].to_numpy().sum())
 
 
 @dataclass(frozen=True)

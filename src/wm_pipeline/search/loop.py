@@ -19,7 +19,7 @@ from wm_pipeline.common.randomness import stream
 from wm_pipeline.dreaming.evaluator import Evaluator
 from wm_pipeline.dreaming.loop import RolloutResult
 from wm_pipeline.models.world_model import digest
-from wm_pipeline.search.state import SearchState
+from wm_pipeline.search.state import CLOCKS, SearchState
 from wm_pipeline.search.strategies import CMAES, StrategyOptions
 
 LONGEST = 1e9
@@ -29,9 +29,7 @@ _READ_AGAIN = (
     "mean",
     "best_so_far",
     "steps",
-    "ask_seconds",
-    "evaluate_seconds",
-    "tell_seconds",
+    *CLOCKS,
 )
 """Columns of the fitness log that a resumed search reads."""
 
@@ -338,8 +336,7 @@ class _Search:
 
     def _spent(self) -> dict[str, float]:
         """Steps and wall-clock time of the generations so far, before a resume too."""
-        clocked = ("ask_seconds", "evaluate_seconds", "tell_seconds")
         return {
             "steps": sum(row["steps"] for row in self._rows),
-            "seconds": float(sum(row[name] for row in self._rows for name in clocked)),
+            "seconds": float(sum(row[name] for row in self._rows for name in CLOCKS)),
         }

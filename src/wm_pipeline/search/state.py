@@ -24,6 +24,10 @@ _VALUES: dict[str, tuple[type, ...]] = {
 """What the header holds beside its class."""
 
 
+CLOCKS = ("ask_seconds", "evaluate_seconds", "tell_seconds")
+"""Columns of a fitness log that together are the seconds of a generation."""
+
+
 @dataclass(frozen=True)
 class SearchState:
     """A search after some generation.

@@ -1,11 +1,10 @@
 """What C is compared with: searches and PPO, in the dream and in the game."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
@@ -21,8 +20,8 @@ from wm_pipeline.common.options import (
     Seed,
     Sigma,
 )
-from wm_pipeline.common.resuming import to_resume
 from wm_pipeline.common.randomness import stream
+from wm_pipeline.common.resuming import to_resume
 from wm_pipeline.dreaming.evaluator import DreamOptions
 from wm_pipeline.environments.dream import check_controls
 from wm_pipeline.environments.real import EnvironmentOptions
@@ -36,6 +35,12 @@ from wm_pipeline.policies.controller_policy import ControllerPolicy
 from wm_pipeline.policies.policy import Policy
 from wm_pipeline.reporting.figures import evaluation_histogram
 from wm_pipeline.reporting.statistics import gain_columns, mean_interval
+from wm_pipeline.search.costs import (
+    came_of,
+    cost_of_rounds,
+    cost_of_training,
+    log_of_search,
+)
 from wm_pipeline.search.loop import EvolutionOptions, StopOptions, evolve
 from wm_pipeline.search.ppo_options import PPOOptions
 from wm_pipeline.search.state import SearchState
@@ -184,7 +189,7 @@ def search_for(baseline: str) -> Callable[..., Searched]:
                 group="baselines",
             )
             for state in searched:
-                log = _log(state.fitness_log, how.population * how.rollouts)
+                log = log_of_search(state.fitness_log, how.population * how.rollouts)
                 yield log, state
 
     return search
@@ -427,17 +432,22 @@ def compare_baselines(
         "ppo_game": ppo_game_log,
     }
     skip = world_model.mdn_rnn.frame_skip
-    cost = {name: _cost(log, TRAINED_IN[name], skip) for name, log in logs.items()}
+    cost = {
+        name: cost_of_training(log, TRAINED_IN[name], skip)
+        for name, log in logs.items()
+    }
     found_by = {"controller": controller, "searched": searched_controller}
     search = earlier_search()
     for name, found in found_by.items():
-        if search is not None and found is not None and _came_of(found, search):
+        if search is not None and found is not None and came_of(found, search):
             world: World = "real" if "environment" in search.conditions else "dream"
             episodes = len(search.candidate_log) // search.generations
-            log = _log(search.fitness_log, episodes * search.conditions["rollouts"])
-            cost[name] = _cost(log, world, skip)
+            log = log_of_search(
+                search.fitness_log, episodes * search.conditions["rollouts"]
+            )
+            cost[name] = cost_of_training(log, world, skip)
     if round_scores is not None:
-        cost["controller"] = _cost_of_rounds(round_scores, training_logs)
+        cost["controller"] = cost_of_rounds(round_scores, training_logs)
     random = stream(options.seed, "bootstrap")
     returns = {
         str(policy): rows.sort_values("episode")["return"].to_numpy()
@@ -492,61 +502,6 @@ def _workers(world: World, options: BaselinesOptions) -> EvaluatorOptions:
     if world == "dream":
         return evaluator
     return evaluator.model_copy(update={"workers": None})
-
-
-def _came_of(controller: Controller, search: SearchState) -> bool:
-    """Whether a search ended with this controller."""
-    found = controller.get_parameters().numpy()
-    ends = (search.mean, search.best)
-    return any(np.array_equal(found, end.astype(np.float32)) for end in ends)
-
-
-def _log(fitness_log: pd.DataFrame, episodes: int) -> pd.DataFrame:
-    """A search's log as PPO has it.
-
-    Args:
-        fitness_log: Of the search.
-        episodes: Dreams, or games, a generation.
-    """
-    clocked = fitness_log[["ask_seconds", "evaluate_seconds", "tell_seconds"]]
-    return pd.DataFrame(
-        {
-            "steps": fitness_log["steps"].cumsum(),
-            "episodes": episodes,
-            "mean_return": fitness_log["mean"],
-            "mean_steps": fitness_log["steps"] / episodes,
-            "seconds": clocked.sum(axis=1).cumsum(),
-        }
-    )
-
-
-def _cost(log: pd.DataFrame, world: World, frame_skip: int) -> dict[str, float]:
-    """What a training cost, from its log."""
-    steps, seconds = float(log["steps"].iloc[-1]), float(log["seconds"].iloc[-1])
-    in_game = world == "real"
-    return {
-        "dream_steps": 0.0 if in_game else steps,
-        # At most: an episode may end amid a step of M.
-        "game_steps": steps * frame_skip if in_game else 0.0,
-        "seconds": seconds,
-    }
-
-
-def _cost_of_rounds(
-    round_scores: pd.DataFrame, training_logs: Sequence[pd.DataFrame]
-) -> dict[str, float]:
-    """What the rounds cost, and C's training in the game behind them."""
-    steps = {"dream": 0.0, "game": float(round_scores["steps"].sum())}
-    seconds = 0.0
-    for log in training_logs:
-        world = "game" if "game_seconds" in log else "dream"
-        steps[world] += float(log["steps"].sum())
-        seconds += float(log[[f"{world}_seconds", "update_seconds"]].sum().sum())
-    return {
-        "dream_steps": steps["dream"],
-        "game_steps": steps["game"],
-        "seconds": seconds,
-    }
 
 
 def _conditions(
