@@ -313,12 +313,14 @@ def compiler() -> str:
 def either(
     request: pytest.FixtureRequest,
     compiler: str,
-    fresh: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> Iterator[None]:
     """With the compiled code, and without."""
     if request.param == "torch":
         monkeypatch.setenv("CC", str(tmp_path / "no-compiler"))
         compiled.cache_clear()
     assert (compiled() is None) == (request.param == "torch")
+    yield
+    if request.param == "torch":
+        compiled.cache_clear()
