@@ -350,7 +350,10 @@ def test_c_may_be_trained_in_the_game_itself_and_resumed(
     mock: dict[str, Any], tmp_path: Path
 ) -> None:
     stage = mock["controller"]
-    evolution = stage.evolution.model_copy(update={"generations": 3, "rollouts": 2})
+    strategy = stage.evolution.strategy.model_copy(update={"population": 6})
+    evolution = stage.evolution.model_copy(
+        update={"generations": 3, "rollouts": 2, "strategy": strategy}
+    )
     shorter = evolution.model_copy(update={"generations": 1})
     changes = {"world": "real", "final_rollouts": 3, "evolution": evolution}
     in_game = stage.model_copy(update=changes)
@@ -359,8 +362,8 @@ def test_c_may_be_trained_in_the_game_itself_and_resumed(
     controller, choice = run_node(catalog, "controller", select_controller)
     log = catalog.load("fitness_log").drop(columns=CLOCKED)
     assert choice["world"] == "real"
-    # Every step of the game pays 1, and 2 x 16 games were played a generation.
-    assert (log["steps"] == (log["mean"] * 32).round()).all()
+    # Every step of the game pays 1, and 2 x 6 games were played a generation.
+    assert (log["steps"] == (log["mean"] * 12).round()).all()
     best = choice["final_scores"][choice["selected"]]
     assert best == max(choice["final_scores"].values())
 
