@@ -18,6 +18,9 @@ def to_resume(
         what: What is resumed, in a word.
         asked: Whether it is.
         earlier: Reads the newest state, if there is one.
+
+    Returns:
+        It, or None.
     """
     state = earlier() if asked else None
     if asked and state is None:
