@@ -119,6 +119,26 @@ def test_baselines_know_what_rounds_cost(searched: bool, inside: list[str]) -> N
     assert "round_scores" not in plain["baselines"].inputs()
 
 
+@pytest.mark.parametrize("inside", [["baselines"], []])
+@pytest.mark.parametrize(
+    ("practised", "logs"),
+    [
+        ([], []),
+        (["rounds"], ["round_scores", "round_0_practice_log", "round_1_practice_log"]),
+    ],
+)
+def test_baselines_know_what_the_training_in_the_game_cost(
+    practised: list[str], logs: list[str], inside: list[str]
+) -> None:
+    """Behind rounds, and of a C that the game alone has taught."""
+    stages = [*STAGES, *practised, "finetune", "evaluation", *inside]
+    made = wired({"baselines"}, stages, base_parameters(), {})["baselines"]
+    (node,) = (node for node in made.nodes if node.short_name == "compare_baselines")
+    assert node.inputs[2] == "finetuned_controller"
+    gradient = ["controller", *logs, "finetuning_log"]
+    assert node.inputs[-len(gradient) :] == gradient
+
+
 def test_a_chain_knows_which_options_follow_others() -> None:
     parameters = base_parameters() | {"tune": {"space": {"memory.seed": ONE}}}
     follows = {"rounds.memory.device": "memory.training.device"}

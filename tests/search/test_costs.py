@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from wm_pipeline.search.costs import cost_of_rounds, cost_of_training, log_of_search
+from wm_pipeline.search.costs import cost_by_gradient, cost_of_training, log_of_search
 
 FITNESS_LOG = pd.DataFrame(
     {
@@ -44,4 +44,4 @@ def test_rounds_cost_their_games_and_cs_training() -> None:
         {"steps": [1000], "game_seconds": [8.0], "update_seconds": [0.25]}
     )
     expected = {"dream_steps": 64, "game_steps": 1300, "seconds": 12.25}
-    assert cost_of_rounds(scores, [dreams, games]) == expected
+    assert cost_by_gradient([scores, dreams, games]) == expected

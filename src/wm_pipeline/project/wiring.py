@@ -19,7 +19,7 @@ from wm_pipeline.pipelines.tune import create_pipeline as create_tune
 from wm_pipeline.project.stages import known_stages
 from wm_pipeline.search.chain import PARAMS, Chain
 
-ROUNDS, FINETUNE = "rounds", "finetune"
+ROUNDS, FINETUNE, BASELINES = "rounds", "finetune", "baselines"
 
 OF_CHAINS = {"tune": create_tune, "ablation": create_ablation}
 """Stages that run others, with some options changed."""
@@ -64,28 +64,21 @@ def wired(
             agent = {name: f"round_{count}_{name}" for name in AGENT}
             made[stage] = create_rounds(count)
         elif stage == FINETUNE:
-            practised = ROUNDS in stages[:number]
-            if practised:
+            if ROUNDS in stages[:number]:
                 before["dreamed_controller"] = agent["controller"]
-            made[stage] = _reading(agent, create_finetune(count if practised else 0))
+            made[stage] = _behind(stages[:number], stage, count, agent, before)
             agent["controller"] = "finetuned_controller"
         elif stage == "evaluation" and before:
             made[stage] = Pipeline(create_evaluation(before), inputs=agent | before)
         elif stage in asked or needed:
-            behind = stages[:number]
-            made[stage] = (
-                _knowing_rounds(stage, count, FINETUNE in behind, agent, before)
-                if stage == "baselines" and ROUNDS in behind
-                else _reading(agent, _new(stage))
-            )
+            made[stage] = _behind(stages[:number], stage, count, agent, before)
     for stage in sorted(set(known_stages()) - {*stages, ROUNDS, *OF_CHAINS}):
-        if stage in asked and ROUNDS in stages and stage in (FINETUNE, "baselines"):
-            made[stage] = _knowing_rounds(
-                stage, count, FINETUNE in stages, agent, before
-            )
-        elif stage in asked:
+        if stage in asked:
             new = _new(stage)
-            made[stage] = _reading(agent, new) if "controller" in new.inputs() else new
+            reads_c = "controller" in new.inputs() or stage == FINETUNE
+            made[stage] = (
+                _behind(stages, stage, count, agent, before) if reads_c else new
+            )
     down_to_c = sum((made[stage] for stage in stages if needed), Pipeline([]))
     for stage in needed:
         groups = {name.split(".")[0] for name in _names(parameters, stage)}
@@ -104,20 +97,23 @@ def judged_agent(evaluation: Pipeline) -> tuple[str, str]:
     return world_model, controller
 
 
-def _knowing_rounds(
+def _behind(
+    stages: Container[str],
     stage: str,
     count: int,
-    finetuned: bool,
     agent: Mapping[str, str],
     before: Mapping[str, str],
 ) -> Pipeline:
-    """A stage that reads more of the rounds than their C; finetune outside the chain."""
+    """A stage behind others, whose agent it reads; it may read how that came about."""
+    rounds = count if ROUNDS in stages else 0
     if stage == FINETUNE:
-        return _reading(agent, create_finetune(count))
-    # Without a search there is no other C: what rounds left came of none.
+        return _reading(agent, create_finetune(rounds))
+    if stage != BASELINES:
+        return _reading(agent, _new(stage))
+    # Without a search there is no other C.
     searched = before.get("searched_controller", agent["controller"])
-    inputs = {**agent, "searched_controller": searched}
-    return Pipeline(create_baselines(count, finetuned), inputs=inputs)
+    pipeline = create_baselines(rounds, FINETUNE in stages)
+    return _reading({**agent, "searched_controller": searched}, pipeline)
 
 
 def _new(stage: str) -> Pipeline:
@@ -129,7 +125,7 @@ def _new(stage: str) -> Pipeline:
 
 def _reading(agent: Mapping[str, str], pipeline: Pipeline) -> Pipeline:
     """A stage that reads this agent, as far as it reads one."""
-    read = {name: agent[name] for name in AGENT if name in pipeline.inputs()}
+    read = {name: agent[name] for name in agent if name in pipeline.inputs()}
     return Pipeline(pipeline, inputs=read) if read else pipeline
 
 

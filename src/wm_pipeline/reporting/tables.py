@@ -17,7 +17,7 @@ GAINS = {
     "blind": "the best policy without eyes",
     "blindfolded": "itself at the frames of other games",
     "dreamed": "the controller of dreams alone, before its training in the game",
-    "searched": "the controller of the search, before the rounds",
+    "searched": "the controller of the search",
     "random_held": "random play, action held",
     "random_uniform": "random play, a new action each step",
 }

@@ -62,25 +62,22 @@ def cost_of_training(
     }
 
 
-def cost_of_rounds(
-    round_scores: pd.DataFrame, training_logs: Sequence[pd.DataFrame]
-) -> dict[str, float]:
-    """The cost of the rounds, and of C's training in the game behind them.
+def cost_by_gradient(logs: Sequence[pd.DataFrame]) -> dict[str, float]:
+    """The cost of a controller's training by its gradient, in rounds and in the game.
 
     Args:
-        round_scores: C's games.
-        training_logs: Of its training. Its seconds alone are known here, not those of the
-            games, nor of M's training.
+        logs: Of what was played and learned, each with the steps of its rows: of M where it
+            has ``dream_seconds``, else of the game. Seconds are known of C's training alone,
+            not of the games of rounds, nor of M's training.
 
     Returns:
         As ``cost_of_training``.
     """
-    steps = {"dream": 0.0, "game": float(round_scores["steps"].sum())}
-    seconds = 0.0
-    for log in training_logs:
-        world = "game" if "game_seconds" in log else "dream"
+    steps, seconds = {"dream": 0.0, "game": 0.0}, 0.0
+    for log in logs:
+        world = "dream" if "dream_seconds" in log else "game"
         steps[world] += float(log["steps"].sum())
-        seconds += float(log[[f"{world}_seconds", "update_seconds"]].sum().sum())
+        seconds += float(log.filter(like="_seconds").sum().sum())
     return {
         "dream_steps": steps["dream"],
         "game_steps": steps["game"],

@@ -37,7 +37,7 @@ from wm_pipeline.reporting.figures import evaluation_histogram
 from wm_pipeline.reporting.statistics import gain_columns, mean_interval
 from wm_pipeline.search.costs import (
     came_of,
-    cost_of_rounds,
+    cost_by_gradient,
     cost_of_training,
     log_of_search,
 )
@@ -396,8 +396,7 @@ def compare_baselines(
     ppo_dream_log: pd.DataFrame,
     ppo_game_log: pd.DataFrame,
     searched_controller: Controller | None = None,
-    round_scores: pd.DataFrame | None = None,
-    *training_logs: pd.DataFrame,
+    *gradient_logs: pd.DataFrame,
 ) -> tuple[pd.DataFrame, go.Figure]:
     """What each policy scores, what C gains over it, and what it cost.
 
@@ -413,10 +412,8 @@ def compare_baselines(
         random_search_log: Of random search.
         ppo_dream_log: Of PPO in the dream.
         ppo_game_log: Of PPO in the game.
-        searched_controller: Of the search before the rounds, where C came of these.
-        round_scores: Their games.
-        training_logs: Of C's training in them, and then in the game. Its seconds alone are
-            known here, not those of the rounds' games, nor of M's training.
+        searched_controller: Of the search, where C came of its gradient.
+        gradient_logs: How it came of that; see ``cost_by_gradient``.
 
     Returns:
         A row a policy: policy, episodes, mean, std, low and high of its return; gain,
@@ -446,8 +443,8 @@ def compare_baselines(
                 search.fitness_log, episodes * search.conditions["rollouts"]
             )
             cost[name] = cost_of_training(log, world, skip)
-    if round_scores is not None:
-        cost["controller"] = cost_of_rounds(round_scores, training_logs)
+    if gradient_logs:
+        cost["controller"] = cost_by_gradient(gradient_logs)
     random = stream(options.seed, "bootstrap")
     returns = {
         str(policy): rows.sort_values("episode")["return"].to_numpy()

@@ -34,13 +34,15 @@ def create_pipeline(rounds: int = 0, finetuned: bool = False) -> Pipeline:
     """World model and C's games -> searches and PPO, in the same games.
 
     Args:
-        rounds: How many C came of; 0 if it came of a search.
-        finetuned: Whether it was then trained in the game.
+        rounds: How many C came of.
+        finetuned: Whether it was trained in the game by its gradient.
     """
-    logs = [f"round_{number}_practice_log" for number in range(rounds + 1)]
+    logs = []
+    if rounds:
+        practice = (f"round_{number}_practice_log" for number in range(rounds + 1))
+        logs += ["round_scores", *practice]
     if finetuned:
         logs.append("finetuning_log")
-    of_rounds = ["searched_controller", "round_scores", *logs]
     searches = [
         Node(
             function,
@@ -117,7 +119,7 @@ def create_pipeline(rounds: int = 0, finetuned: bool = False) -> Pipeline:
                     "earlier_search",
                     OPTIONS,
                     *(f"{name}_log" for name in ALL),
-                    *(of_rounds if rounds else ()),
+                    *(["searched_controller", *logs] if logs else ()),
                 ],
                 outputs=["baseline_scores", "baseline_histogram"],
                 name="compare_baselines",
