@@ -399,13 +399,12 @@ def test_the_dreams_controller_may_go_on_in_the_game(
     judged: DataCatalog, mock: dict[str, Any], tmp_path: Path
 ) -> None:
     evolution = mock["controller"].evolution
-    near = evolution.strategy.model_copy(update={"sigma": 1e-6})
+    near = evolution.strategy.model_copy(update={"sigma": 1e-6, "population": 4})
     evolution = evolution.model_copy(
         update={"generations": 1, "rollouts": 2, "strategy": near}
     )
-    stage = mock["controller"].model_copy(
-        update={"world": "real", "start": "newest", "evolution": evolution}
-    )
+    changes = {"world": "real", "start": "newest", "final_rollouts": 2}
+    stage = mock["controller"].model_copy(update={**changes, "evolution": evolution})
     catalog = searching(mock | {"controller": stage}, tmp_path)
     trained = judged.load("controller")
     catalog["earlier_controller"] = lambda: trained
