@@ -42,13 +42,13 @@ def mock(mock_project: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 def options(**changes: object) -> dict[str, object]:
-    """Parameters of a small search, some of it changed."""
+    """Parameters of a small search, some of it changed; its end alone is saved."""
     strategy = {"population": 6, "sigma": 1.0, "kind": "full"}
     evolution = {
         "generations": GENERATIONS,
         "rollouts": 2,
         "strategy": strategy,
-        "save_every": 0,
+        "save_every": 3600,
     }
     evolution |= changes.pop("evolution", {})  # type: ignore[operator]
     return {"controller": {"evolution": evolution, "final_rollouts": 4, **changes}}
@@ -105,18 +105,34 @@ def generations_drawn(project: Path) -> int:
 
 
 def interrupted(
-    project: Path, params: dict[str, object], when: Callable[[], bool], sign: int
+    project: Path, save_every: int, when: Callable[[], bool], sign: int
 ) -> tuple[str, int]:
     """Start the stage in a process of its own, end it amid the search by a signal."""
     return start_and_end(
         project,
         "mock",
         "controller",
-        as_text(params),
+        as_text(options(evolution={"save_every": save_every})),
         when,
         sign,
         lambda: rows_on_disk(project) < GENERATIONS,
     )
+
+
+def kill_behind(project: Path, generations: int) -> None:
+    """Start the stage, and kill it when so many generations are on the disk, or more."""
+    interrupted(
+        project, 0, lambda: rows_on_disk(project) >= generations, signal.SIGKILL
+    )
+    assert generations <= rows_on_disk(project) < GENERATIONS
+
+
+@pytest.fixture(scope="module")
+def killed(mock_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy in which a search was killed behind its 13th generation, to be copied."""
+    copy = shutil.copytree(mock_project, tmp_path_factory.mktemp("killed") / "project")
+    kill_behind(copy, 13)
+    return copy
 
 
 @pytest.fixture(scope="module")
@@ -133,14 +149,14 @@ def uninterrupted(
 @pytest.mark.parametrize("generations", [1, 13])
 def test_a_killed_search_resumes_to_the_same_bits(
     mock: Path,
+    killed: Path,
     uninterrupted: tuple[dict[str, pd.DataFrame], torch.Tensor],
     generations: int,
 ) -> None:
-    interrupted(
-        mock, options(), lambda: rows_on_disk(mock) >= generations, signal.SIGKILL
-    )
-    done = rows_on_disk(mock)
-    assert generations <= done < GENERATIONS
+    if generations == 1:
+        kill_behind(mock, 1)
+    else:
+        shutil.copytree(killed / "data", mock / "data", dirs_exist_ok=True)
     run(mock, "controller", options(resume=True), env="mock")
     expected, controller = uninterrupted
     found = logs(mock)
@@ -161,10 +177,9 @@ def test_an_ended_search_keeps_every_finished_generation(
     name: str,
     code: int,
 ) -> None:
-    rarely = options(evolution={"save_every": 1000})
     # Nothing of the logs is saved before the end; the curves are.
     said, ended_with = interrupted(
-        mock, rarely, lambda: generations_drawn(mock) >= 5, sign
+        mock, 3600, lambda: generations_drawn(mock) >= 5, sign
     )
     assert f"Aborted! {name} came." in said
     assert ended_with == code
@@ -179,9 +194,10 @@ def test_an_ended_search_keeps_every_finished_generation(
     assert torch.equal(weights(mock), controller)
 
 
-def test_no_controller_is_selected_from_an_interrupted_search(mock: Path) -> None:
-    # Two rows: the state of the first generation is saved behind its row.
-    interrupted(mock, options(), lambda: rows_on_disk(mock) >= 2, signal.SIGKILL)
+def test_no_controller_is_selected_from_an_interrupted_search(
+    mock: Path, killed: Path
+) -> None:
+    shutil.copytree(killed / "data", mock / "data", dirs_exist_ok=True)
     with pytest.raises(ValueError, match=r"search_state.*controller\.resume=true"):
         run(
             mock,
@@ -253,8 +269,9 @@ def test_the_curves_are_those_of_the_log(mock: Path) -> None:
 
 def test_the_mock_environment_needs_no_trained_weights(mock: Path) -> None:
     shutil.rmtree(mock / "data")
+    few = ["evaluation.episodes=6", "evaluation.watched=4", "blind.games=1"]
     done = subprocess.run(
-        [*KEDRO, "run", "--env", "mock"],
+        [*KEDRO, "run", "--env", "mock", "--params", ",".join(few)],
         cwd=mock,
         capture_output=True,
         text=True,
