@@ -127,7 +127,8 @@ def test_behind_rounds_the_game_teaches_their_c_and_both_are_judged(
     (own_project / "conf/test/globals.yml").write_text(
         json.dumps({"task": folder.name, "stages": stages})
     )
-    run(own_project, "finetune,evaluation")
+    names = ["finetuned_controller", "evaluation_summary"]
+    run(own_project, "finetune,evaluation", to_outputs=names)
     explorer = load(own_project, "round_1_explorer")
     trained = load(own_project, "finetuned_controller")
     assert trained.config() == explorer.config()

@@ -76,7 +76,7 @@ def test_a_trial_is_what_a_run_with_its_options_is(copy: Path) -> None:
     (trial,) = load(copy, "tune_trials").itertuples()
     won = yaml.safe_load(load(copy, "tuned_parameters"))
     assert won["memory"]["model"]["hidden_size"] in (6, 7)
-    run(copy, "memory,dream,controller", won)
+    run(copy, "memory,dream,controller", won, to_outputs=["controller"])
     taken = load(copy, "run_record")["steps"]["controller"]["dream"]
     assert taken == trial.dream_steps > load(copy, "fitness_log")["steps"].sum()
     assert load(copy, "mdn_rnn").hidden_size == won["memory"]["model"]["hidden_size"]

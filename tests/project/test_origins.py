@@ -55,11 +55,12 @@ def remake(
     project: Path,
     caplog: pytest.LogCaptureFixture,
     params: dict[str, Any] | None = None,
+    stages: str = "__default__",
 ) -> dict[str, str]:
     """Run what is missing; what was made again, and why."""
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        run(project, "__default__", params, only_missing_outputs=True)
+        run(project, stages, params, only_missing_outputs=True)
     split = [m.split(" is made again: ") for m in caplog.messages if " again: " in m]
     return dict(split)  # type: ignore[arg-type]
 
@@ -265,9 +266,10 @@ def test_what_was_kept_must_fit_to_what_was_made(
     own_project: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.rmtree(own_project / "data/01_raw/test/episodes")
+    what = ({"collection": {"holds": [[3, 9]]}}, "collection,vision")
     with pytest.raises(InputError, match=r"was kept, but .* another episodes\. Run it"):
-        remake(own_project, caplog, {"collection": {"holds": [[3, 9]]}})
-    assert "vae" in remake(own_project, caplog, {"collection": {"holds": [[3, 9]]}})
+        remake(own_project, caplog, *what)
+    assert "vae" in remake(own_project, caplog, *what)
 
 
 def test_a_stage_alone_says_that_its_inputs_are_of_other_options(
@@ -291,7 +293,7 @@ def test_scores_of_another_c_are_not_those_of_the_page(
 ) -> None:
     before = (own_project / "docs/results/test.md").read_text()
     run(own_project, "controller", {"controller": {"model": {"hidden_sizes": [4]}}})
-    run(own_project, "evaluation")
+    run(own_project, "evaluation", to_outputs=["evaluation_summary"])
     why = record(own_project)["other_inputs"]["controller"]
     assert "controller.model.hidden_sizes was [4], is []" in why
     caplog.clear()
