@@ -54,8 +54,11 @@ ELSEWHERE = {
     "kedro run --env mock",  # tests/pipelines/test_controller_stage.py
     "kedro run --env ready",  # test_the_world_that_comes_along_is_judged
     "kedro run --env mygame",  # test_an_own_game_runs_from_end_to_end
-    "kedro run --pipelines benchmark",  # the finished project did
-    "kedro run --pipelines compare",  # it, too
+    "kedro run --pipelines blind",  # the finished project did
+    "kedro run --pipelines vision",  # it, too
+    "kedro run --pipelines dream",  # and this; tests/whole/test_project.py alone
+    "kedro run --pipelines benchmark",  # and these
+    "kedro run --pipelines compare",  # and these
     "kedro run --pipelines tune",  # and these
     "kedro run --pipelines ablation",  # and these
     # tests/search/test_ablation.py, tests/pipelines/test_tune_stage.py
@@ -66,13 +69,12 @@ ELSEWHERE = {
     "kedro run --pipelines play",  # and these
     # test_a_foreign_world_has_a_conf_folder; tests/pipelines/test_import_stage.py has files
     "kedro run --env theirs --pipelines import",
-    # test_the_exported_agent_plays_the_same_games
+    # test_agents_made_elsewhere_play_the_same_games
     "kedro run --pipelines evaluation --params evaluation.policies.exported.kind=onnx,"
     "evaluation.policies.exported.file=agent.onnx",
-    # tests/workers/test_ray_pool.py has a cluster
-    # test_an_agent_made_elsewhere_plays_the_same_games
     "kedro run --pipelines evaluation --params evaluation.policies.ppo.kind=sb3,"
     "evaluation.policies.ppo.file=ppo.zip",
+    # tests/workers/test_ray_pool.py has a cluster
     "kedro run --params engine.kind=ray",
     "kedro run --params engine.kind=ray,engine.address=auto",
     "kedro run --params engine.kind=ray,engine.address=$head:6379",
@@ -130,7 +132,7 @@ def world_model(project: Path, tmp_path: Path) -> Path:
 
 def test_the_pages_show_commands() -> None:
     assert set(commands("kedro")) >= ELSEWHERE
-    assert {name for name, _ in by_stages()} >= {"all", "controller", "dream", "runs"}
+    assert {name for name, _ in by_stages()} >= {"all", "controller", "rounds", "runs"}
     targets = ["run", "test", "check", "viz", "tensorboard", "notebooks"]
     assert {f"make {target}" for target in targets} <= set(commands("make"))
 
@@ -158,6 +160,11 @@ def test_the_kedro_commands_work(
     project: Path, tmp_path: Path, tried: list[str]
 ) -> None:
     copy = shutil.copytree(project, tmp_path / "project")
+    if "--pipelines controller" in tried[0]:  # its games would take long
+        file = copy / "conf/test/parameters.yml"
+        one = {"controller": {"evolution": {"generations": 1}}}
+        tiny = merged(yaml.safe_load(file.read_text()), one)
+        file.write_text(yaml.safe_dump(tiny))
     with contextlib.chdir(copy):
         for command in tried:
             kedro, command_name, *arguments = command.split()
@@ -179,26 +186,32 @@ def test_the_installation_without_make_is_that_of_make() -> None:
     assert "-c requirements.lock" in (ROOT / "Makefile").read_text()
 
 
-def test_an_own_game_runs_from_end_to_end(project: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(project, tmp_path / "project")
+@pytest.mark.slow
+def test_an_own_game_runs_from_end_to_end(tmp_path: Path) -> None:
+    copy = copy_project(tmp_path)
     shutil.copytree(ROOT / "examples", copy / "examples")
     copying = commands("cp")
     assert len(copying) == 2
     for command in copying:
         succeed(command.split(), copy)
-    run_tiny(copy, "mygame")
+    make_tiny(copy, "mygame")
+    succeed([*KEDRO, "run", "--env", "mygame"], copy)
+    assert scores_of(copy, "mygame").is_dir()
 
 
-def test_a_copy_of_the_template_runs_from_end_to_end(
-    project: Path, tmp_path: Path
-) -> None:
-    copy = shutil.copytree(project, tmp_path / "project")
+@pytest.mark.slow
+def test_a_copy_of_the_template_runs_from_end_to_end(tmp_path: Path) -> None:
+    copy = copy_project(tmp_path)
     (command,) = re.findall(r"`(cp -r conf/template [^`]+)`", USAGE)
     succeed(command.split(), copy)
     globals_file = copy / "conf/mygame/globals.yml"
     text = globals_file.read_text()
     globals_file.write_text(re.sub(r": template\b", ": mygame", text))
-    run_tiny(copy, "mygame")
+    make_tiny(copy, "mygame")
+    with contextlib.chdir(copy):
+        done = CliRunner().invoke(run, ["--env", "mygame"])
+    assert done.exit_code == 0, done.output
+    assert scores_of(copy, "mygame").is_dir()
 
 
 def test_a_foreign_world_has_a_conf_folder(unrun: Path) -> None:
@@ -217,14 +230,17 @@ def test_a_foreign_world_has_a_conf_folder(unrun: Path) -> None:
     assert re.search(r"import\.\w+: .*best\.tar", ended.stderr), ended.stderr
 
 
-def run_tiny(copy: Path, env: str) -> None:
-    """Run the chain of a conf environment at the sizes of conf/test."""
+def make_tiny(copy: Path, env: str) -> None:
+    """Give a conf environment the sizes of conf/test, and one round."""
     file = copy / "conf" / env / "parameters.yml"
     tiny = yaml.safe_load((ROOT / "conf/test/parameters.yml").read_text())
+    tiny["rounds"]["count"] = 1
     file.write_text(yaml.safe_dump(merged(yaml.safe_load(file.read_text()), tiny)))
-    succeed([*KEDRO, "run", "--env", env], copy)
-    scores = copy / "data/07_model_output" / env / "evaluation_summary.json"
-    assert scores.is_dir()
+
+
+def scores_of(copy: Path, env: str) -> Path:
+    """The scores, as a conf environment's chain leaves them."""
+    return copy / "data/07_model_output" / env / "evaluation_summary.json"
 
 
 def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -241,17 +257,15 @@ def test_every_example_for_the_library_is_shown() -> None:
     assert sorted(shown) == sorted(files)
 
 
-@pytest.mark.parametrize("command", commands("python"))
+# test_agents_made_elsewhere_play_the_same_games trains PPO.
+@pytest.mark.parametrize(
+    "command", [each for each in commands("python") if "ppo_in" not in each]
+)
 def test_an_example_runs(world_model: Path, command: str) -> None:
     _, script, *arguments = command.split()
-    if script == "examples/ppo_in_the_dream.py":
-        arguments[-1] = "4096"  # of M, so that it is over soon
     said = succeed([sys.executable, str(ROOT / script), *arguments], world_model.parent)
     if script == "examples/search.py":
         assert (world_model.parent / "controller.safetensors").is_file()
-    elif script == "examples/ppo_in_the_dream.py":
-        assert "ppo.zip: 4096 steps of M" in said
-        assert (world_model.parent / "ppo.zip").is_file()
     elif script == "examples/play_exported.py":
         assert said.count("episode ") == int(arguments[-1])
     elif script == "examples/own_networks.py":
@@ -380,39 +394,34 @@ def test_an_exported_agent_plays_a_game_that_is_told_to_render(
     assert re.fullmatch(r"episode 0: \d+\.\d+ in 3 steps", said.strip())
 
 
-def test_an_agent_made_elsewhere_plays_the_same_games(
+def test_agents_made_elsewhere_play_the_same_games(
     own_project: Path, world_model: Path
 ) -> None:
-    file = world_model.parent / "ppo.zip"
-    script = str(ROOT / "examples/ppo_in_the_dream.py")
-    succeed([sys.executable, script, str(world_model), str(file), "4096"], own_project)
-    shutil.copy(file, own_project)
-    (command,) = [each for each in ELSEWHERE if "policies.ppo" in each]
-    _, _, *arguments = command.split()
+    """PPO of the example and the exported agent, by both commands in one."""
+    (training,) = [each for each in commands("python") if "ppo_in" in each]
+    _, script, *names, _ = training.split()
+    arguments = [*names, "4096"]  # of M, so that it is over soon
+    said = succeed([sys.executable, str(ROOT / script), *arguments], world_model.parent)
+    assert "ppo.zip: 4096 steps of M" in said
+    for name in ("ppo.zip", "agent.onnx"):
+        shutil.copy(world_model.parent / name, own_project)
+    playing = [each.split() for each in ELSEWHERE if "evaluation.policies" in each]
+    params = ["evaluation.sample_latents=false", *(words[-1] for words in playing)]
+    assert len(playing) == 2
+    _, _, *arguments = playing[0][:-1]
     with contextlib.chdir(own_project):
-        done = CliRunner().invoke(run, [*arguments, "--env", "test"])
+        asked = [*arguments, ",".join(params), "--env", "test"]
+        done = CliRunner().invoke(run, asked)
     assert done.exit_code == 0, done.output
-    scores = own_project / "data/07_model_output/test/evaluation_summary.json"
-    newest = max(scores.glob("*/evaluation_summary.json"))
+    scores = own_project / "data/07_model_output/test"
+    (newest, file) = (
+        max(scores.glob(f"{name}/*/{name}"))
+        for name in ("evaluation_summary.json", "evaluation_episodes.parquet")
+    )
     summary = json.loads(newest.read_text())
     assert summary["real"]["ppo"]["episodes"] == 3
     assert {"mean", "low", "high"} <= summary["gains"]["ppo"].keys()
-
-
-def test_the_exported_agent_plays_the_same_games(
-    own_project: Path, world_model: Path
-) -> None:
-    shutil.copy(world_model.parent / "agent.onnx", own_project)
-    (command,) = [each for each in ELSEWHERE if "policies.exported" in each]
-    _, _, *arguments = command.split()
-    quiet = "evaluation.sample_latents=false,"
-    with contextlib.chdir(own_project):
-        params = [quiet + each if "policies" in each else each for each in arguments]
-        done = CliRunner().invoke(run, [*params, "--env", "test"])
-    assert done.exit_code == 0, done.output
-    scores = own_project / "data/07_model_output/test/evaluation_episodes.parquet"
-    episodes = pd.read_parquet(max(scores.glob("*/*.parquet")))
-    real = episodes[episodes["world"] == "real"].sort_values("episode")
+    real = pd.read_parquet(file).query("world == 'real'").sort_values("episode")
     ours, theirs = (
         real[real["policy"] == name][["seed", "return", "steps"]].to_numpy()
         for name in ("controller", "exported")
@@ -429,7 +438,8 @@ def test_the_world_that_comes_along_is_judged(tmp_path: Path) -> None:
             "evaluation": few,
             "blind": {"games": 1, "periods": [96]},
         }
-        run_stages(copy, "import,blind,evaluation", params, env="ready")
+        judged, stages = ["evaluation_summary"], "import,blind,evaluation"
+        run_stages(copy, stages, params, env="ready", to_outputs=judged)
     scores = copy / "data/07_model_output/doom-ready/evaluation_summary.json"
     summary = json.loads(max(scores.glob("*/evaluation_summary.json")).read_text())
     real, dream = (summary[world]["controller"]["mean"] for world in ("real", "dream"))
