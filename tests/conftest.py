@@ -1,6 +1,8 @@
 """Fixtures that several test modules share."""
 
 import contextlib
+import copy
+import io
 import os
 import shlex
 import shutil
@@ -8,6 +10,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Tiny networks on a busy machine: more threads than cores make them crawl.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,6 +25,7 @@ from hypothesis import settings
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
+from omegaconf import OmegaConf
 
 from tests.kedro_runs import copy_project, files_and_times, run
 from tests.small_dream import ACTIONS, OPTIONS, build_controller
@@ -128,6 +132,24 @@ def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     assert [path.name for path in folder.glob("wm_*")] == []
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _a_conf_file_is_parsed_once() -> Iterator[None]:
+    """A text that was parsed is copied: parsing is half of what a session takes."""
+    load, parsed = OmegaConf.load, dict[str, Any]()
+
+    def load_once(file: Any) -> Any:
+        if not isinstance(file, io.StringIO):  # as Kedro gives each file
+            return load(file)
+        text = file.getvalue()
+        if text not in parsed:
+            parsed[text] = load(file)
+        return copy.deepcopy(parsed[text])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OmegaConf, "load", staticmethod(load_once))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _signals_are_pytests_own() -> Iterator[None]:
     """What a test, or a command that it runs here, does to signals goes with it."""
@@ -151,10 +173,10 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not finished.exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            copy = copy_project(folder)
-            with contextlib.chdir(copy):
-                run(copy, EVERY_STAGE)
-                run(copy, "runs,results")
+            made = copy_project(folder)
+            with contextlib.chdir(made):
+                run(made, EVERY_STAGE)
+                run(made, "runs,results")
             finished.touch()
     bootstrap_project(folder / "project")
     return folder / "project"
@@ -185,9 +207,9 @@ def catalog(project: Path, finished_catalog: DataCatalog) -> DataCatalog:
 @pytest.fixture
 def own_project(finished_project: Path, tmp_path: Path) -> Iterator[Path]:
     """A copy of the finished project as the working directory, to be changed."""
-    copy = shutil.copytree(finished_project, tmp_path / "project")
-    with contextlib.chdir(copy):
-        yield copy
+    copied = shutil.copytree(finished_project, tmp_path / "project")
+    with contextlib.chdir(copied):
+        yield copied
 
 
 @pytest.fixture(scope="session")
