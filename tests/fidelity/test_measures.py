@@ -1,5 +1,7 @@
 """Measures of episodes whose ends and pixels are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from wm_pipeline.fidelity.measures import (
     measured,
     sentences,
 )
-from wm_pipeline.fidelity.watched import Watched
+from wm_pipeline.fidelity.watched import Ends, Watched
 
 
 def watched(rows: list[list[float]], terminated: list[bool], every: int = 4) -> Watched:
@@ -21,7 +23,7 @@ def watched(rows: list[list[float]], terminated: list[bool], every: int = 4) -> 
     for row, values in zip(pixels, rows, strict=True):
         row[: len(values)] = values
     steps = np.array([len(values) * every for values in rows])
-    return Watched(pixels, steps, np.array(terminated), every)
+    return Watched(pixels, Ends(steps, np.array(terminated)), every)
 
 
 def played(count: int, steps: int, pixels: float, seed: int = 0) -> Watched:
@@ -44,6 +46,32 @@ def test_an_end_on_a_border_is_of_the_stretch_before() -> None:
     found = measured(watched([[0] * 75], [True]))
     assert found["hazard", 0] == pytest.approx(100 / 300)
     assert np.isnan(found["hazard", BIN])
+
+
+def test_ends_of_unseen_episodes_count_for_the_hazard_alone() -> None:
+    seen = watched([[0] * 20, [5] * 100], [True, False])
+    ends = Ends(np.array([80, 400, 400]), np.array([True, True, False]))
+    all_known = replace(seen, unseen=ends)
+    found, before = measured(all_known), measured(seen)
+    assert found["hazard", 0] == pytest.approx(100 * 2 / (2 * 80 + 3 * 300))
+    assert found["hazard", BIN] == pytest.approx(100 * 1 / (3 * 100))
+    others = [key for key in found if key[0] != "hazard"]
+    assert [found[key] for key in others] == pytest.approx(
+        [before[key] for key in others], nan_ok=True
+    )
+
+
+def test_more_ends_make_the_hazard_more_certain() -> None:
+    def known(seed: int, count: int) -> Watched:
+        unseen = played(count, 400, 10, seed + 10).ends
+        return replace(played(60, 400, 10, seed), unseen=unseen)
+
+    def width(count: int) -> float:
+        table = compared(known(1, count), known(2, count), 1)
+        row = table.query("measure == 'hazard' and at == 0").iloc[0]
+        return float(np.log(row["high"] / row["low"]))
+
+    assert width(1000) < 0.5 * width(1)
 
 
 def test_frames_and_pixels_are_means_over_the_frames_there_are() -> None:

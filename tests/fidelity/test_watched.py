@@ -9,6 +9,8 @@ import torch
 from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.episodes.episode import Episode
 from wm_pipeline.fidelity.watched import (
+    Ends,
+    Watched,
     ends_foreseen,
     look_for,
     watch_dreams,
@@ -37,11 +39,23 @@ def test_all_frames_that_were_kept_are_looked_at() -> None:
     episodes = [episode([1, 3, 5], steps=5), episode([9], terminated=False, steps=2)]
     found = watch_episodes(episodes, look_for(RED, episodes), 2)
     np.testing.assert_array_equal(found.pixels, [[1, 3, 5], [9, np.nan, np.nan]])
-    assert found.steps.tolist() == [5, 2]
-    assert found.terminated.tolist() == [True, False]
-    picked = found.of(np.array([1, 1, 0]))
-    assert picked.steps.tolist() == [2, 2, 5]
-    assert picked.pixels[:, 0].tolist() == [9, 9, 1]
+    assert found.ends.steps.tolist() == [5, 2]
+    assert found.ends.terminated.tolist() == [True, False]
+
+
+def test_episodes_are_drawn_with_their_ends_and_the_unseen_by_themselves() -> None:
+    """Each drawn one keeps its own pixels and end; as many of both kinds are left."""
+    numbers = np.arange(30)
+    unseen = Ends(100 + numbers, numbers % 3 == 0)
+    seen = Watched(numbers[:, None] * 1.0, Ends(numbers, numbers % 2 == 0), 4, unseen)
+    drawn = seen.resampled(np.random.default_rng(1))
+    assert drawn.pixels[:, 0].tolist() == drawn.ends.steps.tolist()
+    assert (drawn.ends.terminated == (drawn.ends.steps % 2 == 0)).all()
+    assert (drawn.unseen.terminated == (drawn.unseen.steps % 3 == 1)).all()
+    assert (len(drawn.ends.steps), len(drawn.unseen.steps)) == (30, 30)
+    assert len(set(drawn.ends.steps)) < 30
+    assert drawn.ends.steps.tolist() != (drawn.unseen.steps - 100).tolist()
+    assert drawn.all_ends.steps.tolist() == [*drawn.ends.steps, *drawn.unseen.steps]
 
 
 def test_without_a_colour_what_is_unusual_is_looked_for() -> None:
@@ -71,12 +85,13 @@ def test_dreams_are_looked_at_until_they_end(dreams: Dreams) -> None:
         dreams, lambda _: np.zeros((40, 1), np.float32), 30, everything, 3
     )
     assert found.every == 2
-    ended = found.steps[found.terminated]
+    ends = found.ends
+    ended = ends.steps[ends.terminated]
     assert 0 < len(ended) < 40
     # Some end with the last step; the others at the cap.
-    assert (found.steps[~found.terminated] == 60).all()
+    assert (ends.steps[~ends.terminated] == 60).all()
     counts = (~np.isnan(found.pixels)).sum(1)
-    assert (2 * counts == found.steps).all()
+    assert (2 * counts == ends.steps).all()
     assert np.nanmax(found.pixels) == np.nanmin(found.pixels) == 64 * 64
 
 
@@ -89,7 +104,7 @@ def test_dreams_of_a_seed_are_the_same_again(dreams: Dreams) -> None:
         watch_dreams(dreams, choose, 20, bright, seed) for seed in (3, 3, 4)
     )
     np.testing.assert_array_equal(first.pixels, again.pixels)
-    assert not np.array_equal(first.steps, other.steps)
+    assert not np.array_equal(first.ends.steps, other.ends.steps)
 
 
 @pytest.mark.parametrize(("bias", "share"), [(50.0, 1.0), (-50.0, 0.0)])

@@ -464,7 +464,8 @@ def test_the_dream_is_compared_with_the_game(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     catalog = catalog_of(mock, tmp_path)
-    for name in ("world_model", "controller", "blind_policies"):
+    needed = ("world_model", "controller", "blind_policies", "evaluation_episodes")
+    for name in needed:
         catalog[name] = judged.get(name)
     table, scores, figure = run_node(catalog, "evaluation", measure_controller)
     assert (table["policy"] == "the controller").all()
@@ -472,6 +473,15 @@ def test_the_dream_is_compared_with_the_game(
     assert hazard["game"] == hazard["dream"] == 0
     assert np.isnan(scores["ends_foreseen"])
     assert len(figure.data) == 8
+    episodes = judged.load("evaluation_episodes")
+    fallen = episodes.assign(terminated=episodes["world"] == "dream", steps=100)
+    catalog["evaluation_episodes"] = fallen
+    table, *_ = run_node(catalog, "evaluation", measure_controller)
+    hazard = table.query("measure == 'hazard' and at == 0").iloc[0]
+    # Three dreams of C end at 100; the twelve that are watched do not.
+    lived = 3 * 100 + 12 * min(300, mock["dream"].max_steps)
+    assert (hazard["game"], hazard["dream"]) == (0, pytest.approx(300 / lived))
+    catalog["evaluation_episodes"] = episodes
     table, figure = run_node(catalog, "dream", measure_dream)
     # The world model's equations are the game's.
     assert not table.query("measure == 'hazard'")["off"].any()

@@ -1,6 +1,7 @@
 """A policy in the game and in the dream, side by side."""
 
 import logging
+from dataclasses import replace
 
 import pandas as pd
 
@@ -9,7 +10,13 @@ from wm_pipeline.environments.dream import Decision, Dreams
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.episodes.episode import Episode
 from wm_pipeline.fidelity.measures import compared, sentences
-from wm_pipeline.fidelity.watched import look_for, watch_dreams, watch_episodes
+from wm_pipeline.fidelity.watched import (
+    NONE,
+    Ends,
+    look_for,
+    watch_dreams,
+    watch_episodes,
+)
 from wm_pipeline.models.salience import SalienceRule, SurpriseOptions
 from wm_pipeline.policies.policy import Policy
 from wm_pipeline.workers.engine import EngineOptions
@@ -28,6 +35,7 @@ def compare_worlds(
     things: SalienceRule | None,
     seed: int,
     engine: EngineOptions,
+    unseen: tuple[Ends, Ends] = (NONE, NONE),
 ) -> tuple[pd.DataFrame, list[Episode]]:
     """Play as many games as there are dreams, and compare them; what is off is logged.
 
@@ -41,6 +49,7 @@ def compare_worlds(
         things: Which pixels are of things; None for those that are unlike themselves.
         seed: Of the games and dreams.
         engine: Where the games are played.
+        unseen: When other games and dreams of the policy are over.
 
     Returns:
         The rows of ``compared``, with the ``policy``; and the games, with a frame a step of
@@ -53,7 +62,8 @@ def compare_worlds(
     look = look_for(things or SurpriseOptions(), episodes)
     game = watch_episodes(episodes, look, every)
     dreamed = watch_dreams(dreams, choose, most_steps, look, seed)
-    table = compared(game, dreamed, seed).assign(policy=name)
+    worlds = (replace(game, unseen=unseen[0]), replace(dreamed, unseen=unseen[1]))
+    table = compared(*worlds, seed).assign(policy=name)
     for sentence in sentences(table, name):
         logger.warning("%s", sentence)
     return table, episodes

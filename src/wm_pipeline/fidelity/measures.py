@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from wm_pipeline.common.randomness import stream
-from wm_pipeline.fidelity.watched import Watched
+from wm_pipeline.fidelity.watched import Ends, Watched
 
 BIN, BINS = 300, 5
 """Steps of a stretch of an episode, and how many are compared."""
@@ -54,8 +54,8 @@ def compared(game: Watched, dream: Watched, seed: int) -> pd.DataFrame:
     """Every measure of the game and of the dream, and their ratio.
 
     Args:
-        game: Episodes of a policy.
-        dream: Dreams of the same.
+        game: Episodes of a policy. Those that nobody has looked at count for the hazard.
+        dream: Dreams of the same, likewise.
         seed: Of the bootstrap over episodes.
 
     Returns:
@@ -69,7 +69,7 @@ def compared(game: Watched, dream: Watched, seed: int) -> pd.DataFrame:
     random = stream(seed, "fidelity")
     theirs, ours = measured(game), measured(dream)
     ratios = [
-        _ratios(measured(_resampled(game, random)), measured(_resampled(dream, random)))
+        _ratios(measured(game.resampled(random)), measured(dream.resampled(random)))
         for _ in range(RESAMPLES)
     ]
     rows = []
@@ -81,7 +81,11 @@ def compared(game: Watched, dream: Watched, seed: int) -> pd.DataFrame:
             # Between infinite ratios there is nothing to interpolate.
             low, high = np.quantile(found, (0.025, 0.975), method="nearest").tolist()
         reached = at if name in _BY_TIME else 0
-        enough = min((each.steps > reached).sum() for each in (game, dream)) >= ENOUGH
+        enough = all(
+            (ends.steps > reached).sum() >= ENOUGH
+            for each in (game, dream)
+            for ends in [each.all_ends if name == "hazard" else each.ends]
+        )
         is_off = enough and (
             (ratio >= OFF and low > 1) or (ratio <= 1 / OFF and high < 1)
         )
@@ -132,16 +136,13 @@ def sentences(table: pd.DataFrame, policy: str) -> list[str]:
 
 
 def _measured(watched: Watched) -> Iterator[tuple[Value, float]]:
-    pixels, every, steps = watched.pixels, watched.every, watched.steps
-    ends = np.where(watched.terminated, steps, np.iinfo(np.int64).max)
+    yield from _hazards(watched.all_ends)
+    pixels, every, steps = watched.pixels, watched.every, watched.ends.steps
+    ends = np.where(watched.ends.terminated, steps, np.iinfo(np.int64).max)
     shown = pixels >= SOME
     there = ~np.isnan(pixels)
-    for number in range(BINS):
-        first, last = number * BIN, (number + 1) * BIN
-        lived = np.clip(steps - first, 0, BIN).sum()
-        died = ((ends > first) & (ends <= last)).sum()
-        part = slice(-(-first // every), -(-last // every))
-        yield ("hazard", first), 100 * died / lived if lived else float("nan")
+    for first in range(0, BINS * BIN, BIN):
+        part = slice(-(-first // every), -(-(first + BIN) // every))
         yield ("frames", first), _mean(shown[:, part][there[:, part]])
         yield ("pixels", first), _mean(pixels[:, part][there[:, part]])
     begun = (np.diff(shown.astype(np.int8), axis=1, prepend=0) == 1).sum()
@@ -156,6 +157,14 @@ def _measured(watched: Watched) -> Iterator[tuple[Value, float]]:
     known = there & (soon | (steps[:, None] - at > SOON))
     yield ("end near", 0), _mean(soon[known & (pixels >= LARGE)])
     yield ("end far", 0), _mean(soon[known & (pixels < SOME)])
+
+
+def _hazards(ends: Ends) -> Iterator[tuple[Value, float]]:
+    for first in range(0, BINS * BIN, BIN):
+        lived = np.clip(ends.steps - first, 0, BIN).sum()
+        within = (ends.steps > first) & (ends.steps <= first + BIN)
+        died = (within & ends.terminated).sum()
+        yield ("hazard", first), 100 * died / lived if lived else float("nan")
 
 
 def _mean(values: np.ndarray) -> float:
@@ -175,8 +184,3 @@ def _ratio(game: float, dream: float) -> float:
     if game > 0:
         return dream / game
     return float("inf") if dream > 0 else 1.0
-
-
-def _resampled(watched: Watched, random: np.random.Generator) -> Watched:
-    count = len(watched.steps)
-    return watched.of(random.integers(count, size=count))

@@ -26,29 +26,59 @@ Look = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
+class Ends:
+    """When episodes are over.
+
+    Attributes:
+        steps: Of the environment in each, (episodes,) int64.
+        terminated: Whether the world ended it, rather than a cap, (episodes,) bool.
+    """
+
+    steps: np.ndarray
+    terminated: np.ndarray
+
+    def of(self, episodes: np.ndarray) -> "Ends":
+        """Some of them, (some,) int64, perhaps one several times."""
+        return Ends(self.steps[episodes], self.terminated[episodes])
+
+
+NONE = Ends(np.zeros(0, np.int64), np.zeros(0, bool))
+"""Of no episodes."""
+
+
+@dataclass(frozen=True)
 class Watched:
     """Episodes of one policy in one world.
 
     Attributes:
         pixels: Of things in every frame looked at, (episodes, frames) float64; NaN behind
             an episode's end.
-        steps: Of the environment in each episode, (episodes,) int64.
-        terminated: Whether the world ended it, rather than a cap, (episodes,) bool.
+        ends: When these episodes are over.
         every: Steps of the environment from one frame looked at to the next.
+        unseen: When others are over, that nobody has looked at.
     """
 
     pixels: np.ndarray
-    steps: np.ndarray
-    terminated: np.ndarray
+    ends: Ends
     every: int
+    unseen: Ends = NONE
 
-    def of(self, episodes: np.ndarray) -> "Watched":
-        """Some of the episodes, (some,) int64, perhaps one several times."""
+    @property
+    def all_ends(self) -> Ends:
+        """When all of the episodes are over."""
+        return Ends(
+            np.concatenate([self.ends.steps, self.unseen.steps]),
+            np.concatenate([self.ends.terminated, self.unseen.terminated]),
+        )
+
+    def resampled(self, random: np.random.Generator) -> "Watched":
+        """As many episodes, and as many unseen, each drawn with replacement."""
+        seen, unseen = (
+            random.integers(len(ends.steps), size=len(ends.steps))
+            for ends in (self.ends, self.unseen)
+        )
         return Watched(
-            self.pixels[episodes],
-            self.steps[episodes],
-            self.terminated[episodes],
-            self.every,
+            self.pixels[seen], self.ends.of(seen), self.every, self.unseen.of(unseen)
         )
 
 
@@ -80,12 +110,11 @@ def watch_episodes(episodes: Sequence[Episode], look: Look, every: int) -> Watch
     pixels = np.full((len(episodes), max(map(len, counts))), np.nan)
     for row, found in zip(pixels, counts, strict=True):
         row[: len(found)] = found
-    return Watched(
-        pixels,
+    ends = Ends(
         np.array([len(episode.rewards) for episode in episodes]),
         np.array([episode.terminated for episode in episodes]),
-        every,
     )
+    return Watched(pixels, ends, every)
 
 
 def watch_dreams(
@@ -114,7 +143,8 @@ def watch_dreams(
         steps += alive
         alive &= ~done
     frame_skip = dreams.world_model.mdn_rnn.frame_skip
-    return Watched(np.stack(pixels, 1), steps * frame_skip, ~alive, frame_skip)
+    ends = Ends(steps * frame_skip, ~alive)
+    return Watched(np.stack(pixels, 1), ends, frame_skip)
 
 
 @torch.inference_mode()

@@ -22,7 +22,7 @@ from wm_pipeline.dreaming.evaluator import (
 from wm_pipeline.environments.dream import Dreams
 from wm_pipeline.environments.real import EnvironmentOptions
 from wm_pipeline.fidelity.comparison import compare_worlds
-from wm_pipeline.fidelity.watched import ends_foreseen
+from wm_pipeline.fidelity.watched import Ends, ends_foreseen
 from wm_pipeline.models.controller import Controller
 from wm_pipeline.models.salience import SalienceRule
 from wm_pipeline.models.world_model import WorldModel
@@ -172,6 +172,7 @@ def measure_controller(
     engine: EngineOptions,
     dream_options: DreamOptions,
     options: EvaluationOptions,
+    episodes: pd.DataFrame,
 ) -> tuple[pd.DataFrame, dict[str, float], go.Figure]:
     """Compare the dream with the game under the controller that was trained in it.
 
@@ -182,12 +183,18 @@ def measure_controller(
         engine: Where it is played.
         dream_options: The dream.
         options: How many games and dreams.
+        episodes: Of ``evaluate``; the controller's count for the hazard, too.
 
     Returns:
         The rows of ``compared``; ``ends_foreseen``, the share of the controller's real
         ends that M calls; and a figure.
     """
-    table, episodes = compare_worlds(
+    scored = episodes[episodes["policy"] == "controller"].groupby("world")
+    ends = {
+        world: Ends(rows["steps"].to_numpy(), rows["terminated"].to_numpy(bool))
+        for world, rows in scored
+    }
+    table, watched = compare_worlds(
         "the controller",
         ControllerPolicy(
             world_model, controller, environment.actions, options.sample_latents
@@ -199,8 +206,9 @@ def measure_controller(
         options.things,
         options.seed,
         engine,
+        (ends["real"], ends["dream"]),
     )
-    foreseen = ends_foreseen(world_model, episodes)
+    foreseen = ends_foreseen(world_model, watched)
     if not np.isnan(foreseen):  # the game has ended some of its episodes
         logger.info("M calls %.0f%% of the controller's real ends", 100 * foreseen)
     return table, {"ends_foreseen": foreseen}, fidelity_figure(table)

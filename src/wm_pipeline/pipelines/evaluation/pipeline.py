@@ -47,6 +47,7 @@ def create_pipeline(others: Iterable[str] = ()) -> Pipeline:
                     "params:engine",
                     "params:dream",
                     "params:evaluation",
+                    "evaluation_episodes",
                 ],
                 outputs=[
                     "controller_fidelity",
