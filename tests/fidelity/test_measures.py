@@ -154,7 +154,7 @@ def test_a_dream_that_is_too_kind_and_too_empty_is_said() -> None:
         f"Under somebody the dream has {row['dream']:.3g} ends per 100 steps from step "
         f"{worst}, the game {row['game']:.3g}"
     )
-    assert any("pixels of things a frame" in sentence for sentence in others)
+    assert any("pixels of things that V shows" in sentence for sentence in others)
 
 
 @pytest.mark.parametrize(("ends", "is_off"), [(60, True), (8, True), (1, False)])

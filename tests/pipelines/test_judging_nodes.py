@@ -14,6 +14,7 @@ from kedro.io import DataCatalog
 
 from tests.pipelines.in_memory import catalog_of, options, run_node
 from wm_pipeline.models.controller import Controller
+from wm_pipeline.models.vae import ConvVAE
 from wm_pipeline.pipelines.blind.nodes import find_blind_policies
 from wm_pipeline.pipelines.compare.nodes import compare
 from wm_pipeline.pipelines.controller.nodes import (
@@ -498,6 +499,27 @@ def test_the_dream_is_compared_with_the_game(
     with caplog.at_level("INFO"):
         run_node(catalog, "dream", measure_sweeps)
     assert "all score the same in the game: there is no order" in caplog.text
+
+
+def test_what_v_paints_is_no_fault_of_the_dream(
+    judged: DataCatalog,
+    mock: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where V shows a black frame, whatever there is, dream and game show the same."""
+
+    def black(self: ConvVAE, latents: torch.Tensor) -> np.ndarray:
+        return np.zeros((len(latents), 64, 64, 3), np.uint8)
+
+    monkeypatch.setattr(ConvVAE, "decode_frames", black)
+    catalog = catalog_of(mock, tmp_path)
+    for name in ("world_model", "blind_policies"):
+        catalog[name] = judged.get(name)
+    table, _ = run_node(catalog, "dream", measure_dream)
+    shown = table.query("measure == 'pixels' and at == 0")
+    assert (shown["game"] > 1000).all()
+    assert (shown["ratio"] == 1).all()
 
 
 def test_the_seed_decides_the_games_played(

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from wm_pipeline.common.randomness import game_seeds
@@ -39,6 +40,8 @@ def compare_worlds(
 ) -> tuple[pd.DataFrame, list[Episode]]:
     """Play as many games as there are dreams, and compare them; what is off is logged.
 
+    The game is looked at through V, as the dream is.
+
     Args:
         name: What the policy is called.
         policy: Plays the game.
@@ -60,7 +63,13 @@ def compare_worlds(
     every = dreams.world_model.mdn_rnn.frame_skip
     episodes = list(play_episodes(environment, {name: policy}, games, engine, every))
     look = look_for(things or SurpriseOptions(), episodes)
-    game = watch_episodes(episodes, look, every)
+    vae = dreams.world_model.vae
+
+    def look_through_v(frames: np.ndarray) -> np.ndarray:
+        # What V adds or drops is no fault of M, whose latents it decodes, too.
+        return look(vae.decode_frames(vae.encode_frames(frames)[0]))
+
+    game = watch_episodes(episodes, look_through_v, every)
     dreamed = watch_dreams(dreams, choose, most_steps, look, seed)
     worlds = (replace(game, unseen=unseen[0]), replace(dreamed, unseen=unseen[1]))
     table = compared(*worlds, seed).assign(policy=name)

@@ -40,8 +40,8 @@ _BY_TIME = ("hazard", "frames", "pixels")
 
 MEASURES = {
     "hazard": "ends per 100 steps",
-    "frames": "share of the frames that show things",
-    "pixels": "pixels of things a frame",
+    "frames": "share of the frames in which V shows things",
+    "pixels": "pixels of things that V shows a frame",
     "life": "steps for which things stay in sight",
     "growth": "pixels of what was a small thing",
     "end near": "chance of an end soon, with a thing close by",
