@@ -7,8 +7,8 @@ from plotly.subplots import make_subplots
 WORLDS = {"game": "#2f8f6b", "dream": "#1b6ca8"}
 BY_STEP = {
     "hazard": "ends per 100 steps",
-    "frames": "frames in which V shows things",
-    "pixels": "pixels of things, as V shows them",
+    "frames": "frames that show things",
+    "pixels": "pixels of things a frame",
     "growth": "pixels, from a small thing on",
 }
 """The measures drawn over steps, and what their axes say."""
