@@ -81,11 +81,9 @@ def compared(game: Watched, dream: Watched, seed: int) -> pd.DataFrame:
             # Between infinite ratios there is nothing to interpolate.
             low, high = np.quantile(found, (0.025, 0.975), method="nearest").tolist()
         reached = at if name in _BY_TIME else 0
-        enough = all(
-            (ends.steps > reached).sum() >= ENOUGH
-            for each in (game, dream)
-            for ends in [each.all_ends if name == "hazard" else each.ends]
-        )
+        worlds = (game, dream)
+        counted = [w.all_ends if name == "hazard" else w.ends for w in worlds]
+        enough = all((ends.steps > reached).sum() >= ENOUGH for ends in counted)
         is_off = enough and (
             (ratio >= OFF and low > 1) or (ratio <= 1 / OFF and high < 1)
         )
