@@ -41,7 +41,7 @@ def wired(
 
     There are as many rounds as asked for. Stages behind them, and those outside the
     chain, take the last one's agent wherever they read C, and behind ``finetune`` its C;
-    the evaluation judges those before it, too, and the baselines know what rounds cost.
+    the evaluation judges those before it, too, and the baselines know what C cost.
     ``tune`` and ``ablation`` run what the options change that they are about, down to C.
 
     Args:
